@@ -1,0 +1,306 @@
+//! Exit codes, and the line that goes with each: what happened, what is safe, what to type.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::input;
+use crate::pipeline::Error;
+use crate::plan;
+use crate::store;
+use crate::telemetry::escape;
+use crate::work::{self, StopReason};
+
+pub(super) const OK: u8 = 0;
+pub(super) const BUG: u8 = 1;
+pub(super) const USAGE: u8 = 2;
+pub(super) const ROWS_FAILED: u8 = 3;
+pub(super) const LIMIT: u8 = 4;
+pub(super) const DATA: u8 = 65;
+pub(super) const NO_INPUT: u8 = 66;
+pub(super) const UNAVAILABLE: u8 = 69;
+pub(super) const DAMAGED: u8 = 70;
+pub(super) const CANNOT_CREATE: u8 = 73;
+pub(super) const IO: u8 = 74;
+pub(super) const BUSY: u8 = 75;
+pub(super) const NO_PERMISSION: u8 = 77;
+pub(super) const MISMATCH: u8 = 78;
+pub(super) const INTERRUPTED: u8 = 130;
+pub(super) const TERMINATED: u8 = 143;
+
+/// The last line of a command that did not succeed.
+pub(super) struct Line {
+    pub(super) code: u8,
+    /// What happened.
+    pub(super) what: String,
+    /// What is safe.
+    pub(super) safe: &'static str,
+    /// The command that goes on, or what to do first.
+    pub(super) next: String,
+}
+
+impl Line {
+    pub(super) fn print(&self) -> ExitCode {
+        // The parts are ours but for names and messages in them.
+        let what = escape(&self.what);
+        eprintln!("rowmill: {what} · {} · {}", self.safe, self.next);
+        ExitCode::from(self.code)
+    }
+}
+
+/// The command line as it was typed, for hints.
+pub(super) struct Typed<'a>(pub(super) &'a [OsString]);
+
+impl Typed<'_> {
+    /// As it was.
+    pub(super) fn again(&self) -> String {
+        self.with(&[], None)
+    }
+
+    /// With `--resume`, and without what contradicts it.
+    pub(super) fn resumed(&self) -> String {
+        let is_work = self.0.get(1).is_some_and(|command| command == "work");
+        if is_work {
+            self.with(&["--overwrite"], None)
+        } else {
+            self.with(&["--overwrite"], Some("--resume"))
+        }
+    }
+
+    /// With `--overwrite`, and without what contradicts it.
+    pub(super) fn overwriting(&self) -> String {
+        self.with(&["--resume"], Some("--overwrite"))
+    }
+
+    fn with(&self, without: &[&str], with: Option<&str>) -> String {
+        let mut words: Vec<String> = vec!["rowmill".to_owned()];
+        let mut is_there = false;
+        for word in self.0.iter().skip(1) {
+            let word = word.to_string_lossy();
+            if without.contains(&&*word) {
+                continue;
+            }
+            is_there |= with == Some(&*word);
+            words.push(quoted(&word));
+        }
+        if let Some(with) = with.filter(|_| !is_there) {
+            words.push(with.to_owned());
+        }
+        words.join(" ")
+    }
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", escape(word).replace('\'', r"'\''"))
+}
+
+const UNTOUCHED: &str = "nothing was changed";
+const KEPT: &str = "all finished rows are kept";
+
+/// The code and the line of a failed command.
+pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
+    let line = |code, safe, next: String| Line { code, what: error.to_string(), safe, next };
+    match error {
+        Error::Usage(_) => line(USAGE, UNTOUCHED, help(typed)),
+        Error::Input(error) => of_input(error, typed),
+        Error::Plan(error) => of_plan(error, typed),
+        Error::Store(error) => of_store(error, typed),
+        Error::Work(error) => of_work(error, typed),
+        Error::Incomplete { .. } => {
+            let next = "finish it first: rowmill work --work-dir DIR".to_owned();
+            line(MISMATCH, "nothing was published", next)
+        }
+        Error::Unsound { .. } => {
+            let next = "rowmill work --work-dir DIR does its damaged rows again".to_owned();
+            line(DAMAGED, "nothing was published, nothing was deleted", next)
+        }
+        Error::Drift { .. } => {
+            let next = format!(
+                "give the same input and options as before, or begin anew: {}",
+                typed.overwriting()
+            );
+            line(MISMATCH, UNTOUCHED, next)
+        }
+        Error::NoInputKept => {
+            line(MISMATCH, UNTOUCHED, "leave --include-input out, or begin anew".to_owned())
+        }
+        Error::Unfinished { .. } => {
+            let next =
+                format!("go on with it: {} (or begin anew with --overwrite)", typed.resumed());
+            line(CANNOT_CREATE, UNTOUCHED, next)
+        }
+        Error::OutputExists { .. } => {
+            let next = format!(
+                "replace it: {}, or take its answers over with --resume",
+                typed.overwriting()
+            );
+            line(CANNOT_CREATE, UNTOUCHED, next)
+        }
+        Error::OutputForeign { .. } => {
+            let next = "move it away and run the same command again".to_owned();
+            line(CANNOT_CREATE, KEPT, next)
+        }
+        Error::NotPlanned { work_dir } => {
+            let next = format!("plan it first: rowmill plan INPUT --work-dir {}", shown(work_dir));
+            line(MISMATCH, UNTOUCHED, next)
+        }
+        Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
+    }
+}
+
+fn help(typed: &Typed<'_>) -> String {
+    let command = typed.0.get(1).map(|word| word.to_string_lossy()).unwrap_or_default();
+    format!("rowmill {command} --help")
+}
+
+fn shown(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
+    let (code, safe, next) = match error {
+        input::Error::Unreadable { .. } | input::Error::NotAFile { .. } => {
+            (NO_INPUT, UNTOUCHED, "check the path and its permissions".to_owned())
+        }
+        input::Error::UnknownFormat { .. } => {
+            (USAGE, UNTOUCHED, "rename it, or convert it first".to_owned())
+        }
+        input::Error::NotText { .. } => {
+            (DATA, UNTOUCHED, "decompress or convert it to UTF-8 first".to_owned())
+        }
+        input::Error::Header { .. } => (DATA, UNTOUCHED, "mend its first line".to_owned()),
+        input::Error::Changed { .. } => {
+            let next = format!("put the planned input back, then: {}", typed.resumed());
+            (DATA, KEPT, next)
+        }
+    };
+    Line { code, what: error.to_string(), safe, next }
+}
+
+fn of_plan(error: &plan::Error, typed: &Typed<'_>) -> Line {
+    let next = match error {
+        plan::Error::Duplicates { .. } => {
+            "make the ids unique, or choose --on-duplicate first or suffix".to_owned()
+        }
+        plan::Error::MissingFields { .. } => {
+            "mend the template or the rows, or choose another --on-missing-field".to_owned()
+        }
+        plan::Error::Input(error) => return of_input(error, typed),
+        plan::Error::Store(error) => return of_store(error, typed),
+        plan::Error::Interrupted => typed.again(),
+    };
+    Line { code: DATA, what: error.to_string(), safe: "no call was made", next }
+}
+
+fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
+    let (code, safe, next) = match error {
+        store::Error::Io { what: "create", .. } | store::Error::Io { what: "open", .. } => {
+            let next = "make the place writable, or choose another".to_owned();
+            (CANNOT_CREATE, KEPT, next)
+        }
+        store::Error::Io { .. } if error.is_out_of_space() => {
+            (IO, KEPT, format!("make room, then: {}", typed.resumed()))
+        }
+        store::Error::Io { .. } => {
+            (IO, KEPT, format!("see to the disk, then: {}", typed.resumed()))
+        }
+        store::Error::Foreign { .. } => {
+            (CANNOT_CREATE, UNTOUCHED, "choose another --work-dir".to_owned())
+        }
+        store::Error::Target { .. } => {
+            (CANNOT_CREATE, UNTOUCHED, "choose another path for the output".to_owned())
+        }
+        store::Error::Busy { .. } => {
+            (BUSY, UNTOUCHED, "wait for it, with --lock-wait 10m if you like".to_owned())
+        }
+        store::Error::Newer { .. } => (MISMATCH, UNTOUCHED, "use a newer rowmill".to_owned()),
+        store::Error::Damaged { .. } | store::Error::Unsound { .. } => {
+            (DAMAGED, "nothing was deleted", "rowmill check --work-dir DIR".to_owned())
+        }
+        store::Error::Gone { .. } => {
+            let next = format!("put it back, then: {}", typed.resumed());
+            (IO, "what was synced is in it, wherever it is", next)
+        }
+    };
+    Line { code, what: error.to_string(), safe, next }
+}
+
+fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
+    let (code, safe, next) = match error {
+        work::Error::Store(error) => return of_store(error, typed),
+        work::Error::Input(error) => return of_input(error, typed),
+        work::Error::Endpoint { .. } => {
+            (UNAVAILABLE, "no call was made", format!("see to it, then: {}", typed.resumed()))
+        }
+        work::Error::Unsound { .. } => {
+            let next = "the disk damages what is written to it; move the work directory".to_owned();
+            (DAMAGED, "nothing was deleted", next)
+        }
+        work::Error::Panicked => (BUG, KEPT, typed.resumed()),
+    };
+    Line { code, what: error.to_string(), safe, next }
+}
+
+/// The code and the line of a run that ended itself.
+pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line {
+    let (code, what, first) = match reason {
+        StopReason::MaxErrors { failed } => {
+            (LIMIT, format!("stopped: {failed} rows failed (--max-errors)"), "see to the cause")
+        }
+        StopReason::Credentials { why } => {
+            (NO_PERMISSION, format!("stopped: the endpoint refused the key: {why}"), "mend the key")
+        }
+        StopReason::Quota { why } => {
+            (NO_PERMISSION, format!("stopped: quota or credit is used up: {why}"), "add credit")
+        }
+        StopReason::Outage { out, why } => {
+            let out = out.as_secs();
+            let what = format!("stopped: the endpoint was out of reach for {out} s: {why}");
+            (UNAVAILABLE, what, "wait until it is back")
+        }
+    };
+    let next = format!("{left} rows are left; {first}, then: {}", typed.resumed());
+    Line { code, what, safe: KEPT, next }
+}
+
+/// The line of a run that a signal ended.
+pub(super) fn of_drain(code: u8, left: u64, typed: &Typed<'_>) -> Line {
+    let what = format!("ended by a signal; {left} rows are left");
+    Line { code, what, safe: KEPT, next: typed.resumed() }
+}
+
+/// The line of a run in which rows failed.
+pub(super) fn of_failed(failed: u64, of: u64, is_published: bool, typed: &Typed<'_>) -> Line {
+    let safe = if is_published { "the outputs are published" } else { KEPT };
+    let next = match typed.0.get(1) {
+        Some(command) if command == "work" => {
+            "try them again: rowmill work --retry-failed …".to_owned()
+        }
+        Some(command) if command == "merge" => {
+            "try them again: rowmill work --work-dir DIR --retry-failed".to_owned()
+        }
+        _ => format!("try them again: {}", typed.resumed()),
+    };
+    Line { code: ROWS_FAILED, what: format!("{failed} of {of} rows failed"), safe, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_can_be_typed() {
+        let words: Vec<OsString> =
+            ["/usr/bin/rowmill", "run", "a b.jsonl", "-p", "it's {{x}}", "--overwrite"]
+                .map(OsString::from)
+                .to_vec();
+        let typed = Typed(&words);
+        assert_eq!(typed.resumed(), r"rowmill run 'a b.jsonl' -p 'it'\''s {{x}}' --resume");
+        assert_eq!(typed.overwriting(), r"rowmill run 'a b.jsonl' -p 'it'\''s {{x}}' --overwrite");
+    }
+}

@@ -1,0 +1,33 @@
+//! The command line: arguments, environment, signals, the screen, exit codes.
+//!
+//! Everything that touches the process as a whole is here and nowhere else.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
+
+mod args;
+mod commands;
+mod exit;
+mod parse;
+mod signals;
+mod system;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+
+/// Runs a command line, and gives the code to exit with.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    system::prepare();
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => commands::dispatch(cli, &arguments),
+        Err(error) => {
+            // Help and version come this way as well, and are no errors.
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Values of arguments.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::provider::RESERVED;
+
+/// A field of the request body.
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    pub(super) name: String,
+    pub(super) value: Box<RawValue>,
+}
+
+/// Shards by number.
+#[derive(Debug, Clone)]
+pub(super) struct ShardList(pub(super) Vec<u32>);
+
+/// A time: seconds, or with units like `1h 30m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected seconds like 30, or a time with units like 90s, 10m, 2h".to_owned();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| expected());
+    }
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
+    Duration::try_from(parsed).map_err(|_| expected())
+}
+
+/// `KEY=JSON`.
+pub(super) fn parameter(text: &str) -> Result<Parameter, String> {
+    let (name, value) = text.split_once('=').ok_or("expected KEY=JSON")?;
+    let name = name.trim();
+    if name.is_empty() {
+        return Err("expected KEY=JSON".to_owned());
+    }
+    if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+        return Err(format!("{name} cannot be set this way: {why}"));
+    }
+    let value = RawValue::from_string(value.trim().to_owned()).map_err(|_| {
+        let quoted = serde_json::Value::from(value).to_string();
+        format!("{value:?} is not JSON; for a text write '{name}={quoted}'")
+    })?;
+    Ok(Parameter { name: name.to_owned(), value })
+}
+
+/// A number from 0 up, kept as it is spelled.
+pub(super) fn temperature(text: &str) -> Result<String, String> {
+    number(text, f64::MAX, "a number from 0 up")
+}
+
+/// A number between 0 and 1, kept as it is spelled.
+pub(super) fn probability(text: &str) -> Result<String, String> {
+    number(text, 1.0, "a number from 0 to 1")
+}
+
+fn number(text: &str, most: f64, expected: &str) -> Result<String, String> {
+    // What is no JSON number (inf, 1., 0x1) would break the body.
+    let value: serde_json::Number =
+        serde_json::from_str(text).map_err(|_| format!("expected {expected}"))?;
+    match value.as_f64() {
+        Some(value) if (0.0..=most).contains(&value) => Ok(text.to_owned()),
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+/// `3`, `1,4,7`, `0-9`, or a mixture.
+pub(super) fn shards(text: &str) -> Result<ShardList, String> {
+    const MOST: usize = 1_000_000;
+    let expected = || "expected shard numbers like 3, 1,4,7 or 0-9".to_owned();
+    let number = |text: &str| text.trim().parse::<u32>().map_err(|_| expected());
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            None => list.push(number(part)?),
+            Some((from, to)) => {
+                let range = number(from)?..=number(to)?;
+                if range.is_empty() || range.clone().count() > MOST {
+                    return Err(expected());
+                }
+                list.extend(range);
+            }
+        }
+    }
+    Ok(ShardList(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_have_units() {
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        for text in ["", "-1", "x", "-5s", "NaN", "inf"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parameters_keep_their_spelling() {
+        let parsed = parameter("top_p=0.50").unwrap();
+        assert_eq!((parsed.name.as_str(), parsed.value.get()), ("top_p", "0.50"));
+        assert_eq!(parameter("a={\"b\":[1]}").unwrap().value.get(), "{\"b\":[1]}");
+        assert_eq!(
+            parameter("user=bob").unwrap_err(),
+            "\"bob\" is not JSON; for a text write 'user=\"bob\"'"
+        );
+        assert!(parameter("stream=true").unwrap_err().contains("answers are read whole"));
+        assert!(parameter("novalue").is_err() && parameter("=1").is_err());
+    }
+
+    #[test]
+    fn numbers_must_be_json() {
+        assert_eq!(temperature("0.70"), Ok("0.70".to_owned()));
+        assert!(temperature("-1").is_err() && temperature("inf").is_err());
+        assert!(probability("1").is_ok() && probability("1.1").is_err());
+    }
+
+    #[test]
+    fn shard_lists_are_read() {
+        let list = |text: &str| shards(text).map(|ShardList(list)| list);
+        assert_eq!(list("3"), Ok(vec![3]));
+        assert_eq!(list("1,4,6-8"), Ok(vec![1, 4, 6, 7, 8]));
+        for text in ["", "a", "3-1", "0-99999999", "1,,2"] {
+            assert!(list(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Signals: the first drains, the second stops at once, the third does what it does by default.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+use crate::shutdown::Trigger;
+
+/// Which signal asked for the end; 0 for none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Caught(Arc<AtomicI32>);
+
+impl Caught {
+    /// The code to exit with after a drain.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self.0.load(Ordering::SeqCst) {
+            SIGINT => super::exit::INTERRUPTED,
+            _ => super::exit::TERMINATED,
+        }
+    }
+}
+
+/// Installs the handlers; a thread of their own carries signals to the trigger.
+pub(super) fn install(trigger: Trigger) -> Caught {
+    let caught = Caught::default();
+    // A file beyond its size limit is an error of a write, not the end of the process.
+    let ignored = Arc::new(AtomicUsize::new(0));
+    let _ = signal_hook::flag::register_usize(SIGXFSZ, ignored, 1);
+    let mut handled = vec![SIGINT, SIGTERM];
+    if !is_ignored(SIGHUP) {
+        handled.push(SIGHUP);
+    }
+    let Ok(mut signals) = Signals::new(handled) else { return caught };
+    let first = caught.clone();
+    let carry = move || {
+        for (count, signal) in signals.forever().enumerate() {
+            if count >= 2 {
+                // Does not return for these signals.
+                let _ = emulate_default_handler(signal);
+                continue;
+            }
+            let _ = first.0.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+            trigger.next();
+            let text = if count == 0 {
+                "ending: waiting for the calls in flight; again to stop at once"
+            } else {
+                "stopping"
+            };
+            eprintln!("rowmill: {text}");
+        }
+    };
+    // Without the thread signals would be swallowed; without room for it nothing works anyway.
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(carry);
+    caught
+}
+
+/// Whether whoever started this process wants a signal ignored, as `nohup` does.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

@@ -1,0 +1,129 @@
+//! The envelope: what became of a row, as one line of the output.
+
+use std::io::Write;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::format::json;
+use crate::job::{Failure, Id};
+
+/// What an envelope says of its row.
+#[derive(Debug, Clone, Copy)]
+pub enum Verdict<'a> {
+    /// An answer that is text.
+    Text(&'a str),
+    /// An answer that is JSON already.
+    Json(&'a str),
+    /// A failure for good, and how many attempts it took.
+    Failed(&'a Failure, u32),
+}
+
+/// Appends an envelope without its `input`:
+/// `{"id":…,"row_number":…,"ok":…,"result":…,"error":…}`.
+pub fn write(out: &mut Vec<u8>, id: &Id, row: u64, verdict: Verdict<'_>) {
+    let ok = !matches!(verdict, Verdict::Failed(..));
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{{\"id\":{id},\"row_number\":{row},\"ok\":{ok},\"result\":");
+    match verdict {
+        Verdict::Text(text) => {
+            json::write_string(out, text);
+            out.extend_from_slice(b",\"error\":null}");
+        }
+        Verdict::Json(value) => {
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b",\"error\":null}");
+        }
+        Verdict::Failed(failure, attempts) => {
+            out.extend_from_slice(b"null,\"error\":{\"type\":\"");
+            out.extend_from_slice(failure.kind.name().as_bytes());
+            out.extend_from_slice(b"\",\"message\":");
+            json::write_string(out, &failure.message);
+            let _ = write!(out, ",\"class\":\"{}\"", failure.kind.class());
+            if let Some(status) = failure.status {
+                let _ = write!(out, ",\"status\":{status}");
+            }
+            let _ = write!(out, ",\"attempts\":{attempts}}}}}");
+        }
+    }
+}
+
+/// The row of an envelope's `input` where there is none to show.
+pub const NO_INPUT: &[u8] = b"null";
+
+/// Appends an envelope, with the row it answers if there is one to show, and a newline.
+pub fn write_line(out: &mut Vec<u8>, envelope: &[u8], input: Option<&[u8]>) {
+    match input {
+        None => out.extend_from_slice(envelope),
+        Some(row) => {
+            out.extend_from_slice(&envelope[..envelope.len() - 1]);
+            out.extend_from_slice(b",\"input\":");
+            out.extend_from_slice(row);
+            out.push(b'}');
+        }
+    }
+    out.push(b'\n');
+}
+
+/// What is read back of an envelope.
+#[derive(Debug, Deserialize)]
+pub struct Envelope<'a> {
+    /// The id's token.
+    #[serde(borrow)]
+    pub id: &'a RawValue,
+    /// Whether there is an answer.
+    pub ok: bool,
+    /// The answer.
+    #[serde(borrow)]
+    pub result: &'a RawValue,
+}
+
+/// Reads one line of an output file.
+///
+/// # Errors
+/// When the line is no envelope: torn, glued to another, or another tool's.
+pub fn read(line: &[u8]) -> Result<Envelope<'_>, serde_json::Error> {
+    serde_json::from_slice(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::FailureKind;
+
+    fn line(verdict: Verdict<'_>, input: Option<&[u8]>) -> String {
+        let (mut envelope, mut out) = (Vec::new(), Vec::new());
+        write(&mut envelope, &Id::parse("\"r\\u0031\"").unwrap(), 7, verdict);
+        write_line(&mut out, &envelope, input);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn keys_stand_in_their_order() {
+        assert_eq!(
+            line(Verdict::Text("a \"b\"\n"), None),
+            "{\"id\":\"r\\u0031\",\"row_number\":7,\"ok\":true,\"result\":\"a \\\"b\\\"\\n\",\"error\":null}\n"
+        );
+        let failure = Failure::new(FailureKind::Server, "went away").with_status(503);
+        assert_eq!(
+            line(Verdict::Failed(&failure, 4), Some(b"{\"n\":1.50}")),
+            "{\"id\":\"r\\u0031\",\"row_number\":7,\"ok\":false,\"result\":null,\"error\":{\"type\":\
+             \"ServerError\",\"message\":\"went away\",\"class\":\"server_error\",\"status\":503,\
+             \"attempts\":4},\"input\":{\"n\":1.50}}\n"
+        );
+    }
+
+    #[test]
+    fn reads_what_it_writes_and_refuses_torn_and_glued_lines() {
+        let whole = line(Verdict::Json("{\"a\":1.50}"), Some(NO_INPUT));
+        let envelope = read(whole.as_bytes()).unwrap();
+        assert!(envelope.ok);
+        assert_eq!(envelope.id.get(), "\"r\\u0031\"");
+        assert_eq!(envelope.result.get(), "{\"a\":1.50}");
+        let trimmed = whole.trim_end();
+        for cut in 0..trimmed.len() {
+            assert!(read(&trimmed.as_bytes()[..cut]).is_err(), "torn at {cut}");
+        }
+        assert!(read(format!("{trimmed}{trimmed}").as_bytes()).is_err(), "glued");
+    }
+}

@@ -1,0 +1,11 @@
+//! The only door to the network: HTTP/1.1 over TCP or TLS, one request at a time on a connection.
+//!
+//! A worker has a [`Client`] of its own, on its own thread, so no lock is taken for a call. How
+//! long a connection may be idle is the server's to say; a call that finds its connection closed
+//! before any byte of an answer goes out once more on a fresh one.
+
+mod client;
+mod endpoint;
+
+pub use client::{Call, Client, Connector, Error, Limits, Reply};
+pub use endpoint::{BadEndpoint, Endpoint};

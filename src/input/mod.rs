@@ -1,0 +1,10 @@
+//! Where rows come from: local files, read by ranges, each row checked the same way by whoever
+//! reads it.
+
+mod rows;
+mod select;
+mod source;
+
+pub use rows::{ShardRows, identify, read_shard};
+pub use select::choose;
+pub use source::{Error, Format, HashingReader, Source};

@@ -1,0 +1,311 @@
+//! The input file: what format it has, where its rows begin, whether it is text at all.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::format::chunk::{ChunkReader, Cut, Limits};
+use crate::format::csv::{self, Header};
+use crate::store::SourcePrint;
+
+/// An input file that can be read by ranges.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How its rows are spelled.
+    pub format: Format,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Where the first row may begin: behind a byte order mark or a header.
+    pub data_offset: u64,
+    /// The line in which that is, from 1.
+    pub data_line: u64,
+}
+
+/// How rows are spelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// JSON Lines: an object a line.
+    JsonLines,
+    /// CSV with a header; values are strings.
+    Csv(Header),
+}
+
+/// Why an input cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The input.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not a regular file.
+    #[error("{} is not a file", path.display())]
+    NotAFile {
+        /// The input.
+        path: PathBuf,
+    },
+    /// Its name tells no format that rowmill reads.
+    #[error(
+        "{} has no format that rowmill reads: its name should end in .jsonl or .csv",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The input.
+        path: PathBuf,
+    },
+    /// It is not text, or not in UTF-8.
+    #[error("{} looks like {what}, not like UTF-8 text", path.display())]
+    NotText {
+        /// The input.
+        path: PathBuf,
+        /// What it looks like.
+        what: &'static str,
+    },
+    /// The header of a CSV file cannot be used.
+    #[error("the header of {} cannot be used: {source}", path.display())]
+    Header {
+        /// The input.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: csv::Error,
+    },
+    /// It is not any more what it was when the plan was made.
+    #[error("{} has changed since it was planned (first in the rows from {first_row} on)", path.display())]
+    Changed {
+        /// The input.
+        path: PathBuf,
+        /// The first row of the first shard that differs.
+        first_row: u64,
+    },
+}
+
+impl Source {
+    /// Looks at a file, and reads no more than its beginning.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds no rows that rowmill can read.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let name = path.extension().map(|e| e.to_ascii_lowercase());
+        let is_csv = match name.as_deref().and_then(|name| name.to_str()) {
+            Some("jsonl" | "ndjson") => false,
+            Some("csv") => true,
+            _ => {
+                // A missing file is the likelier mistake.
+                open(path)?;
+                return Err(Error::UnknownFormat { path: path.to_owned() });
+            }
+        };
+        let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+        let mut file = open(path)?;
+        let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
+        let mut head = Vec::new();
+        file.by_ref().take(4096).read_to_end(&mut head).map_err(unreadable)?;
+        if let Some(what) = not_text(&head) {
+            return Err(Error::NotText { path: path.to_owned(), what });
+        }
+        let data_offset = if head.starts_with(BOM) { BOM.len() as u64 } else { 0 };
+        let source = Self {
+            path: path.to_owned(),
+            format: Format::JsonLines,
+            length: meta.len(),
+            data_offset,
+            data_line: 1,
+        };
+        if is_csv { source.with_header() } else { Ok(source) }
+    }
+
+    /// The source that a plan was made for, at another place or the same.
+    #[must_use]
+    pub fn planned(path: &Path, print: &SourcePrint) -> Self {
+        let format = match &print.columns {
+            Some(names) => Format::Csv(Header::from_names(names.clone())),
+            None => Format::JsonLines,
+        };
+        Self {
+            path: path.to_owned(),
+            format,
+            length: print.bytes,
+            data_offset: print.data_offset,
+            data_line: 1,
+        }
+    }
+
+    fn with_header(mut self) -> Result<Self, Error> {
+        let unreadable = |source| Error::Unreadable { path: self.path.clone(), source };
+        // More than a header ever has.
+        const LONGEST: u64 = 1 << 20;
+        let file = self.range(self.data_offset, self.length).map_err(unreadable)?;
+        let mut reader = ChunkReader::new(file, Cut::csv(), self.data_offset, 1, LONGEST);
+        let one = Limits { records: 1, bytes: u64::MAX };
+        let first = reader.next_chunk(one).map_err(unreadable)?;
+        let names = match first.as_ref().and_then(|chunk| chunk.records.first()) {
+            Some(record) if record.fault.is_some() => Err(csv::Error::Unclosed),
+            Some(record) => Header::parse(first.as_ref().map_or(&[], |chunk| chunk.record(record))),
+            // A file without anything has no rows; that is no mistake of anyone's.
+            None => Ok(Header::from_names(Vec::new())),
+        };
+        let names = names.map_err(|source| Error::Header { path: self.path.clone(), source })?;
+        if let Some(chunk) = first {
+            self.data_offset += chunk.length;
+            self.data_line += memchr::memchr_iter(b'\n', &chunk.bytes).count() as u64;
+        }
+        self.format = Format::Csv(names);
+        Ok(self)
+    }
+
+    /// How its records are told apart.
+    #[must_use]
+    pub fn cut(&self) -> Cut {
+        match self.format {
+            Format::JsonLines => Cut::Lines,
+            Format::Csv(_) => Cut::csv(),
+        }
+    }
+
+    /// A reader of `length` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn range(&self, offset: u64, length: u64) -> io::Result<io::Take<File>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(file.take(length))
+    }
+
+    /// The name of its format, as manifests have it.
+    #[must_use]
+    pub fn format_name(&self) -> &'static str {
+        match self.format {
+            Format::JsonLines => "jsonl",
+            Format::Csv(_) => "csv",
+        }
+    }
+
+    /// The names of its columns, if it has such.
+    #[must_use]
+    pub fn columns(&self) -> Option<Vec<String>> {
+        match &self.format {
+            Format::JsonLines => None,
+            Format::Csv(header) => Some(header.names().to_vec()),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
+}
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// What a file looks like that begins with these bytes and is no text.
+fn not_text(head: &[u8]) -> Option<&'static str> {
+    let magics: [(&[u8], &str); 7] = [
+        (b"\xff\xfe", "UTF-16"),
+        (b"\xfe\xff", "UTF-16"),
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"PAR1", "Parquet"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"BZh", "bzip2"),
+    ];
+    if let Some((_, what)) = magics.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Some(what);
+    }
+    let zeros = memchr::memchr_iter(0, head).count();
+    match zeros * 3 {
+        0 => None,
+        many if many >= head.len() => Some("UTF-16"),
+        _ => Some("binary data"),
+    }
+}
+
+/// Passes bytes on and hashes them.
+#[derive(Debug)]
+pub struct HashingReader<R> {
+    inner: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Hashes what is read of `inner`, behind bytes that were read before.
+    pub fn new(inner: R, before: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(before);
+        Self { inner, hasher }
+    }
+
+    /// The hash of all that was read.
+    pub fn hash(&self) -> blake3::Hash {
+        self.hasher.finalize()
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(name: &str, bytes: &[u8]) -> Result<Source, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Source::open(&path)
+    }
+
+    fn refusal(name: &str, bytes: &[u8]) -> String {
+        let error = opened(name, bytes).unwrap_err().to_string();
+        error[error.find(name).unwrap()..].to_owned()
+    }
+
+    #[test]
+    fn knows_where_rows_begin() {
+        let source = opened("a.jsonl", b"\xef\xbb\xbf{}\n").unwrap();
+        assert_eq!((source.data_offset, source.columns()), (3, None));
+        let source = opened("A.CSV", b"\xef\xbb\xbfid,\"te\nxt\"\r\n1,2\n").unwrap();
+        // The header ends at its carriage return; what is left of the line end is blank.
+        assert_eq!((source.data_offset, source.data_line), (14, 2));
+        assert_eq!(source.columns().unwrap(), ["id", "te\nxt"]);
+        assert_eq!(opened("a.csv", b"").unwrap().columns().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn refuses_what_is_no_text() {
+        let utf16: Vec<u8> = "{\"a\": 1}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(refusal("a.jsonl", &utf16), "a.jsonl looks like UTF-16, not like UTF-8 text");
+        assert_eq!(
+            refusal("a.jsonl", b"\xff\xfe{\0"),
+            "a.jsonl looks like UTF-16, not like UTF-8 text"
+        );
+        assert_eq!(
+            refusal("a.jsonl", b"\x1f\x8b\x08"),
+            "a.jsonl looks like gzip, not like UTF-8 text"
+        );
+        assert_eq!(refusal("a.csv", b"PAR1..."), "a.csv looks like Parquet, not like UTF-8 text");
+        assert_eq!(
+            refusal("a.csv", b"id,id\n"),
+            "a.csv cannot be used: two columns are named \"id\""
+        );
+        assert!(refusal("a.txt", b"x").contains(".jsonl or .csv"));
+        assert!(matches!(
+            Source::open(Path::new("/nowhere/a.jsonl")),
+            Err(Error::Unreadable { .. })
+        ));
+    }
+}

@@ -1,0 +1,114 @@
+//! What can go wrong with a row, by name.
+
+use std::time::Duration;
+
+/// Why one sending of a request, or the row itself, failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// One sentence for people: what happened and where.
+    pub message: String,
+    /// The HTTP status, where a server answered.
+    pub status: Option<u16>,
+    /// How long the server asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without a status.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), status: None, retry_after: None }
+    }
+
+    /// The same failure with the HTTP status that came with it.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+}
+
+macro_rules! failure_kinds {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:literal;)+) => {
+        /// The kinds of failure. Each has a type name, as an envelope's `error.type` shows it,
+        /// and a class, as `error.class` does.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum FailureKind { $($(#[$doc])* $variant,)+ }
+
+        impl FailureKind {
+            /// All kinds, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in an envelope's `error.type`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The name in an envelope's `error.class`.
+            #[must_use]
+            pub fn class(self) -> &'static str {
+                match self { $(Self::$variant => $class,)+ }
+            }
+        }
+    };
+}
+
+failure_kinds! {
+    /// The row's bytes are no JSON.
+    InvalidJson = "InvalidJSON", "invalid_json";
+    /// The row's bytes are no UTF-8.
+    InvalidUtf8 = "InvalidJSON", "invalid_utf8";
+    /// The row is no object, has too few or too many columns, is too large or too deep.
+    InvalidRow = "InvalidRow", "invalid_row";
+    /// The id field is not there, or holds no id.
+    MissingIdField = "MissingIdField", "missing_id_field";
+    /// The template names a field that the row does not have.
+    MissingTemplateField = "MissingTemplateField", "missing_template_field";
+    /// No whole answer came in time.
+    Timeout = "TimeoutError", "timeout";
+    /// The endpoint could not be reached, or closed the connection before it answered.
+    Connection = "ConnectionError", "connection";
+    /// The connection broke in the middle of an answer.
+    BrokenAnswer = "BrokenAnswerError", "broken_answer";
+    /// The endpoint asked for fewer requests.
+    RateLimit = "RateLimitError", "rate_limit";
+    /// The endpoint failed, or is overloaded.
+    Server = "ServerError", "server_error";
+    /// The endpoint refused this request.
+    BadRequest = "BadRequestError", "bad_request";
+    /// The endpoint does not know the path or the model.
+    NotFound = "NotFoundError", "not_found";
+    /// The request is longer than the model takes.
+    TooLong = "ContextLengthError", "too_long";
+    /// The endpoint's content filter refused the request or the answer.
+    ContentFilter = "ContentFilterError", "content_filter";
+    /// The answer is none this protocol knows.
+    BadResponse = "BadResponseError", "bad_response";
+    /// The answer holds no text.
+    EmptyAnswer = "EmptyAnswerError", "empty_answer";
+    /// The answer is larger than rowmill reads.
+    ResponseTooLarge = "ResponseTooLargeError", "response_too_large";
+    /// The endpoint points elsewhere; rowmill does not carry a key to another host.
+    Redirect = "RedirectError", "redirect";
+    /// The endpoint refused the key.
+    Credentials = "AuthenticationError", "credentials";
+    /// The account has no quota or no credit left.
+    Quota = "QuotaError", "quota";
+}
+
+impl FailureKind {
+    /// Whether the row itself is at fault, so that no call was or will be made for it.
+    #[must_use]
+    pub fn is_of_the_row(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidJson
+                | Self::InvalidUtf8
+                | Self::InvalidRow
+                | Self::MissingIdField
+                | Self::MissingTemplateField
+        )
+    }
+}

@@ -1,0 +1,19 @@
+//! The vocabulary of rowmill: what a job is, how rows are named, what becomes of them.
+//!
+//! Everything here is plain data with no clock, disk or network behind it, so that every other
+//! module can speak of the same things. What a job *is* decides what a run may be resumed with:
+//! see [`JobSpec::differences`].
+
+mod failure;
+mod id;
+mod outcome;
+mod spec;
+mod time;
+
+pub use failure::{Failure, FailureKind};
+pub use id::{Id, IdHash, IdProblem};
+pub use outcome::{Answer, Attempt, OutcomeKind, Usage};
+pub use spec::{
+    Difference, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample, Selection, hash_text,
+};
+pub use time::rfc3339;

@@ -1,0 +1,112 @@
+//! What became of a row, and what each sending of its request cost.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutcomeKind {
+    /// There is an answer.
+    Ok,
+    /// The endpoint gave no answer; asking again may help.
+    Failed,
+    /// The row itself is at fault: no call can help.
+    Invalid,
+}
+
+impl OutcomeKind {
+    /// The word a journal record has for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// The kind a journal record's word stands for.
+    #[must_use]
+    pub fn from_word(word: &[u8]) -> Option<Self> {
+        match word {
+            b"ok" => Some(Self::Ok),
+            b"failed" => Some(Self::Failed),
+            b"invalid" => Some(Self::Invalid),
+            _ => None,
+        }
+    }
+}
+
+/// A model's answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The text of the answer.
+    pub text: String,
+    /// The model that answered, as the endpoint names it.
+    pub model: Option<String>,
+    /// Why the model stopped, in the endpoint's word (`stop`, `length`, …).
+    pub finish_reason: Option<String>,
+    /// What the endpoint says the answer used.
+    pub usage: Option<Usage>,
+}
+
+/// Tokens of one answer, as the endpoint counted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens of the answer, reasoning included.
+    pub output_tokens: u64,
+    /// Prompt tokens that the endpoint had in its cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_input_tokens: u64,
+    /// Answer tokens spent on reasoning.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Usage {
+    /// Adds another answer's tokens.
+    pub fn add(&mut self, other: &Self) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.cached_input_tokens += other.cached_input_tokens;
+        self.reasoning_tokens += other.reasoning_tokens;
+    }
+
+    /// All tokens, in and out.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.input_tokens + self.output_tokens
+    }
+}
+
+/// One sending of a row's request: a line of the telemetry output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// 1 for the first sending of a row in a session, and so on.
+    pub number: u32,
+    /// The model asked for, or the one that answered.
+    pub model: String,
+    /// When the sending began, in milliseconds since the Unix epoch.
+    pub start_ms: u64,
+    /// From the sending to the decoded answer.
+    pub duration: Duration,
+    /// From the sending to the first byte of the answer's head.
+    pub time_to_response: Option<Duration>,
+    /// What it used, where the endpoint said so.
+    pub usage: Option<Usage>,
+    /// The HTTP status, where a server answered.
+    pub status: Option<u16>,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// The failure's type and message; nothing when the attempt brought the answer.
+    pub error: Option<(&'static str, String)>,
+}

@@ -1,0 +1,237 @@
+//! What a job is: everything that decides the answers.
+//!
+//! Two runs may share a work directory only when their specs agree, so that no output ever mixes
+//! answers to two questions. What is *not* here may differ between a run and its resumption: where
+//! the endpoint is, how many requests are in flight, where the outputs go.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Everything that decides what is asked about which rows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// The model, as the user named it.
+    pub model: String,
+    /// The row template's text.
+    pub prompt: String,
+    /// The system instruction's text.
+    pub instruction: Option<String>,
+    /// Further fields of the request body (`temperature`, `max_tokens`, …).
+    pub parameters: Parameters,
+    /// The field that holds a row's id; without one the row number is the id.
+    pub id_field: Option<String>,
+    /// Which rows are asked about.
+    pub selection: Selection,
+    /// What to do with a second row of the same id.
+    pub on_duplicate: OnDuplicate,
+    /// What to do with a row that lacks a field of the template.
+    pub on_missing_field: OnMissingField,
+    /// The largest row taken, in bytes.
+    pub max_row_bytes: u64,
+    /// Whether journals keep the rows, so that envelopes can show them.
+    pub include_input: bool,
+}
+
+/// Body fields by name, each value kept as the JSON text the user gave.
+pub type Parameters = BTreeMap<String, Box<RawValue>>;
+
+/// Which rows of the input are asked about: `offset`, then `sample`, then `limit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Rows left out at the beginning.
+    pub offset: u64,
+    /// The most rows taken.
+    pub limit: Option<u64>,
+    /// A random choice among the rows behind the offset.
+    pub sample: Option<Sample>,
+}
+
+/// A deterministic random choice of rows, in input order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// How many rows.
+    pub rows: u64,
+    /// The same seed over the same number of rows chooses the same rows.
+    pub seed: u64,
+}
+
+/// What to do with a second row of the same id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDuplicate {
+    /// Refuse the input.
+    #[default]
+    Error,
+    /// Keep the first row, leave the others out.
+    First,
+    /// Give the others ids of their own: `x-2`, `x-3`, ….
+    Suffix,
+}
+
+/// What to do with a row that lacks a field of the template.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnMissingField {
+    /// The row fails, the others go on.
+    #[default]
+    RowError,
+    /// Refuse the input.
+    Error,
+    /// Put nothing in its place.
+    Empty,
+}
+
+/// One part of a job in which two specs differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Which part, in the words of the options (`model`, `prompt`, `parameter temperature`, …).
+    pub part: String,
+    /// How the work directory has it.
+    pub old: String,
+    /// How the command has it.
+    pub new: String,
+}
+
+impl JobSpec {
+    /// In what this spec (the old one) differs from `new`. Whether envelopes show their rows
+    /// does not count: it changes no answer.
+    #[must_use]
+    pub fn differences(&self, new: &Self) -> Vec<Difference> {
+        let mut found = Vec::new();
+        let mut compare = |part: &str, old: Option<String>, new: Option<String>| {
+            if old != new {
+                let (old, new) = show_pair(old.as_deref(), new.as_deref());
+                found.push(Difference { part: part.to_owned(), old, new });
+            }
+        };
+        compare("model", Some(self.model.clone()), Some(new.model.clone()));
+        compare("prompt", Some(self.prompt.clone()), Some(new.prompt.clone()));
+        compare("instruction", self.instruction.clone(), new.instruction.clone());
+        let names: std::collections::BTreeSet<_> =
+            self.parameters.keys().chain(new.parameters.keys()).collect();
+        for name in names {
+            let value = |spec: &Self| spec.parameters.get(name).map(|v| v.get().to_owned());
+            compare(&format!("parameter {name}"), value(self), value(new));
+        }
+        compare("id-field", self.id_field.clone(), new.id_field.clone());
+        compare("selection", Some(self.selection.shown()), Some(new.selection.shown()));
+        compare("on-duplicate", Some(shown(&self.on_duplicate)), Some(shown(&new.on_duplicate)));
+        compare(
+            "on-missing-field",
+            Some(shown(&self.on_missing_field)),
+            Some(shown(&new.on_missing_field)),
+        );
+        compare(
+            "max-row-bytes",
+            Some(self.max_row_bytes.to_string()),
+            Some(new.max_row_bytes.to_string()),
+        );
+        found
+    }
+}
+
+impl Selection {
+    fn shown(&self) -> String {
+        let mut text = format!("offset {}", self.offset);
+        if let Some(sample) = &self.sample {
+            text.push_str(&format!(", sample {} seed {}", sample.rows, sample.seed));
+        }
+        match self.limit {
+            Some(limit) => text.push_str(&format!(", limit {limit}")),
+            None => text.push_str(", no limit"),
+        }
+        text
+    }
+}
+
+fn shown(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The longest stretch of a value that a difference shows, in characters.
+const SHOWN: usize = 60;
+
+/// Two values, cut to the place where they begin to differ.
+fn show_pair(old: Option<&str>, new: Option<&str>) -> (String, String) {
+    let (a, b) = (old.unwrap_or_default(), new.unwrap_or_default());
+    let same = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
+    let skip = if same > SHOWN / 2 { same - SHOWN / 4 } else { 0 };
+    let cut = |value: Option<&str>| match value {
+        None => "(none)".to_owned(),
+        Some(text) => {
+            let shown: String = text.chars().skip(skip).take(SHOWN).collect();
+            let before = if skip > 0 { "…" } else { "" };
+            let behind = if text.chars().count() > skip + SHOWN { "…" } else { "" };
+            format!("`{before}{shown}{behind}`")
+        }
+    };
+    (cut(old), cut(new))
+}
+
+/// The blake3 hash of a text, as hex.
+#[must_use]
+pub fn hash_text(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn spec() -> JobSpec {
+        JobSpec {
+            model: "m".into(),
+            prompt: "Say {{text}}".into(),
+            instruction: None,
+            parameters: Parameters::new(),
+            id_field: None,
+            selection: Selection::default(),
+            on_duplicate: OnDuplicate::Error,
+            on_missing_field: OnMissingField::RowError,
+            max_row_bytes: 1 << 24,
+            include_input: false,
+        }
+    }
+
+    #[test]
+    fn names_each_part_that_differs_with_both_values() {
+        let old = spec();
+        let mut new = spec();
+        assert_eq!(old.differences(&new), []);
+        new.include_input = true;
+        assert_eq!(old.differences(&new), [], "what envelopes show changes no answer");
+        new.model = "n".into();
+        new.instruction = Some("Be brief.".into());
+        new.parameters.insert("temperature".into(), RawValue::from_string("0.20".into()).unwrap());
+        let shown: Vec<_> = old
+            .differences(&new)
+            .into_iter()
+            .map(|d| format!("{}: {} → {}", d.part, d.old, d.new))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "model: `m` → `n`",
+                "instruction: (none) → `Be brief.`",
+                "parameter temperature: (none) → `0.20`"
+            ]
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut_to_where_they_differ() {
+        let mut old = spec();
+        let mut new = spec();
+        old.prompt = format!("{}old end", "same ".repeat(100));
+        new.prompt = format!("{}new end", "same ".repeat(100));
+        let difference = old.differences(&new).remove(0);
+        assert!(difference.old.contains("old end"), "{}", difference.old);
+        assert!(difference.new.contains("new end"), "{}", difference.new);
+        assert!(difference.old.chars().count() < 70);
+    }
+}

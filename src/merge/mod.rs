@@ -1,0 +1,306 @@
+//! The third stage: verifies the journals and writes the outputs beside their places.
+//!
+//! Shards are read in parallel and written in order. Nothing but the manifest, the seals and the
+//! journals is read, and nothing takes its place here: that is decided by who called.
+
+mod totals;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::format::{envelope, telemetry};
+use crate::job::OutcomeKind;
+use crate::shutdown::{self, Shutdown};
+use crate::store::{
+    self, Held, Manifest, Record, Role, RowRecords, Seal, ShardEntry, Stage, Staged, Target,
+};
+
+pub use totals::Totals;
+
+/// Where outputs go.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// One envelope a row.
+    pub output: Target,
+    /// The envelopes of the rows that failed.
+    pub errors: Option<Target>,
+    /// One line an attempt.
+    pub telemetry: Option<Target>,
+}
+
+/// What is merged, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where outputs go.
+    pub outputs: Outputs,
+    /// Whether envelopes show their rows.
+    pub include_input: bool,
+    /// Threads that read journals.
+    pub threads: usize,
+    /// The number of this publication.
+    pub sequence: u32,
+}
+
+/// Outputs that are written and wait for their places.
+#[derive(Debug)]
+pub struct Merged {
+    /// The outputs.
+    pub staged: Vec<Staged>,
+    /// What all rows came to.
+    pub totals: Totals,
+}
+
+/// Why there are no outputs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The work directory or an output cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Rows have no outcome yet.
+    #[error("{left} of {wanted} rows have no outcome yet")]
+    Unfinished {
+        /// How many.
+        left: u64,
+        /// Of how many.
+        wanted: u64,
+    },
+    /// The run was asked, twice, to end.
+    #[error("interrupted while merging")]
+    Interrupted,
+}
+
+/// The lines of one shard.
+#[derive(Debug, Default)]
+struct Lines {
+    output: Vec<u8>,
+    errors: Vec<u8>,
+    telemetry: Vec<u8>,
+    totals: Totals,
+}
+
+/// Which lines are wanted.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    include_input: bool,
+    errors: bool,
+    telemetry: bool,
+}
+
+/// Journals up to this size are made into lines in memory, on several threads.
+const SMALL: u64 = 32 << 20;
+
+/// Verifies all shards and writes the outputs beside their places. `stdout` is where an output goes
+/// that is to go to standard output.
+///
+/// # Errors
+/// When rows have no outcome, a journal is damaged, or files cannot be read or written. What was
+/// written is of no consequence then.
+pub fn run(
+    dir: &Held,
+    manifest: &Manifest,
+    options: &Options,
+    shutdown: &Shutdown,
+    stdout: &mut (dyn Write + Send),
+) -> Result<Merged, Error> {
+    let shards = sealed(dir, manifest)?;
+    let Outputs { output, errors, telemetry } = &options.outputs;
+    let wanted = Wanted {
+        include_input: options.include_input,
+        errors: errors.is_some(),
+        telemetry: telemetry.is_some(),
+    };
+    let mut none = std::io::sink();
+    let mut none_either = std::io::sink();
+    let begin = |role, target: &Option<Target>| match target {
+        Some(target) => Some((role, target.clone())),
+        None => None,
+    };
+    let errors = begin(Role::Errors, errors);
+    let telemetry = begin(Role::Telemetry, telemetry);
+    let mut writer = Writer {
+        output: Stage::begin(dir, options.sequence, Role::Output, output, stdout)?,
+        errors: match &errors {
+            Some((role, t)) => Some(Stage::begin(dir, options.sequence, *role, t, &mut none)?),
+            None => None,
+        },
+        telemetry: match &telemetry {
+            Some((role, t)) => {
+                Some(Stage::begin(dir, options.sequence, *role, t, &mut none_either)?)
+            }
+            None => None,
+        },
+        totals: Totals::default(),
+        shutdown,
+    };
+    let (jobs_in, jobs) = bounded::<u32>(options.threads);
+    let (results_in, results) = bounded(options.threads);
+    let is_small = |seal: &Seal| seal.bytes <= SMALL;
+    let write = &mut writer;
+    std::thread::scope(move |scope| -> Result<(), Error> {
+        for _ in 0..options.threads.max(1) {
+            let (jobs, results) = (jobs.clone(), results_in.clone());
+            scope.spawn(move || read_all(dir, manifest, wanted, &jobs, &results));
+        }
+        drop((jobs, results_in));
+        let small: Vec<u32> = shards.iter().filter(|s| is_small(s)).map(|s| s.shard).collect();
+        // Ends when all are taken, or nobody takes them any more.
+        scope.spawn(move || small.into_iter().try_for_each(|shard| jobs_in.send(shard)));
+        // Takes the results along: the readers end when they are gone.
+        write.write_all(dir, manifest, wanted, &shards, results)
+    })?;
+    writer.finish()
+}
+
+/// The seals of all shards in which rows are wanted.
+fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Seal>, Error> {
+    let (mut seals, mut left) = (Vec::new(), 0);
+    for (number, entry) in manifest.open_shards() {
+        match dir.seal(number)? {
+            Some(seal) if seal.rows == entry.wanted => seals.push(seal),
+            _ => {
+                let known = dir.peek_shard(number, entry, &mut |_| {})?;
+                let (ok, failed, invalid) = known.counts();
+                // A shard whose rows are all done and which is not sealed needs work as well.
+                left += (entry.wanted - ok - failed - invalid).max(1);
+            }
+        }
+    }
+    if left == 0 { Ok(seals) } else { Err(Error::Unfinished { left, wanted: manifest.wanted() }) }
+}
+
+type Made = (u32, Result<Lines, store::Error>);
+
+fn read_all(
+    dir: &Held,
+    manifest: &Manifest,
+    wanted: Wanted,
+    jobs: &Receiver<u32>,
+    results: &Sender<Made>,
+) {
+    for shard in jobs {
+        let mut lines = Lines::default();
+        let entry = &manifest.shards[shard as usize];
+        let made = read_shard(dir, shard, entry, wanted, &mut lines, &mut |_| Ok(()));
+        if results.send((shard, made.map(|()| lines))).is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes a shard's lines, row by row. `flush` may take them after each row.
+fn read_shard(
+    dir: &Held,
+    number: u32,
+    entry: &ShardEntry,
+    wanted: Wanted,
+    lines: &mut Lines,
+    flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
+) -> Result<(), store::Error> {
+    let verified = dir.verify_shard(number, entry)?;
+    let is_sealed = dir.seal(number)?.is_some_and(|seal| seal.blake3 == verified.blake3);
+    if !is_sealed {
+        let reason = "its journal is not the one that was sealed".to_owned();
+        return Err(store::Error::Unsound { shard: number, reason });
+    }
+    lines.totals.repeated += verified.repeated;
+    verified.for_each_row(&mut |row| {
+        put_row(&row, wanted, lines);
+        flush(lines)
+    })
+}
+
+fn put_row(row: &RowRecords<'_>, wanted: Wanted, lines: &mut Lines) {
+    let outcome = &row.outcome;
+    let input = outcome.input.filter(|_| wanted.include_input);
+    envelope::write_line(&mut lines.output, outcome.envelope, input);
+    if wanted.errors && outcome.kind != OutcomeKind::Ok {
+        envelope::write_line(&mut lines.errors, outcome.envelope, input);
+    }
+    lines.totals.row(outcome);
+    for record in &row.all {
+        let attempts = match record {
+            Record::Outcome(outcome) => outcome.attempts,
+            Record::Retry { attempts, .. } => attempts,
+            Record::Repeated { .. } => continue,
+        };
+        let seen = lines.totals.attempts(attempts);
+        if wanted.telemetry {
+            for attempt in seen {
+                let attempt = attempt.get().as_bytes();
+                telemetry::write_line(&mut lines.telemetry, outcome.id(), outcome.row, attempt);
+            }
+        }
+    }
+}
+
+/// The outputs, while they are written.
+struct Writer<'a> {
+    output: Stage<'a>,
+    errors: Option<Stage<'a>>,
+    telemetry: Option<Stage<'a>>,
+    totals: Totals,
+    shutdown: &'a Shutdown,
+}
+
+impl Writer<'_> {
+    /// Writes the shards in their order: small ones as they were made, large ones as they are read.
+    fn write_all(
+        &mut self,
+        dir: &Held,
+        manifest: &Manifest,
+        wanted: Wanted,
+        shards: &[Seal],
+        results: Receiver<Made>,
+    ) -> Result<(), Error> {
+        let mut made = BTreeMap::new();
+        for seal in shards {
+            // A drain lets this finish: it takes no call and little time.
+            if self.shutdown.stage() == shutdown::Stage::Aborting {
+                return Err(Error::Interrupted);
+            }
+            let number = seal.shard;
+            if seal.bytes > SMALL {
+                let mut lines = Lines::default();
+                let entry = &manifest.shards[number as usize];
+                read_shard(dir, number, entry, wanted, &mut lines, &mut |lines| self.put(lines))?;
+                self.totals.add(&lines.totals);
+                continue;
+            }
+            while !made.contains_key(&number) {
+                // The readers end early only when they panic, and then so does the scope.
+                let Ok((number, lines)) = results.recv() else { break };
+                made.insert(number, lines);
+            }
+            if let Some(lines) = made.remove(&number) {
+                let mut lines = lines?;
+                self.put(&mut lines)?;
+                self.totals.add(&lines.totals);
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, lines: &mut Lines) -> Result<(), store::Error> {
+        self.output.write(&lines.output)?;
+        lines.output.clear();
+        if let Some(errors) = &mut self.errors {
+            errors.write(&lines.errors)?;
+            lines.errors.clear();
+        }
+        if let Some(telemetry) = &mut self.telemetry {
+            telemetry.write(&lines.telemetry)?;
+            lines.telemetry.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Merged, Error> {
+        let mut staged = vec![self.output.finish()?];
+        for stage in [self.errors, self.telemetry].into_iter().flatten() {
+            staged.push(stage.finish()?);
+        }
+        Ok(Merged { staged, totals: self.totals })
+    }
+}

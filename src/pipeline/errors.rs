@@ -1,0 +1,117 @@
+//! Why a command failed, for whoever turns it into an exit code and a hint.
+
+use std::path::PathBuf;
+
+use crate::plan::Drift;
+use crate::{input, merge, plan, store, work};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// The input cannot be used.
+    #[error(transparent)]
+    Input(#[from] input::Error),
+    /// The plan cannot be made.
+    #[error(transparent)]
+    Plan(plan::Error),
+    /// The work directory or an output cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Work could not go on.
+    #[error(transparent)]
+    Work(work::Error),
+    /// Rows have no outcome yet.
+    #[error("{left} of {wanted} rows have no outcome yet")]
+    Incomplete {
+        /// How many.
+        left: u64,
+        /// Of how many.
+        wanted: u64,
+    },
+    /// A journal is damaged; working its shard again repairs it.
+    #[error("shard {shard} is damaged: {reason}")]
+    Unsound {
+        /// Which shard.
+        shard: u32,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The command is not what was planned.
+    #[error("this command is not what {} was planned for: {drift}", work_dir.display())]
+    Drift {
+        /// The work directory.
+        work_dir: PathBuf,
+        /// In what they differ.
+        drift: Drift,
+    },
+    /// The journals do not hold the rows.
+    #[error(
+        "the work directory was planned without --include-input, so its journals do not hold the \
+         rows"
+    )]
+    NoInputKept,
+    /// There is a run in the work directory, and the command does not say what to do with it.
+    #[error("{} holds a run already", work_dir.display())]
+    Unfinished {
+        /// The work directory.
+        work_dir: PathBuf,
+    },
+    /// An output is there, and the command does not say what to do with it.
+    #[error("{} exists", path.display())]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// An output is there that this work directory did not publish, or not like this.
+    #[error("{} exists and is not what this work directory published", path.display())]
+    OutputForeign {
+        /// The output.
+        path: PathBuf,
+    },
+    /// There is no plan to work by.
+    #[error("{} holds no plan", work_dir.display())]
+    NotPlanned {
+        /// The work directory.
+        work_dir: PathBuf,
+    },
+    /// The run was asked to end while it planned or published.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<plan::Error> for Error {
+    fn from(error: plan::Error) -> Self {
+        match error {
+            plan::Error::Input(error) => Self::Input(error),
+            plan::Error::Store(error) => Self::Store(error),
+            plan::Error::Interrupted => Self::Interrupted,
+            error => Self::Plan(error),
+        }
+    }
+}
+
+impl From<work::Error> for Error {
+    fn from(error: work::Error) -> Self {
+        match error {
+            work::Error::Store(error) => Self::Store(error),
+            work::Error::Input(error) => Self::Input(error),
+            error => Self::Work(error),
+        }
+    }
+}
+
+impl From<merge::Error> for Error {
+    fn from(error: merge::Error) -> Self {
+        match error {
+            merge::Error::Store(store::Error::Unsound { shard, reason }) => {
+                Self::Unsound { shard, reason }
+            }
+            merge::Error::Store(error) => Self::Store(error),
+            merge::Error::Unfinished { left, wanted } => Self::Incomplete { left, wanted },
+            merge::Error::Interrupted => Self::Interrupted,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a run would send first.
+
+use serde::Serialize;
+
+use super::Error;
+use crate::input::{Source, identify, read_shard};
+use crate::job::Failure;
+use crate::prompt::Template;
+use crate::store::{Held, Manifest};
+use crate::work::Answerer;
+
+/// A plan and its first requests.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// The plan.
+    pub manifest: Manifest,
+    /// The first rows.
+    pub rows: Vec<PreviewedRow>,
+}
+
+/// What would be sent for a row, or why nothing would.
+#[derive(Debug, Clone, Serialize)]
+pub struct PreviewedRow {
+    /// The row's number.
+    pub row_number: u64,
+    /// Where it would go; nothing for models that are not called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The body, or the prompt of a model that is not called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
+    /// Why the row would fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Renders the first rows of a plan.
+pub(super) fn render(
+    dir: &Held,
+    manifest: &Manifest,
+    source: &Source,
+    answerer: &Answerer,
+    count: usize,
+) -> Result<Preview, Error> {
+    let template = Template::parse(&manifest.job.prompt);
+    let path = answerer.model.call_head().map(|(path, _)| path);
+    let url =
+        answerer.endpoint.as_ref().zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
+    let mut previewed = Vec::new();
+    for (number, shard) in manifest.open_shards() {
+        if previewed.len() >= count {
+            break;
+        }
+        let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
+        let left_out: Vec<u64> = dir
+            .duplicates(number, shard)?
+            .into_iter()
+            .filter(|rename| rename.id.is_none())
+            .map(|rename| rename.row)
+            .collect();
+        for (index, row) in (0..rows.len()).zip(shard.first_row..) {
+            if previewed.len() >= count {
+                break;
+            }
+            if !manifest.chosen.contains(row) || left_out.contains(&row) {
+                continue;
+            }
+            let prompt = rows.text(index).and_then(|text| {
+                let object = rows.object(index, &text)?;
+                identify(&object, manifest.job.id_field.as_deref(), row)?;
+                template.render(&object, manifest.job.on_missing_field)
+            });
+            previewed.push(shown(row, url.clone(), prompt, answerer));
+        }
+    }
+    Ok(Preview { manifest: manifest.clone(), rows: previewed })
+}
+
+fn shown(
+    row_number: u64,
+    url: Option<String>,
+    prompt: Result<String, Failure>,
+    answerer: &Answerer,
+) -> PreviewedRow {
+    match prompt {
+        Ok(prompt) => {
+            let body = answerer.model.encode(&prompt);
+            let body = match &url {
+                Some(_) => serde_json::from_slice(&body).unwrap_or_default(),
+                None => prompt.into(),
+            };
+            PreviewedRow { row_number, url, body: Some(body), error: None }
+        }
+        Err(failure) => {
+            let error = format!("{}: {}", failure.kind.name(), failure.message);
+            PreviewedRow { row_number, url: None, body: None, error: Some(error) }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Merge, summary and commit: from sealed shards to outputs in their places.
+
+use std::io::Write;
+
+use serde_json::value::RawValue;
+
+use super::targets::{Targets, path_text};
+use super::{End, Error, Finished, now_ms};
+use crate::merge;
+use crate::provider::PASSTHROUGH;
+use crate::report::{self, summarize};
+use crate::shutdown::Shutdown;
+use crate::store::{Commit, Counts, Held, Manifest, Role, Stage, Staged, Target, is_in_place};
+use crate::work::Report;
+
+/// What is to be published, from what.
+pub(super) struct Publication<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) targets: &'a Targets,
+    pub(super) base_url: Option<&'a str>,
+    pub(super) include_input: bool,
+    pub(super) threads: usize,
+    pub(super) started_ms: u64,
+}
+
+/// What was done since the command began.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) resumed: u64,
+    done: u64,
+    calls: u64,
+    rounds: u32,
+}
+
+impl Session {
+    pub(super) fn add(&mut self, report: &Report) {
+        if self.rounds == 0 {
+            self.resumed = report.resumed;
+        }
+        self.done += report.tally.ok + report.tally.failed;
+        self.calls += report.tally.calls;
+        self.rounds += 1;
+    }
+
+    /// Whether a damaged shard may be worked again. A disk that damages what it is given more than
+    /// a few times is not to be trusted.
+    pub(super) fn may_repair(&self) -> bool {
+        self.rounds < 5
+    }
+}
+
+/// The rows of a plan, as far as they have outcomes.
+pub(super) fn counts(dir: &Held, manifest: &Manifest) -> Result<Counts, Error> {
+    let mut counts = Counts::default();
+    for (number, entry) in manifest.open_shards() {
+        let (ok, failed, invalid) = match dir.seal(number)? {
+            Some(seal) => (seal.ok, seal.failed, seal.invalid),
+            None => dir.peek_shard(number, entry, &mut |_| {})?.counts(),
+        };
+        counts.ok += ok;
+        counts.failed += failed + invalid;
+        counts.retryable += failed;
+    }
+    Ok(counts)
+}
+
+/// A hash of all that outputs are made of; nothing while shards are open.
+fn state(dir: &Held, publication: &Publication<'_>) -> Result<Option<String>, Error> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[u8::from(publication.include_input)]);
+    for (number, entry) in publication.manifest.open_shards() {
+        match dir.seal(number)? {
+            Some(seal) if seal.rows == entry.wanted => {
+                hasher.update(&number.to_le_bytes());
+                hasher.update(seal.blake3.as_bytes());
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(hasher.finalize().to_hex().to_string()))
+}
+
+/// What the last publication came to, if all is still as it was published and nothing can be
+/// tried again.
+pub(super) fn unchanged(
+    dir: &Held,
+    publication: &Publication<'_>,
+) -> Result<Option<Finished>, Error> {
+    let Some(commit) = dir.last_commit()?.filter(|commit| commit.done) else { return Ok(None) };
+    if commit.counts.retryable > 0 || state(dir, publication)?.as_ref() != Some(&commit.state) {
+        return Ok(None);
+    }
+    for (role, target) in publication.targets.all() {
+        let Target::File(path) = target else { return Ok(None) };
+        let file = commit.files.iter().find(|file| file.role == role && file.target == *path);
+        match file {
+            Some(file) if is_in_place(file)? => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(Finished {
+        end: End::Unchanged,
+        counts: commit.counts,
+        wanted: publication.manifest.wanted(),
+        summary: Some(commit.summary.get().to_owned()),
+        is_dir_kept: true,
+    }))
+}
+
+/// Makes sure that no output takes the place of a file that is none of this run's.
+pub(super) fn may_take_places(
+    dir: &Held,
+    publication: &Publication<'_>,
+    overwrite: bool,
+) -> Result<(), Error> {
+    let commit = dir.last_commit()?;
+    for (_, target) in publication.targets.all() {
+        let Target::File(path) = target else { continue };
+        if overwrite || !target.is_there() {
+            continue;
+        }
+        let is_granted = publication.manifest.replaces.contains(&path_text(path));
+        let published =
+            commit.iter().flat_map(|commit| &commit.files).find(|file| file.target == *path);
+        let is_ours = match published {
+            Some(file) => is_in_place(file)?,
+            None => is_granted,
+        };
+        if !is_ours {
+            return Err(Error::OutputForeign { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the outputs of sealed shards and puts them in their places.
+pub(super) fn publish(
+    dir: &Held,
+    publication: &Publication<'_>,
+    session: &Session,
+    shutdown: &Shutdown,
+    stdout: &mut (dyn Write + Send),
+) -> Result<Finished, Error> {
+    let Publication { manifest, targets, .. } = publication;
+    let sequence = dir.last_commit()?.map_or(1, |commit| commit.sequence + 1);
+    let options = merge::Options {
+        outputs: merge::Outputs {
+            output: targets.output.clone(),
+            errors: targets.errors.clone(),
+            telemetry: targets.telemetry.clone(),
+        },
+        include_input: publication.include_input,
+        threads: publication.threads,
+        sequence,
+    };
+    let merged = match merge::run(dir, manifest, &options, shutdown, stdout) {
+        Ok(merged) => merged,
+        Err(error) => {
+            targets.sweep(dir)?;
+            return Err(error.into());
+        }
+    };
+    let counts = Counts {
+        ok: merged.totals.ok,
+        failed: merged.totals.failed + merged.totals.invalid,
+        retryable: merged.totals.failed,
+    };
+    let mut files: Vec<_> = merged.staged.iter().map(|staged| staged.file().clone()).collect();
+    let is_adopted = merged.totals.adopted > 0 && session.done == 0;
+    let facts = facts(dir, publication, session, merged.totals, sequence);
+    let summary = summarize(manifest, facts, &files).to_json();
+    let finished = Finished {
+        end: End::Published,
+        counts,
+        wanted: manifest.wanted(),
+        summary: Some(summary.clone()),
+        is_dir_kept: true,
+    };
+    // What was taken over from the output and is the output already stays as it is.
+    if is_adopted && is_the_same(&merged.staged[0], &targets.output)? {
+        dir.discard(&merged.staged)?;
+        return Ok(Finished { end: End::Unchanged, ..finished });
+    }
+    if let Some(target) = &targets.summary {
+        let mut none = std::io::sink();
+        let mut stage = Stage::begin(dir, sequence, Role::Summary, target, &mut none)?;
+        stage.write(summary.as_bytes())?;
+        files.push(stage.finish()?.file().clone());
+    }
+    dir.publish(Commit {
+        sequence,
+        run: dir.run().to_owned(),
+        generation: manifest.generation,
+        counts,
+        state: state(dir, publication)?.unwrap_or_default(),
+        files,
+        summary: RawValue::from_string(summary.trim_end().to_owned())
+            .unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        done: false,
+    })?;
+    Ok(finished)
+}
+
+fn facts(
+    dir: &Held,
+    publication: &Publication<'_>,
+    session: &Session,
+    totals: merge::Totals,
+    sequence: u32,
+) -> report::Facts {
+    report::Facts {
+        run: dir.run().to_owned(),
+        publication: sequence,
+        base_url: publication.base_url.map(str::to_owned),
+        work_dir: path_text(dir.path()),
+        is_called: publication.manifest.job.model != PASSTHROUGH,
+        ok: totals.ok,
+        failed: totals.failed + totals.invalid,
+        adopted: totals.adopted,
+        resumed: session.resumed,
+        done_now: session.done,
+        failures: totals.failures,
+        calls: totals.calls,
+        calls_now: session.calls,
+        repeated: totals.repeated,
+        usage: totals.usage,
+        truncated: totals.truncated,
+        duration: totals.duration,
+        time_to_response: totals.time_to_response,
+        started_ms: publication.started_ms,
+        now_ms: now_ms(),
+    }
+}
+
+/// Whether an output that was just made is what stands in its place.
+fn is_the_same(staged: &Staged, target: &Target) -> Result<bool, Error> {
+    Ok(matches!(target, Target::File(_)) && is_in_place(staged.file())?)
+}

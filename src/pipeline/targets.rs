@@ -1,0 +1,136 @@
+//! Which files a command writes, and whether it may.
+
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use crate::store::{self, Held, Role, Target};
+
+/// Outputs as the command line names them.
+#[derive(Debug, Clone)]
+pub struct OutputPaths {
+    /// One envelope a row; `-` for standard output.
+    pub output: PathBuf,
+    /// The envelopes of the rows that failed.
+    pub errors: Option<PathBuf>,
+    /// One line an attempt.
+    pub telemetry: Option<PathBuf>,
+    /// What the run was.
+    pub summary: Option<PathBuf>,
+}
+
+/// Outputs, looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Targets {
+    pub(super) output: Target,
+    pub(super) errors: Option<Target>,
+    pub(super) telemetry: Option<Target>,
+    pub(super) summary: Option<Target>,
+}
+
+impl Targets {
+    /// Looks at the outputs, and refuses what would destroy the input, the work directory or
+    /// another output.
+    pub(super) fn resolve(
+        paths: &OutputPaths,
+        input: Option<&Path>,
+        work_dir: &Path,
+    ) -> Result<Self, Error> {
+        let side = |path: &Option<PathBuf>, option: &str| match path {
+            Some(path) if path == Path::new("-") => {
+                Err(Error::Usage(format!("{option} cannot be standard output; only --output can")))
+            }
+            Some(path) => Ok(Some(Target::resolve(path)?)),
+            None => Ok(None),
+        };
+        let targets = Self {
+            output: Target::resolve(&paths.output)?,
+            errors: side(&paths.errors, "--error-output")?,
+            telemetry: side(&paths.telemetry, "--telemetry-output")?,
+            summary: side(&paths.summary, "--summary-output")?,
+        };
+        targets.check(input, work_dir)?;
+        Ok(targets)
+    }
+
+    /// All of them, each with its role.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Role, &Target)> {
+        let side = |role, target: &'_ Option<Target>| target.as_ref().map(|_| role);
+        let sides = [
+            (side(Role::Errors, &self.errors), &self.errors),
+            (side(Role::Telemetry, &self.telemetry), &self.telemetry),
+            (side(Role::Summary, &self.summary), &self.summary),
+        ];
+        let sides = sides.into_iter().filter_map(|(role, target)| Some((role?, target.as_ref()?)));
+        std::iter::once((Role::Output, &self.output)).chain(sides)
+    }
+
+    fn check(&self, input: Option<&Path>, work_dir: &Path) -> Result<(), Error> {
+        let all: Vec<_> = self.all().collect();
+        let input = input.filter(|path| *path != Path::new("-")).map(Target::resolve).transpose();
+        let input = input.unwrap_or_default();
+        let inside = work_dir.canonicalize().ok();
+        for (index, (role, target)) in all.iter().enumerate() {
+            let name = option(*role);
+            if input.as_ref().is_some_and(|input| input.is_same_as(target)) {
+                return Err(Error::Usage(format!("{name} must not be the input")));
+            }
+            for (other, earlier) in &all[..index] {
+                if earlier.is_same_as(target) {
+                    let other = option(*other);
+                    return Err(Error::Usage(format!("{name} must not be the file of {other}")));
+                }
+            }
+            if let (Target::File(file), Some(inside)) = (target, &inside)
+                && file.starts_with(inside)
+            {
+                return Err(Error::Usage(format!("{name} must not be in the work directory")));
+            }
+        }
+        Ok(())
+    }
+
+    /// An output that is there.
+    pub(super) fn first_there(&self) -> Option<PathBuf> {
+        self.all().find_map(|(_, target)| match target {
+            Target::File(path) if target.is_there() => Some(path.clone()),
+            _ => None,
+        })
+    }
+
+    /// All outputs that are there.
+    pub(super) fn there(&self) -> Vec<String> {
+        self.all()
+            .filter_map(|(_, target)| match target {
+                Target::File(path) if target.is_there() => Some(path_text(path)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The output, if it is a file.
+    pub(super) fn output_file(&self) -> Option<&Path> {
+        match &self.output {
+            Target::File(path) => Some(path),
+            Target::Stream(_) | Target::Stdout => None,
+        }
+    }
+
+    /// Removes what earlier processes of this run staged and did not publish.
+    pub(super) fn sweep(&self, dir: &Held) -> Result<(), store::Error> {
+        self.all().try_for_each(|(_, target)| dir.sweep(target))
+    }
+}
+
+/// A path as manifests have it.
+pub(super) fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn option(role: Role) -> &'static str {
+    match role {
+        Role::Output => "--output",
+        Role::Errors => "--error-output",
+        Role::Telemetry => "--telemetry-output",
+        Role::Summary => "--summary-output",
+    }
+}

@@ -1,0 +1,246 @@
+//! Takes answers over from an output file whose work directory is gone.
+//!
+//! Only lines that say `ok` are taken, each for the row of its id. The work is a join on disk: an
+//! index of the file's ids is walked beside the plan's, and what matches is sorted into row order.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::Error;
+use crate::format::chunk::{ChunkReader, Cut, Limits};
+use crate::format::envelope::{self, NO_INPUT, Verdict};
+use crate::input::{self, Source, identify, read_shard};
+use crate::job::{Id, OutcomeKind};
+use crate::store::{
+    Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
+};
+
+/// What was taken over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Rows whose answer was taken.
+    pub rows: u64,
+    /// Answers of rows that the input does not have.
+    pub strangers: u64,
+    /// Lines that are torn, glued together or no envelopes.
+    pub damaged: u64,
+    /// The first of those, counted from 1.
+    pub first_damaged: u64,
+}
+
+/// Takes the answers of `output` over into the journals of a fresh plan.
+///
+/// # Errors
+/// When files cannot be read or written.
+pub fn adopt(
+    dir: &Held,
+    manifest: &Manifest,
+    source: &Source,
+    output: &Path,
+    now_ms: u64,
+) -> Result<Adopted, Error> {
+    let mut adopted = Adopted::default();
+    let file = File::open(output).map_err(unreadable(output))?;
+    let places = dir.ids().with_file_name("ids.part-places");
+    let spread = Spread::new(manifest.source.rows);
+    let mut writer = IdIndexWriter::new(&places);
+    let mut put = |row, answer: IdEntry| {
+        let entry = IdEntry { id: spread.key(row), row: answer.row, content: answer.content };
+        Ok(writer.add(&[entry])?)
+    };
+    if manifest.job.id_field.is_some() {
+        let answers = dir.ids().with_file_name("ids.part-answers");
+        let mut by_id = IdIndexWriter::new(&answers);
+        read_answers(&file, output, &mut adopted, &mut |_, answer| Ok(by_id.add(&[answer])?))?;
+        by_id.finish::<Error>(&mut |_| Ok(()))?;
+        adopted.strangers = join(IdIndex::open(&dir.ids())?, IdIndex::open(&answers)?, &mut put)?;
+        dir.discard_ids(&answers)?;
+    } else {
+        let mut strangers = 0;
+        read_answers(&file, output, &mut adopted, &mut |id, answer| {
+            match id.as_json().parse::<u64>() {
+                Ok(row) if (1..=manifest.source.rows).contains(&row) => put(row, answer)?,
+                _ => strangers += 1,
+            }
+            Ok(())
+        })?;
+        adopted.strangers = strangers;
+    }
+    writer.finish::<Error>(&mut |_| Ok(()))?;
+
+    let mut index = IdIndex::open(&places)?;
+    let mut next = || index.as_mut().map_or(Ok(None), IdIndex::next_entry);
+    let mut place = next()?;
+    for (number, shard) in manifest.open_shards() {
+        let mut taken = Vec::new();
+        while let Some(found) = place
+            && spread.row(found.id) < shard.first_row + shard.rows
+        {
+            taken.push((spread.row(found.id), found.row, found.content));
+            place = next()?;
+        }
+        taken.retain(|(row, ..)| manifest.chosen.contains(*row));
+        // Of several answers for one row the first counts.
+        taken.dedup_by_key(|(row, ..)| *row);
+        if !taken.is_empty() {
+            let from = Answers { file: &file, path: output, now_ms };
+            adopted.rows += fill_shard(dir, manifest, source, number, shard, &taken, &from)?;
+        }
+    }
+    dir.discard_ids(&places)?;
+    Ok(adopted)
+}
+
+/// Row numbers as keys that an index spreads evenly and keeps in order.
+struct Spread(u128);
+
+impl Spread {
+    fn new(rows: u64) -> Self {
+        Self(u128::MAX / (u128::from(rows) + 2))
+    }
+
+    fn key(&self, row: u64) -> u128 {
+        self.0 * u128::from(row)
+    }
+
+    fn row(&self, key: u128) -> u64 {
+        u64::try_from(key / self.0).unwrap_or(u64::MAX)
+    }
+}
+
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> input::Error {
+    move |source| input::Error::Unreadable { path: path.to_owned(), source }
+}
+
+/// Visits the answers of an output file; an entry's row is the line's offset, its content the
+/// line's length.
+fn read_answers(
+    file: &File,
+    path: &Path,
+    adopted: &mut Adopted,
+    visit: &mut dyn FnMut(&Id, IdEntry) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut reader = ChunkReader::new(file, Cut::Lines, 0, 1, u64::MAX);
+    let limits = Limits { records: 10_000, bytes: 4 << 20 };
+    while let Some(chunk) = reader.next_chunk(limits).map_err(unreadable(path))? {
+        for record in &chunk.records {
+            let line = chunk.record(record);
+            let answer = envelope::read(line)
+                .ok()
+                .and_then(|it| Id::parse(it.id.get()).ok().map(|id| (it.ok, id)));
+            match answer {
+                Some((true, id)) => {
+                    let row = chunk.offset + record.start as u64;
+                    let content = line.len() as u64;
+                    visit(&id, IdEntry { id: id.hash(), row, content })?;
+                }
+                Some((false, _)) => {}
+                None => {
+                    adopted.damaged += 1;
+                    if adopted.first_damaged == 0 {
+                        adopted.first_damaged = record.line;
+                    }
+                }
+            }
+        }
+        reader.recycle(chunk.bytes);
+    }
+    Ok(())
+}
+
+/// Finds the row of each answer, walking both indexes in the order of the ids' hashes. Gives the
+/// number of answers that no row is for.
+fn join(
+    rows: Option<IdIndex>,
+    answers: Option<IdIndex>,
+    visit: &mut dyn FnMut(u64, IdEntry) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let (Some(mut rows), Some(mut answers)) = (rows, answers) else { return Ok(0) };
+    let mut strangers = 0;
+    let mut row = rows.next_entry()?;
+    let mut last = None;
+    while let Some(answer) = answers.next_entry()? {
+        while row.is_some_and(|row| row.id < answer.id) {
+            row = rows.next_entry()?;
+        }
+        let is_first = last.replace(answer.id) != Some(answer.id);
+        match row {
+            Some(row) if row.id == answer.id && is_first => visit(row.row, answer)?,
+            Some(row) if row.id == answer.id => {}
+            _ => strangers += 1,
+        }
+    }
+    Ok(strangers)
+}
+
+/// The output file that answers are taken from.
+struct Answers<'a> {
+    file: &'a File,
+    path: &'a Path,
+    now_ms: u64,
+}
+
+/// Writes the answers of one shard's rows (row, offset, length) to its journal.
+fn fill_shard(
+    dir: &Held,
+    manifest: &Manifest,
+    source: &Source,
+    number: u32,
+    shard: &ShardEntry,
+    taken: &[(u64, u64, u64)],
+    from: &Answers<'_>,
+) -> Result<u64, Error> {
+    let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
+    let skipped: Vec<u64> = dir
+        .duplicates(number, shard)?
+        .into_iter()
+        .filter(|rename| rename.id.is_none())
+        .map(|rename| rename.row)
+        .collect();
+    let mut open = dir.open_shard(number, shard, false, from.now_ms)?;
+    let begin = open.journal.length();
+    let (mut lines, mut entries) = (Vec::new(), Vec::new());
+    for &(row, offset, length) in taken {
+        let mut line = vec![0; usize::try_from(length).unwrap_or_default()];
+        from.file.read_exact_at(&mut line, offset).map_err(unreadable(from.path))?;
+        let Ok(answer) = envelope::read(&line) else { continue };
+        let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
+        // Rows that cannot be asked about have no answer, whatever an old file says.
+        let Ok(text) = rows.text(index) else { continue };
+        let Ok(object) = rows.object(index, &text) else { continue };
+        let named = manifest.job.id_field.as_deref();
+        let Ok(own) = identify(&object, named, row) else { continue };
+        if open.state.outcome(row) == Some(OutcomeKind::Ok) || skipped.contains(&row) {
+            continue;
+        }
+        // A renamed row keeps the name it has in the file; the others are spelled as in the input.
+        let id = match Id::parse(answer.id.get()) {
+            Ok(id) if id.hash() != own.hash() => id,
+            _ => own,
+        };
+        let mut envelope = Vec::new();
+        envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
+        let input = manifest.job.include_input.then(|| match object.text() {
+            "" => NO_INPUT,
+            text => text.as_bytes(),
+        });
+        let record = Record::Outcome(Outcome {
+            row,
+            kind: OutcomeKind::Ok,
+            at_ms: from.now_ms,
+            envelope: &envelope,
+            attempts: b"[]",
+            adopted: true,
+            input,
+        });
+        let start = lines.len();
+        record.encode(&mut lines);
+        entries.extend(Entry::of(&record, begin + start as u64, lines.len() - start));
+    }
+    open.journal.append(&lines)?;
+    open.journal.syncer().sync()?;
+    open.checkpoint.record(begin, open.journal.length(), &entries);
+    Ok(entries.len() as u64)
+}

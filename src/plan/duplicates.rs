@@ -1,0 +1,190 @@
+//! Rows that have the id of an earlier row: refused, left out, or given ids of their own.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::Error;
+use super::scan::Scanned;
+use crate::input::{Source, identify, read_shard};
+use crate::job::{Id, IdHash, JobSpec, OnDuplicate};
+use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, IdIndexWriter, Rename, ShardEntry};
+
+/// How many pairs of rows an error shows.
+const SHOWN: usize = 10;
+
+/// Sorts the ids into their index and does with duplicates what the job says. Gives the rows that
+/// are left out, and all rows that are duplicates.
+pub(super) fn settle(
+    dir: &Held,
+    source: &Source,
+    job: &JobSpec,
+    scanned: &mut Scanned,
+) -> Result<(u64, u64), Error> {
+    let Some(ids) = scanned.ids.take() else { return Ok((0, 0)) };
+    // The rows, each with the first row of its id. When they are refused, only the first count.
+    let mut found: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut count = 0;
+    ids.finish::<store::Error>(&mut |Duplicate { entries }| {
+        for entry in &entries[1..] {
+            count += 1;
+            found.insert(entry.row, entries[0].row);
+            if job.on_duplicate == OnDuplicate::Error && found.len() > SHOWN {
+                found.pop_last();
+            }
+        }
+        Ok(())
+    })?;
+    if count == 0 {
+        return Ok((0, 0));
+    }
+    match job.on_duplicate {
+        OnDuplicate::Error => Err(refusal(source, job, &scanned.shards, &found, count)),
+        OnDuplicate::First => {
+            for_each_shard(&found, &mut scanned.shards, |number, shard, rows| {
+                let renames: Vec<_> =
+                    rows.iter().map(|row| Rename { row: *row, id: None }).collect();
+                shard.wanted -= renames.len() as u64;
+                shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
+                Ok(())
+            })?;
+            Ok((count, count))
+        }
+        OnDuplicate::Suffix => {
+            let names = suffixes(dir, source, job, &mut scanned.shards, &found)?;
+            for_each_shard(&found, &mut scanned.shards, |number, shard, rows| {
+                let rename = |row: &u64| Rename { row: *row, id: names.get(row).cloned() };
+                let renames: Vec<_> = rows.iter().map(rename).collect();
+                shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
+                Ok(())
+            })?;
+            Ok((0, count))
+        }
+    }
+}
+
+/// Visits each shard that holds some of the rows.
+fn for_each_shard(
+    found: &BTreeMap<u64, u64>,
+    shards: &mut [ShardEntry],
+    mut visit: impl FnMut(u32, &mut ShardEntry, &[u64]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for (number, shard) in (0_u32..).zip(shards) {
+        let range = shard.first_row..shard.first_row + shard.rows;
+        let rows: Vec<u64> = found.range(range).map(|(row, _)| *row).collect();
+        if !rows.is_empty() {
+            visit(number, shard, &rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn refusal(
+    source: &Source,
+    job: &JobSpec,
+    shards: &[ShardEntry],
+    found: &BTreeMap<u64, u64>,
+    count: u64,
+) -> Error {
+    let mut shown = Vec::new();
+    let mut shards = shards.to_vec();
+    let result = for_each_shard(found, &mut shards, |_, shard, rows| {
+        for (row, id) in ids_of(source, job, shard, rows)? {
+            let first = found.get(&row).copied().unwrap_or_default();
+            shown.push(format!("rows {first} and {row} have {id}"));
+        }
+        Ok(())
+    });
+    match result {
+        Ok(()) => Error::Duplicates { count, shown },
+        Err(error) => error,
+    }
+}
+
+/// The ids of some rows of a shard, read again.
+fn ids_of(
+    source: &Source,
+    job: &JobSpec,
+    shard: &ShardEntry,
+    wanted: &[u64],
+) -> Result<Vec<(u64, Id)>, Error> {
+    let rows = read_shard(source, shard, job.max_row_bytes)?;
+    let mut ids = Vec::new();
+    for row in wanted {
+        let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
+        let id = rows.text(index).and_then(|text| {
+            let object = rows.object(index, &text)?;
+            identify(&object, job.id_field.as_deref(), *row)
+        });
+        ids.extend(id.ok().map(|id| (*row, id)));
+    }
+    Ok(ids)
+}
+
+/// An id of its own for each row: the shared one with `-2`, `-3`, … behind it, the first that no
+/// other row has. The index is written again with them.
+fn suffixes(
+    dir: &Held,
+    source: &Source,
+    job: &JobSpec,
+    shards: &mut [ShardEntry],
+    found: &BTreeMap<u64, u64>,
+) -> Result<BTreeMap<u64, String>, Error> {
+    let mut open: BTreeMap<u64, (String, u32)> = BTreeMap::new();
+    let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
+    for_each_shard(found, shards, |_, shard, rows| {
+        for (row, id) in ids_of(source, job, shard, rows)? {
+            let nth = seen.entry(found.get(&row).copied().unwrap_or_default()).or_insert(1);
+            *nth += 1;
+            open.insert(row, (id.text().into_owned(), *nth));
+        }
+        Ok(())
+    })?;
+    let mut names: BTreeMap<u64, String> = BTreeMap::new();
+    let mut given: HashSet<IdHash> = HashSet::new();
+    while !open.is_empty() {
+        let name = |(text, nth): &(String, u32)| format!("{text}-{nth}");
+        let hash = |name: &str| Id::from_text(name).hash();
+        let wanted: BTreeSet<IdHash> = open.values().map(|it| hash(&name(it))).collect();
+        let taken = taken(dir, &wanted)?;
+        open.retain(|row, it| {
+            let name = name(it);
+            let is_free = !taken.contains(&hash(&name)) && given.insert(hash(&name));
+            if is_free {
+                names.insert(*row, name);
+            } else {
+                it.1 += 1;
+            }
+            !is_free
+        });
+    }
+    let renamed = |entry: IdEntry| match names.get(&entry.row) {
+        Some(name) => IdEntry { id: Id::from_text(name).hash(), ..entry },
+        None => entry,
+    };
+    rewrite_index(dir, &renamed)?;
+    Ok(names)
+}
+
+/// Which of these ids rows have.
+fn taken(dir: &Held, wanted: &BTreeSet<IdHash>) -> Result<HashSet<IdHash>, Error> {
+    let mut taken = HashSet::new();
+    if let Some(mut index) = IdIndex::open(&dir.ids())? {
+        while let Some(entry) = index.next_entry()? {
+            if wanted.contains(&entry.id) {
+                taken.insert(entry.id);
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn rewrite_index(dir: &Held, change: &dyn Fn(IdEntry) -> IdEntry) -> Result<(), Error> {
+    let Some(mut index) = IdIndex::open(&dir.ids())? else { return Ok(()) };
+    let new = dir.ids().with_file_name("ids.part-new");
+    let mut writer = IdIndexWriter::new(&new);
+    while let Some(entry) = index.next_entry()? {
+        writer.add(&[change(entry)])?;
+    }
+    writer.finish::<Error>(&mut |_| Ok(()))?;
+    dir.replace_ids(&new)?;
+    Ok(())
+}

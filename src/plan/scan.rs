@@ -1,0 +1,367 @@
+//! Reads the whole input once: cuts it into shards, checks every row, hashes all of it.
+//!
+//! One thread reads and cuts, several parse, the caller's collects. A chunk of the input is a
+//! shard, whose size depends on the input alone, never on the number of threads.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Error, Options};
+use crate::format::chunk::{Chunk, ChunkReader, Limits};
+use crate::input::{self, HashingReader, ShardRows, Source, choose, identify};
+use crate::job::{Failure, JobSpec, OnMissingField};
+use crate::prompt::Template;
+use crate::shutdown::{Shutdown, Stage};
+use crate::store::{Chosen, IdEntry, IdIndexWriter, ShardEntry};
+use crate::telemetry::{Event, Sink};
+
+/// What is to be read, and what for.
+pub(super) struct Scan<'a> {
+    pub(super) source: &'a Source,
+    pub(super) job: &'a JobSpec,
+    pub(super) template: &'a Template,
+    pub(super) options: &'a Options,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Scanned {
+    pub(super) shards: Vec<ShardEntry>,
+    pub(super) rows: u64,
+    pub(super) selected: u64,
+    pub(super) blake3: String,
+    pub(super) invalid: u64,
+    pub(super) first_invalid: Option<(u64, Failure)>,
+    pub(super) missing: Vec<MissingField>,
+    /// Nothing in a job without an id field.
+    pub(super) ids: Option<IdIndexWriter>,
+}
+
+/// A field of the template that rows lack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingField {
+    /// Its name.
+    pub name: String,
+    /// How many rows lack it.
+    pub rows: u64,
+    /// The first of them.
+    pub first_row: u64,
+    /// How many rows there are that could have it.
+    pub of: u64,
+    /// A field that rows have and whose name is much like it.
+    pub like: Option<String>,
+}
+
+impl fmt::Display for MissingField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, rows, first_row, of, like } = self;
+        write!(
+            f,
+            "the template's field {name:?} is missing in {rows} of {of} rows, first in row {first_row}"
+        )?;
+        match like {
+            Some(like) => write!(f, " (is {like:?} meant?)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A shard on its way to a parser.
+struct Job {
+    number: usize,
+    first_row: u64,
+    chunk: Chunk,
+}
+
+/// A shard on its way back.
+struct Parsed {
+    number: usize,
+    entry: ShardEntry,
+    ids: Vec<IdEntry>,
+    invalid: u64,
+    first_invalid: Option<(u64, Failure)>,
+    missing: Vec<(u64, u64)>,
+    like: Vec<Option<String>>,
+    spare: Vec<u8>,
+}
+
+/// The most rows of a shard: one to five minutes of work for most endpoints.
+const SHARD_ROWS: usize = 10_000;
+/// The most bytes of a shard, but for a single row that is larger.
+const SHARD_BYTES: u64 = 4 << 20;
+/// Small inputs are cut as well, so that all workers have something to do.
+const SHARD_BYTES_MIN: u64 = 64 << 10;
+const SHARDS_MIN: u64 = 16;
+
+impl Scan<'_> {
+    /// Reads the input. The ids go to an index that will stand at `ids`.
+    pub(super) fn run(&self, ids: &Path, sink: &mut dyn Sink) -> Result<Scanned, Error> {
+        let chosen = self.choose_ahead(sink)?;
+        let threads = self.options.threads.max(1);
+        let mut scanned = Scanned::default();
+        scanned.ids = self.job.id_field.as_ref().map(|_| IdIndexWriter::new(ids));
+        let (jobs, to_parse) = bounded(threads);
+        let (parsed, results) = bounded(threads);
+        let (spare, spares) = bounded(2 * threads + 2);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| self.read(jobs, &spares));
+            for _ in 0..threads {
+                let (jobs, parsed, chosen) = (to_parse.clone(), parsed.clone(), &chosen);
+                scope.spawn(move || self.parse_all(&jobs, &parsed, chosen));
+            }
+            drop((to_parse, parsed));
+            let collected = self.collect(&results, &spare, &mut scanned, sink);
+            // The threads end when nobody takes from them any more.
+            drop(results);
+            let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            collected?;
+            let (rows, blake3) = read?;
+            (scanned.rows, scanned.blake3) = (rows, blake3);
+            Ok(scanned)
+        })
+    }
+
+    /// Which rows are asked about, as far as that can be told before they are counted.
+    fn choose_ahead(&self, sink: &mut dyn Sink) -> Result<Chosen, Error> {
+        if self.job.selection.sample.is_none() {
+            return Ok(choose(&self.job.selection, u64::MAX));
+        }
+        let mut reader = self.reader(self.range()?);
+        let mut rows = 0;
+        while let Some(chunk) = reader.next_chunk(self.limits()).map_err(|e| self.unreadable(e))? {
+            rows += chunk.records.len() as u64;
+            reader.recycle(chunk.bytes);
+            self.go_on()?;
+            sink.emit(&Event::Planning { rows });
+        }
+        Ok(choose(&self.job.selection, rows))
+    }
+
+    fn limits(&self) -> Limits {
+        let share = self.source.length / SHARDS_MIN;
+        let records = self.options.shard_rows.unwrap_or(SHARD_ROWS).clamp(1, SHARD_ROWS * 100);
+        Limits { records, bytes: share.clamp(SHARD_BYTES_MIN, SHARD_BYTES) }
+    }
+
+    fn range(&self) -> Result<io::Take<std::fs::File>, Error> {
+        let Source { data_offset, length, .. } = *self.source;
+        self.source
+            .range(data_offset, length.saturating_sub(data_offset))
+            .map_err(|error| self.unreadable(error))
+    }
+
+    fn reader<R: Read>(&self, from: R) -> ChunkReader<R> {
+        let Source { data_offset, data_line, .. } = *self.source;
+        ChunkReader::new(from, self.source.cut(), data_offset, data_line, self.job.max_row_bytes)
+    }
+
+    fn unreadable(&self, source: io::Error) -> Error {
+        input::Error::Unreadable { path: self.source.path.clone(), source }.into()
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        if self.shutdown.stage() == Stage::Running { Ok(()) } else { Err(Error::Interrupted) }
+    }
+
+    /// Reads and cuts; says how many rows there were and what all bytes hash to.
+    fn read(&self, jobs: Sender<Job>, spares: &Receiver<Vec<u8>>) -> Result<(u64, String), Error> {
+        let mut before = Vec::new();
+        self.source
+            .range(0, self.source.data_offset)
+            .and_then(|mut range| range.read_to_end(&mut before))
+            .map_err(|error| self.unreadable(error))?;
+        let hashing = HashingReader::new(self.range()?, &before);
+        let mut reader = self.reader(hashing);
+        let (mut number, mut first_row, mut end) = (0, 1, self.source.data_offset);
+        loop {
+            if let Ok(spare) = spares.try_recv() {
+                reader.recycle(spare);
+            }
+            let chunk = reader.next_chunk(self.limits()).map_err(|error| self.unreadable(error))?;
+            let Some(chunk) = chunk else { break };
+            let rows = chunk.records.len() as u64;
+            end += chunk.length;
+            if jobs.send(Job { number, first_row, chunk }).is_err() {
+                break;
+            }
+            number += 1;
+            first_row += rows;
+        }
+        if end != self.source.length {
+            let path = self.source.path.clone();
+            return Err(input::Error::Changed { path, first_row }.into());
+        }
+        Ok((first_row - 1, reader.source().hash().to_hex().to_string()))
+    }
+
+    fn parse_all(&self, jobs: &Receiver<Job>, parsed: &Sender<Parsed>, chosen: &Chosen) {
+        for job in jobs {
+            if parsed.send(self.parse(job, chosen)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn parse(&self, job: Job, chosen: &Chosen) -> Parsed {
+        let Job { number, first_row, chunk } = job;
+        let entry = ShardEntry {
+            offset: chunk.offset,
+            bytes: chunk.length,
+            blake3: chunk.hash().to_hex().to_string(),
+            first_row,
+            first_line: chunk.first_line,
+            rows: chunk.records.len() as u64,
+            wanted: 0,
+            duplicates: None,
+        };
+        let names = self.template.names().len();
+        let mut parsed = Parsed {
+            number,
+            entry,
+            ids: Vec::new(),
+            invalid: 0,
+            first_invalid: None,
+            missing: vec![(0, 0); names],
+            like: vec![None; names],
+            spare: Vec::new(),
+        };
+        if self.job.id_field.is_some() {
+            parsed.ids.reserve(chunk.records.len());
+        }
+        let rows = ShardRows::new(&self.source.format, chunk);
+        for (index, row) in (0..rows.len()).zip(first_row..) {
+            if chosen.contains(row) {
+                parsed.entry.wanted += 1;
+                if let Err(failure) = self.check(&rows, index, row, &mut parsed) {
+                    parsed.invalid += 1;
+                    parsed.first_invalid.get_or_insert((row, failure));
+                }
+            }
+        }
+        parsed.spare = rows.into_chunk().bytes;
+        parsed
+    }
+
+    fn check(
+        &self,
+        rows: &ShardRows<'_>,
+        index: usize,
+        row: u64,
+        parsed: &mut Parsed,
+    ) -> Result<(), Failure> {
+        let text = rows.text(index)?;
+        let object = rows.object(index, &text)?;
+        if self.job.id_field.is_some() {
+            let id = identify(&object, self.job.id_field.as_deref(), row)?;
+            let content = xxh3_64(object.text().as_bytes());
+            parsed.ids.push(IdEntry { id: id.hash(), row, content });
+        }
+        if self.job.on_missing_field != OnMissingField::Empty {
+            for field in self.template.missing(&object) {
+                let (count, first) = &mut parsed.missing[field];
+                if *count == 0 {
+                    *first = row;
+                    parsed.like[field] = alike(&self.template.names()[field], object.names());
+                }
+                *count += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(
+        &self,
+        results: &Receiver<Parsed>,
+        spare: &Sender<Vec<u8>>,
+        scanned: &mut Scanned,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let names = self.template.names();
+        let mut missing = vec![(0_u64, u64::MAX, None); names.len()];
+        let mut slots: Vec<Option<ShardEntry>> = Vec::new();
+        let mut rows = 0;
+        for parsed in results {
+            self.go_on()?;
+            let _ = spare.try_send(parsed.spare);
+            if let Some(ids) = &mut scanned.ids {
+                ids.add(&parsed.ids)?;
+            }
+            rows += parsed.entry.rows;
+            scanned.selected += parsed.entry.wanted;
+            scanned.invalid += parsed.invalid;
+            let earlier = |(row, _): &(u64, Failure)| {
+                scanned.first_invalid.as_ref().is_none_or(|(first, _)| row < first)
+            };
+            if let Some(first) = parsed.first_invalid.filter(earlier) {
+                scanned.first_invalid = Some(first);
+            }
+            for (field, (count, first)) in parsed.missing.into_iter().enumerate() {
+                if count > 0 && first < missing[field].1 {
+                    missing[field].1 = first;
+                    missing[field].2 = parsed.like[field].clone();
+                }
+                missing[field].0 += count;
+            }
+            if slots.len() <= parsed.number {
+                slots.resize(parsed.number + 1, None);
+            }
+            slots[parsed.number] = Some(parsed.entry);
+            sink.emit(&Event::Planning { rows });
+        }
+        scanned.shards = slots.into_iter().flatten().collect();
+        for (name, (rows, first_row, like)) in names.iter().zip(missing) {
+            if rows > 0 {
+                let of = scanned.selected - scanned.invalid;
+                let name = name.clone();
+                scanned.missing.push(MissingField { name, rows, first_row, of, like });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name among `names` that is most like one that is missing, if any is.
+fn alike<'n>(missing: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    names
+        .map(|name| (distance(&missing.to_lowercase(), &name.to_lowercase()), name))
+        .filter(|(distance, name)| *distance <= 1 + missing.len().min(name.len()) / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name.to_owned())
+}
+
+/// How many characters must be put in, taken out or changed to make one word of another
+/// (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_much_alike_are_found() {
+        let alike = |missing| alike(missing, ["id", "text", "review text"].into_iter());
+        assert_eq!(alike("txt").as_deref(), Some("text"));
+        assert_eq!(alike("Text").as_deref(), Some("text"));
+        assert_eq!(alike("review_text").as_deref(), Some("review text"));
+        assert_eq!(alike("stars"), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

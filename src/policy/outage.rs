@@ -1,0 +1,158 @@
+//! Whether an endpoint may be called: it is left alone after it asked for that or could not be
+//! reached, then probed with one call at a time until it answers.
+
+use std::time::{Duration, Instant};
+
+use super::retry::backoff;
+
+/// What is known of an endpoint's health.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    max: Duration,
+    // Since when no call has been answered.
+    since: Option<Instant>,
+    until: Instant,
+    failures: u32,
+    probing: bool,
+}
+
+/// Whether a call may be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayCall {
+    /// Yes.
+    Yes,
+    /// Yes, one: it shows whether the endpoint is back.
+    Probe,
+    /// Not before this time, or before the probe under way has ended.
+    Wait(Instant),
+}
+
+/// What a failed call means for the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is left alone until then.
+    Paused(Instant),
+    /// It has been out of reach for longer than allowed.
+    Down(Duration),
+}
+
+impl Outage {
+    /// An endpoint that is well, and may be out of reach for as long as `max`.
+    #[must_use]
+    pub fn new(max: Duration, now: Instant) -> Self {
+        Self { max, since: None, until: now, failures: 0, probing: false }
+    }
+
+    /// Whether nothing is wrong, so that nobody need ask.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// Asks for a call. After [`MayCall::Probe`] the call's end must be told.
+    pub fn may_call(&mut self, now: Instant) -> MayCall {
+        if self.since.is_none() {
+            return MayCall::Yes;
+        }
+        if now < self.until {
+            return MayCall::Wait(self.until);
+        }
+        if self.probing {
+            // Looked at again when the probe ends; the time only bounds a lost message.
+            return MayCall::Wait(now + Duration::from_secs(1));
+        }
+        self.probing = true;
+        MayCall::Probe
+    }
+
+    /// A call was answered, well or badly: the endpoint is there. True when that ends a pause.
+    pub fn answered(&mut self) -> bool {
+        self.probing = false;
+        self.failures = 0;
+        self.since.take().is_some()
+    }
+
+    /// A call showed that the endpoint must be left alone, at least for as long as it asked.
+    pub fn troubled(&mut self, now: Instant, asked: Option<Duration>, random: f64) -> Trouble {
+        let since = *self.since.get_or_insert(now);
+        let out = now.saturating_duration_since(since);
+        // Calls that were under way when the trouble began tell nothing new.
+        if self.probing || self.failures == 0 {
+            self.failures += 1;
+            self.probing = false;
+        }
+        if out >= self.max {
+            return Trouble::Down(out);
+        }
+        let half = backoff(self.failures - 1, 1.0) / 2;
+        let wait = half + backoff(self.failures - 1, random) / 2;
+        let wait = wait.min(self.max - out);
+        self.until = self.until.max(now + asked.map_or(wait, |asked| asked.max(wait)));
+        if self.until.saturating_duration_since(since) > self.max {
+            return Trouble::Down(self.until.saturating_duration_since(since));
+        }
+        Trouble::Paused(self.until)
+    }
+
+    /// A probe ended without telling anything: the run is being stopped.
+    pub fn forget_probe(&mut self) {
+        self.probing = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn a_pause_is_kept_then_one_call_probes() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut outage = Outage::new(MAX, start);
+        assert_eq!(outage.may_call(start), MayCall::Yes);
+        let asked = Some(Duration::from_secs(7));
+        assert_eq!(outage.troubled(start, asked, 0.0), Trouble::Paused(at(7)));
+        assert_eq!(outage.may_call(at(6)), MayCall::Wait(at(7)));
+        assert_eq!(outage.may_call(at(7)), MayCall::Probe);
+        assert!(matches!(outage.may_call(at(7)), MayCall::Wait(_)), "one probe at a time");
+        assert!(outage.answered());
+        assert_eq!(outage.may_call(at(7)), MayCall::Yes);
+        assert!(!outage.answered());
+    }
+
+    #[test]
+    fn pauses_grow_with_failed_probes_not_with_failed_calls() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        for _ in 0..64 {
+            outage.troubled(start, None, 1.0);
+        }
+        assert_eq!(outage.until, start + Duration::from_secs(1), "64 calls were under way at once");
+        let mut now = outage.until;
+        let mut waits = Vec::new();
+        loop {
+            assert_eq!(outage.may_call(now), MayCall::Probe);
+            match outage.troubled(now, None, 1.0) {
+                Trouble::Paused(until) => {
+                    waits.push((until - now).as_secs());
+                    now = until;
+                }
+                Trouble::Down(out) => {
+                    assert!(out >= MAX);
+                    break;
+                }
+            }
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 37], "the last pause ends with the outage allowed");
+    }
+
+    #[test]
+    fn a_pause_longer_than_allowed_is_an_outage_at_once() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        let asked = Some(Duration::from_secs(3600));
+        assert_eq!(outage.troubled(start, asked, 0.0), Trouble::Down(Duration::from_secs(3600)));
+    }
+}

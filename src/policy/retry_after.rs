@@ -1,0 +1,79 @@
+//! When a server says to come back.
+
+use std::time::Duration;
+
+/// Reads what a server asks for: `retry-after-ms` in milliseconds (OpenAI), or `Retry-After` in
+/// seconds or as an HTTP date (RFC 9110, section 10.2.3). A date is counted from the server's own
+/// `Date` where it gave one, so that a wrong clock on either side does no harm; `now_ms` is ours,
+/// in milliseconds since the Unix epoch. What makes no sense, or lies in the past, is nothing.
+#[must_use]
+pub fn retry_after(
+    milliseconds: Option<&str>,
+    retry_after: Option<&str>,
+    date: Option<&str>,
+    now_ms: u64,
+) -> Option<Duration> {
+    if let Some(wait) = milliseconds.and_then(|text| positive(text, 0.001)) {
+        return Some(wait);
+    }
+    let text = retry_after?.trim();
+    if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+' || c == '.') {
+        return positive(text, 1.0);
+    }
+    let until = http_date(text)?;
+    let now = date.and_then(http_date).or_else(|| i64::try_from(now_ms).ok())?;
+    u64::try_from(until - now).ok().filter(|ms| *ms > 0).map(Duration::from_millis)
+}
+
+/// The longest wait that is taken for one: a year. More is a mistake of the server's.
+const LONGEST: f64 = 366.0 * 86_400.0;
+
+fn positive(text: &str, unit: f64) -> Option<Duration> {
+    let seconds = text.trim().parse::<f64>().ok()? * unit;
+    (seconds > 0.0 && seconds.is_finite()).then(|| Duration::from_secs_f64(seconds.min(LONGEST)))
+}
+
+/// An HTTP date in milliseconds since the Unix epoch.
+fn http_date(text: &str) -> Option<i64> {
+    // An IMF-fixdate is an RFC 2822 date whose zone is spelled GMT.
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOON: &str = "Sat, 21 Nov 2026 12:00:00 GMT";
+    const LATER: &str = "Sat, 21 Nov 2026 12:00:07 GMT";
+
+    #[test]
+    fn seconds_dates_and_milliseconds_are_read() {
+        let now = u64::try_from(http_date(NOON).unwrap()).unwrap();
+        let seconds = |text| retry_after(None, Some(text), None, now).map(|d| d.as_secs_f64());
+        assert_eq!(seconds("7"), Some(7.0));
+        assert_eq!(seconds(" 1.5 "), Some(1.5));
+        assert_eq!(seconds(LATER), Some(7.0));
+        assert_eq!(
+            retry_after(Some("250"), Some("7"), None, now),
+            Some(Duration::from_millis(250))
+        );
+        let skewed = now + 3_600_000;
+        assert_eq!(
+            retry_after(None, Some(LATER), Some(NOON), skewed),
+            Some(Duration::from_secs(7))
+        );
+        for nothing in ["", "abc", "-1", "0", "NaN", "inf", NOON, "Sat, 99 Nov"] {
+            assert_eq!(seconds(nothing), None, "{nothing}");
+        }
+        assert_eq!(seconds("1e99"), Some(LONGEST));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(ms in ".*", after in ".*", date in ".*", now: u64) {
+            let _ = retry_after(Some(&ms), Some(&after), Some(&date), now);
+        }
+    }
+}

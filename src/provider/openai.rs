@@ -1,0 +1,360 @@
+//! OpenAI Chat Completions, as OpenAI's API reference has it and most servers speak it.
+//! <https://platform.openai.com/docs/api-reference/chat>
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use super::Secret;
+use crate::format::json;
+use crate::job::{Answer, Failure, FailureKind, JobSpec, Usage};
+use crate::policy::retry_after;
+
+/// Calls of one job: all of a body but the prompt is the same.
+#[derive(Debug, Clone)]
+pub struct OpenAi {
+    before: Vec<u8>,
+    behind: Vec<u8>,
+    key: Option<Secret>,
+    authorization: Option<HeaderValue>,
+}
+
+/// Body fields that rowmill sets itself, and why a user may not.
+pub const RESERVED: [(&str, &str); 4] = [
+    ("model", "the model is named with --model"),
+    ("messages", "the messages are made of the prompt and the instruction"),
+    ("stream", "answers are read whole"),
+    ("n", "a row has one answer"),
+];
+
+/// A key that cannot stand in a header.
+#[derive(Debug, thiserror::Error)]
+#[error("the API key holds characters that no HTTP header may hold")]
+pub struct BadKey;
+
+impl OpenAi {
+    /// The path of a call behind the base URL.
+    pub const PATH: &'static str = "/chat/completions";
+
+    /// Prepares the calls of a job.
+    ///
+    /// # Errors
+    /// When the key cannot be sent.
+    pub fn new(job: &JobSpec, key: Option<Secret>) -> Result<Self, BadKey> {
+        let mut before = b"{\"model\":".to_vec();
+        json::write_string(&mut before, &job.model);
+        before.extend_from_slice(b",\"messages\":[");
+        if let Some(instruction) = &job.instruction {
+            before.extend_from_slice(b"{\"role\":\"system\",\"content\":");
+            json::write_string(&mut before, instruction);
+            before.extend_from_slice(b"},");
+        }
+        before.extend_from_slice(b"{\"role\":\"user\",\"content\":");
+        let mut behind = b"}]".to_vec();
+        for (name, value) in &job.parameters {
+            behind.push(b',');
+            json::write_string(&mut behind, name);
+            behind.push(b':');
+            behind.extend_from_slice(value.get().as_bytes());
+        }
+        behind.push(b'}');
+        let authorization = match &key {
+            None => None,
+            Some(key) => {
+                let bearer = format!("Bearer {}", key.expose());
+                let mut value = HeaderValue::try_from(bearer).map_err(|_| BadKey)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Self { before, behind, key, authorization })
+    }
+
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let agent = concat!("rowmill/", env!("CARGO_PKG_VERSION"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        headers
+    }
+
+    pub(super) fn encode(&self, prompt: &str) -> Bytes {
+        let size = self.before.len() + prompt.len() + prompt.len() / 8 + self.behind.len() + 2;
+        let mut body = Vec::with_capacity(size);
+        body.extend_from_slice(&self.before);
+        json::write_string(&mut body, prompt);
+        body.extend_from_slice(&self.behind);
+        Bytes::from(body)
+    }
+
+    pub(super) fn decode(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<Answer, Failure> {
+        let result = match status {
+            200..=299 => answer(body),
+            _ => Err(refusal(status, headers, body)),
+        };
+        result.map_err(|mut failure| {
+            failure.status = Some(status);
+            let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+            let (ms, after) = (text("retry-after-ms"), text("retry-after"));
+            failure.retry_after = retry_after(ms, after, text("date"), now_ms);
+            if let Some(key) = &self.key {
+                failure.message = key.redact(failure.message);
+            }
+            failure
+        })
+    }
+}
+
+/// The answer of a successful call.
+fn answer(body: &[u8]) -> Result<Answer, Failure> {
+    let bad = |what: String| Failure::new(FailureKind::BadResponse, what);
+    let completion: Completion<'_> = match serde_json::from_slice(body) {
+        Ok(completion) => completion,
+        Err(error) => {
+            return Err(bad(format!(
+                "the answer is no chat completion ({error}): {}",
+                excerpt(body)
+            )));
+        }
+    };
+    if let Some(error) = completion.error {
+        let message = error.message();
+        return Err(bad(format!("the answer is an error in spite of its status: {message}")));
+    }
+    let Some(choice) = completion.choices.and_then(|choices| choices.into_iter().next()) else {
+        return Err(Failure::new(FailureKind::EmptyAnswer, "the answer has no choices"));
+    };
+    let finish_reason = choice.finish_reason.map(Cow::into_owned);
+    if finish_reason.as_deref() == Some("content_filter") {
+        let message = "the content filter cut the answer off";
+        return Err(Failure::new(FailureKind::ContentFilter, message));
+    }
+    let message = choice.message.unwrap_or_default();
+    let text = message.content.map(|Text(text)| text).unwrap_or_default();
+    if text.is_empty() {
+        if let Some(refusal) = message.refusal.filter(|refusal| !refusal.is_empty()) {
+            let message = format!("the model refused: {refusal}");
+            return Err(Failure::new(FailureKind::ContentFilter, message));
+        }
+        let reason = finish_reason.map_or_else(String::new, |r| format!(" (finish reason {r})"));
+        let message = format!("the answer holds no text{reason}");
+        return Err(Failure::new(FailureKind::EmptyAnswer, message));
+    }
+    Ok(Answer {
+        text,
+        model: completion.model.map(Cow::into_owned),
+        finish_reason,
+        usage: completion.usage.map(Usage::from),
+    })
+}
+
+/// What a status other than success means.
+fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Failure {
+    let error = serde_json::from_slice::<ErrorBody<'_>>(body).ok().and_then(|body| body.error);
+    let code = error.as_ref().map(ErrorDetail::codes).unwrap_or_default();
+    let message = match &error {
+        Some(error) => error.message(),
+        None => excerpt(body),
+    };
+    let has = |part: &str| code.contains(part);
+    // Definite ends of the money: an HTTP status alone does not tell them from a rate limit.
+    let broke = has("insufficient_quota")
+        || has("spend_limit")
+        || has("usage_limit")
+        || has("credit_balance")
+        || has("billing");
+    let kind = match status {
+        401 | 403 => FailureKind::Credentials,
+        402 => FailureKind::Quota,
+        429 if broke => FailureKind::Quota,
+        429 => FailureKind::RateLimit,
+        404 | 405 => FailureKind::NotFound,
+        413 => FailureKind::TooLong,
+        400 | 422 if has("context_length") || has("string_above_max") => FailureKind::TooLong,
+        400 | 422 if has("content_filter") || has("content_policy") => FailureKind::ContentFilter,
+        408 | 409 | 425 | 499 | 500..=599 => FailureKind::Server,
+        300..=399 => FailureKind::Redirect,
+        _ => FailureKind::BadRequest,
+    };
+    let place = headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
+    let message = match (kind, place) {
+        (FailureKind::Redirect, Some(place)) => {
+            format!("HTTP {status}: points to {place}; rowmill does not follow")
+        }
+        _ if message.is_empty() => format!("HTTP {status}"),
+        _ => format!("HTTP {status}: {message}"),
+    };
+    Failure::new(kind, message)
+}
+
+/// The beginning of a body that is not understood.
+fn excerpt(body: &[u8]) -> String {
+    const SHOWN: usize = 200;
+    let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if body.len() > SHOWN { format!("{text}…") } else { text }
+}
+
+#[derive(Deserialize)]
+struct Completion<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+    #[serde(default)]
+    usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    error: Option<ErrorDetail<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    message: Option<Message<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Message<'a> {
+    #[serde(default)]
+    content: Option<Text>,
+    #[serde(borrow, default)]
+    refusal: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    #[serde(default)]
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl From<WireUsage> for Usage {
+    fn from(wire: WireUsage) -> Self {
+        let cached = wire.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        let reasoning = wire.completion_tokens_details.and_then(|details| details.reasoning_tokens);
+        Self {
+            input_tokens: wire.prompt_tokens,
+            output_tokens: wire.completion_tokens,
+            cached_input_tokens: cached.unwrap_or_default(),
+            reasoning_tokens: reasoning.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody<'a> {
+    #[serde(borrow, default, alias = "detail")]
+    error: Option<ErrorDetail<'a>>,
+}
+
+/// An error as OpenAI has it, or just a text, as others do.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ErrorDetail<'a> {
+    Full {
+        #[serde(default)]
+        message: Option<String>,
+        #[serde(default)]
+        code: Option<serde_json::Value>,
+        #[serde(default, rename = "type")]
+        kind: Option<String>,
+    },
+    Text(Cow<'a, str>),
+    Other(serde_json::Value),
+}
+
+impl ErrorDetail<'_> {
+    fn message(&self) -> String {
+        match self {
+            Self::Full { message: Some(message), .. } => excerpt(message.as_bytes()),
+            Self::Full { .. } => self.codes(),
+            Self::Text(text) => excerpt(text.as_bytes()),
+            Self::Other(value) => excerpt(value.to_string().as_bytes()),
+        }
+    }
+
+    /// The code and the type, in one text.
+    fn codes(&self) -> String {
+        match self {
+            Self::Full { code, kind, .. } => {
+                let code = match code {
+                    Some(serde_json::Value::String(code)) => code.as_str(),
+                    _ => "",
+                };
+                format!("{code} {}", kind.as_deref().unwrap_or_default()).trim().to_owned()
+            }
+            Self::Text(_) | Self::Other(_) => String::new(),
+        }
+    }
+}
+
+/// The text of a message: a string, or the text parts of a list.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of parts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
+                Ok(Text(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Text, A::Error> {
+                #[derive(Deserialize)]
+                struct Part {
+                    #[serde(default)]
+                    text: Option<String>,
+                }
+                let mut text = String::new();
+                while let Some(part) = parts.next_element::<Part>()? {
+                    text.push_str(&part.text.unwrap_or_default());
+                }
+                Ok(Text(text))
+            }
+        }
+        deserializer.deserialize_any(TextVisitor)
+    }
+}

@@ -1,0 +1,187 @@
+//! The status of a work directory, read beside whoever works in it and without touching anything.
+
+use serde::Serialize;
+
+use crate::format::telemetry::Facts;
+use crate::job::Usage;
+use crate::provider::PASSTHROUGH;
+use crate::store::{Commit, Error, Holder, Record, WorkDir};
+
+/// How far a run is. Its fields stand in `--json` in this order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The work directory.
+    pub work_dir: String,
+    /// The name of the run.
+    pub run: String,
+    /// `unplanned`, `open`, `complete` (all rows have outcomes) or `published`.
+    pub state: &'static str,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// Rows that are to have an outcome.
+    pub rows: u64,
+    /// Rows with an answer.
+    pub ok: u64,
+    /// Rows that failed, invalid ones included.
+    pub failed: u64,
+    /// Rows without an outcome.
+    pub left: u64,
+    /// Shards, and those that are sealed.
+    pub shards: u64,
+    /// Shards that are sealed.
+    pub sealed: u64,
+    /// Calls that ended.
+    pub calls: u64,
+    /// Tokens of those calls.
+    pub usage: Usage,
+    /// Rows done a second by the process at work.
+    pub rows_per_second: Option<f64>,
+    /// The process at work.
+    pub holder: Option<Holder>,
+    /// The last publication.
+    pub published: Option<Published>,
+}
+
+/// The last publication.
+#[derive(Debug, Clone, Serialize)]
+pub struct Published {
+    /// Its number.
+    pub publication: u32,
+    /// Whether all outputs took their places.
+    pub done: bool,
+    /// Rows with an answer.
+    pub ok: u64,
+    /// Rows without one.
+    pub failed: u64,
+    /// Where the outputs are.
+    pub outputs: Vec<String>,
+}
+
+/// Looks how far a run is. `now_ms` is the time in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// When the work directory cannot be read.
+pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
+    let mut status = Status {
+        work_dir: dir.path().to_string_lossy().into_owned(),
+        run: dir.run().to_owned(),
+        state: "unplanned",
+        model: None,
+        rows: 0,
+        ok: 0,
+        failed: 0,
+        left: 0,
+        shards: 0,
+        sealed: 0,
+        calls: 0,
+        usage: Usage::default(),
+        rows_per_second: None,
+        holder: dir.holder(),
+        published: dir.last_commit()?.map(published),
+    };
+    let Some(manifest) = dir.manifest()? else { return Ok(status) };
+    for (number, entry) in manifest.open_shards() {
+        status.shards += 1;
+        status.rows += entry.wanted;
+        if let Some(seal) = dir.seal(number)? {
+            status.sealed += 1;
+            status.ok += seal.ok;
+            status.failed += seal.failed + seal.invalid;
+            status.calls += seal.calls + seal.repeated;
+            status.usage.add(&seal.usage);
+            continue;
+        }
+        let (mut calls, mut usage) = (0, Usage::default());
+        let known = dir.peek_shard(number, entry, &mut |record| {
+            let attempts = match record {
+                Record::Outcome(outcome) => outcome.attempts,
+                Record::Retry { attempts, .. } => attempts,
+                Record::Repeated { .. } => {
+                    calls += record.repeated();
+                    return;
+                }
+            };
+            let facts: Vec<Facts<'_>> = serde_json::from_slice(attempts).unwrap_or_default();
+            calls += facts.len() as u64;
+            facts.iter().filter_map(|facts| facts.usage.turn).for_each(|turn| usage.add(&turn));
+        })?;
+        let (ok, failed, invalid) = known.counts();
+        status.ok += ok;
+        status.failed += failed + invalid;
+        status.calls += calls;
+        status.usage.add(&usage);
+    }
+    if manifest.job.model == PASSTHROUGH {
+        status.calls = 0;
+    }
+    let done = status.ok + status.failed;
+    status.left = status.rows.saturating_sub(done);
+    status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, done, now_ms));
+    status.model = Some(manifest.job.model);
+    status.state = match &status.published {
+        Some(published) if published.done && status.sealed == status.shards => "published",
+        _ if status.sealed == status.shards => "complete",
+        _ => "open",
+    };
+    Ok(status)
+}
+
+fn published(commit: Commit) -> Published {
+    Published {
+        publication: commit.sequence,
+        done: commit.done,
+        ok: commit.counts.ok,
+        failed: commit.counts.failed,
+        outputs: commit
+            .files
+            .iter()
+            .map(|file| file.target.to_string_lossy().into_owned())
+            .collect(),
+    }
+}
+
+/// Rows a second since the process at work began.
+fn rate(holder: &Holder, done: u64, now_ms: u64) -> Option<f64> {
+    let since: jiff::Timestamp = holder.since.parse().ok()?;
+    let before = holder.done_at_start?;
+    let now = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).ok()?).ok()?;
+    let seconds = now.duration_since(since).as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    let rows = done.saturating_sub(before) as f64;
+    (seconds > 0.0).then(|| (rows / seconds * 10.0).round() / 10.0)
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ok, failed, left, rows, .. } = self;
+        writeln!(f, "work dir   {}", self.work_dir)?;
+        writeln!(f, "run        {}", self.run)?;
+        writeln!(f, "state      {}", self.state)?;
+        if let Some(model) = &self.model {
+            writeln!(f, "model      {model}")?;
+        }
+        writeln!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?;
+        writeln!(f, "shards     {} of {} sealed", self.sealed, self.shards)?;
+        writeln!(f, "calls      {}", self.calls)?;
+        let Usage { input_tokens, output_tokens, .. } = self.usage;
+        writeln!(f, "tokens     {input_tokens} in, {output_tokens} out")?;
+        match &self.holder {
+            Some(holder) => {
+                let Holder { pid, host, since, command, .. } = holder;
+                writeln!(f, "worked by  process {pid} on {host} since {since}: {command}")?;
+            }
+            None => writeln!(f, "worked by  nobody")?,
+        }
+        if let Some(rate) = self.rows_per_second {
+            writeln!(f, "rate       {rate} rows/s")?;
+        }
+        match &self.published {
+            Some(published) => {
+                let Published { publication, ok, failed, outputs, .. } = published;
+                writeln!(f, "published  {publication} times, last {ok} ok and {failed} failed:")?;
+                outputs.iter().try_for_each(|output| writeln!(f, "           {output}"))
+            }
+            None => writeln!(f, "published  not yet"),
+        }
+    }
+}

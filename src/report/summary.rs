@@ -1,0 +1,256 @@
+//! The summary: what the job was, what its rows came to, where its outputs are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::job::{Selection, Usage, hash_text, rfc3339};
+use crate::store::{CommitFile, Manifest, Role};
+use crate::telemetry::{Histogram, Spread};
+
+/// What a run was. Its fields stand in the file in this order.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The name of the run.
+    pub run: String,
+    /// The plan it was made from, and the number of this publication.
+    pub generation: u32,
+    /// How often outputs were published from the work directory.
+    pub publication: u32,
+    /// The model asked for.
+    pub model: String,
+    /// Where the endpoint was; nothing for models without one.
+    pub base_url: Option<String>,
+    /// The input.
+    pub input: Input,
+    /// Which of its rows were asked about.
+    pub selection: Selection,
+    /// The field that holds a row's id.
+    pub id_field: Option<String>,
+    /// The template's blake3 hash.
+    pub prompt_blake3: String,
+    /// The instruction's blake3 hash.
+    pub instruction_blake3: Option<String>,
+    /// Further fields of the request bodies.
+    pub parameters: BTreeMap<String, Box<RawValue>>,
+    /// The work directory.
+    pub work_dir: String,
+    /// Rows.
+    pub rows: Rows,
+    /// Rows without an answer, by the class of their failure.
+    pub failures: BTreeMap<String, u64>,
+    /// Calls.
+    pub calls: Calls,
+    /// When the session began that published this, as RFC 3339 has it.
+    pub started_at: String,
+    /// When it published.
+    pub completed_at: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Rows done a second in that session.
+    pub rows_per_second: f64,
+    /// Times of all calls.
+    pub timing_ms: Timing,
+    /// Tokens of all calls.
+    pub usage: Usage,
+    /// Answers that were cut off at the token limit.
+    pub truncated: u64,
+    /// What makes the result less certain than it looks, in words.
+    pub notes: Vec<String>,
+    /// The outputs that were published with this summary.
+    pub outputs: Vec<Output>,
+}
+
+/// The input of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Input {
+    /// Where it was; nothing when it came through a pipe.
+    pub path: Option<String>,
+    /// Its format.
+    pub format: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its blake3 hash.
+    pub blake3: String,
+}
+
+/// Rows of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Rows {
+    /// In the input.
+    pub input: u64,
+    /// Asked about.
+    pub selected: u64,
+    /// With an answer.
+    pub ok: u64,
+    /// Without one.
+    pub failed: u64,
+    /// Left out because an earlier row has their id.
+    pub skipped: u64,
+    /// With an answer before this session.
+    pub resumed: u64,
+    /// Of all answers, those taken over from an output without a work directory.
+    pub adopted: u64,
+}
+
+/// Calls of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Calls {
+    /// Made, those included whose end was lost in a crash.
+    pub made: u64,
+    /// Made in this session.
+    pub in_this_session: u64,
+    /// At most so many were made a second time because a crash took the first.
+    pub repeated_after_crash: u64,
+}
+
+/// Times of all calls.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Timing {
+    /// From the sending to the decoded answer.
+    pub duration: Option<Spread>,
+    /// From the sending to the head of the answer.
+    pub time_to_response: Option<Spread>,
+}
+
+/// One output.
+#[derive(Debug, Clone, Serialize)]
+pub struct Output {
+    /// What it is.
+    pub role: Role,
+    /// Where it is.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its blake3 hash.
+    pub blake3: String,
+}
+
+/// What a summary is made of, besides the manifest.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The name of the run.
+    pub run: String,
+    /// The number of the publication.
+    pub publication: u32,
+    /// Where the endpoint was in this session.
+    pub base_url: Option<String>,
+    /// The work directory.
+    pub work_dir: String,
+    /// Whether the model is called, or answers by itself.
+    pub is_called: bool,
+    /// Rows with an answer.
+    pub ok: u64,
+    /// Rows without one.
+    pub failed: u64,
+    /// Rows taken over.
+    pub adopted: u64,
+    /// Rows that had an answer when the session began.
+    pub resumed: u64,
+    /// Rows done in the session.
+    pub done_now: u64,
+    /// Failures by class.
+    pub failures: BTreeMap<String, u64>,
+    /// Calls that ended, of all sessions.
+    pub calls: u64,
+    /// Calls of this session.
+    pub calls_now: u64,
+    /// Calls repeated after crashes.
+    pub repeated: u64,
+    /// Tokens.
+    pub usage: Usage,
+    /// Answers cut off.
+    pub truncated: u64,
+    /// Durations.
+    pub duration: Histogram,
+    /// Times to the head of the answer.
+    pub time_to_response: Histogram,
+    /// When the session began, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Now.
+    pub now_ms: u64,
+}
+
+/// Makes the summary of a publication of these files.
+#[must_use]
+pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Summary {
+    let job = &manifest.job;
+    let took = Duration::from_millis(facts.now_ms.saturating_sub(facts.started_ms));
+    #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+    let rate = facts.done_now as f64 / took.as_secs_f64().max(0.001);
+    let made = if facts.is_called { facts.calls + facts.repeated } else { 0 };
+    let mut notes = Vec::new();
+    if job.id_field.is_none() {
+        notes.push(
+            "rows are told apart by their numbers (no --id-field): an input whose rows move cannot \
+             be resumed"
+                .to_owned(),
+        );
+    }
+    Summary {
+        run: facts.run,
+        generation: manifest.generation,
+        publication: facts.publication,
+        model: job.model.clone(),
+        base_url: facts.base_url,
+        input: Input {
+            path: manifest.source.path.clone(),
+            format: manifest.source.format.clone(),
+            bytes: manifest.source.bytes,
+            blake3: manifest.source.blake3.clone(),
+        },
+        selection: job.selection.clone(),
+        id_field: job.id_field.clone(),
+        prompt_blake3: hash_text(&job.prompt),
+        instruction_blake3: job.instruction.as_deref().map(hash_text),
+        parameters: job.parameters.clone(),
+        work_dir: facts.work_dir,
+        rows: Rows {
+            input: manifest.source.rows,
+            selected: manifest.selected,
+            ok: facts.ok,
+            failed: facts.failed,
+            skipped: manifest.skipped,
+            resumed: facts.resumed,
+            adopted: facts.adopted,
+        },
+        failures: facts.failures,
+        calls: Calls {
+            made,
+            in_this_session: facts.calls_now,
+            repeated_after_crash: facts.repeated,
+        },
+        started_at: rfc3339(facts.started_ms),
+        completed_at: rfc3339(facts.now_ms),
+        duration_ms: facts.now_ms.saturating_sub(facts.started_ms),
+        rows_per_second: (rate * 10.0).round() / 10.0,
+        timing_ms: Timing {
+            duration: facts.duration.spread(),
+            time_to_response: facts.time_to_response.spread(),
+        },
+        usage: facts.usage,
+        truncated: facts.truncated,
+        notes,
+        outputs: files
+            .iter()
+            .map(|file| Output {
+                role: file.role,
+                path: file.target.to_string_lossy().into_owned(),
+                bytes: file.bytes,
+                blake3: file.blake3.clone(),
+            })
+            .collect(),
+    }
+}
+
+impl Summary {
+    /// The summary as its file has it: indented JSON and a newline.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}

@@ -1,0 +1,149 @@
+//! Reads a whole work directory and says all that is wrong with it.
+
+use std::path::Path;
+
+use super::journal::{Piece, scan};
+use super::quarantine::{Damage, DamageKind};
+use super::shard::is_of;
+use super::{Checkpoint, Error, Held, Manifest, ShardEntry, disk, seal};
+
+impl Held {
+    /// Reads everything and reports every damage; changes nothing.
+    ///
+    /// # Errors
+    /// When files cannot be read, or the manifest is damaged: without it the rest means nothing.
+    pub fn check(&self, manifest: &Manifest) -> Result<Vec<Damage>, Error> {
+        let mut found = Vec::new();
+        for (number, entry) in manifest.open_shards() {
+            self.check_shard(number, entry, &mut found)?;
+        }
+        match self.last_commit() {
+            Ok(Some(commit)) if !commit.done => found.push(Damage {
+                shard: None,
+                file: format!("commit-{:06}.json", commit.sequence),
+                offset: 0,
+                length: 0,
+                kind: DamageKind::Residue,
+                reason: "a publication was decided and cut off; the next start finishes it"
+                    .to_owned(),
+            }),
+            Ok(_) => {}
+            Err(Error::Damaged { path, reason }) => {
+                found.push(self.of_file(&path, None, DamageKind::Fatal, reason));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(found)
+    }
+
+    fn of_file(&self, path: &Path, shard: Option<u32>, kind: DamageKind, reason: String) -> Damage {
+        Damage { shard, file: self.relative(path), offset: 0, length: 0, kind, reason }
+    }
+
+    fn check_shard(
+        &self,
+        number: u32,
+        entry: &ShardEntry,
+        found: &mut Vec<Damage>,
+    ) -> Result<(), Error> {
+        let dir = self.shard_dir(number);
+        let journal = dir.join("journal");
+        if let Err(Error::Damaged { path, reason }) = self.duplicates(number, entry) {
+            found.push(self.of_file(&path, Some(number), DamageKind::Fatal, reason));
+        }
+        let sealed = seal::read(&dir.join("seal.json"))?;
+        let had_seal = dir.join("seal.json").exists();
+        if !journal.exists() {
+            if had_seal {
+                let reason = "the journal of a sealed shard is gone".to_owned();
+                found.push(self.of_file(&journal, Some(number), DamageKind::LostRecords, reason));
+            }
+            return Ok(());
+        }
+        let before = found.len();
+        let length = self.check_journal(number, entry, &journal, found)?;
+        if !had_seal {
+            self.check_index(number, &dir.join("checkpoint"), length, found);
+        } else if found.len() == before {
+            let is_sound = sealed.is_some_and(|seal| {
+                self.verify_shard(number, entry).is_ok_and(|it| it.blake3 == seal.blake3)
+            });
+            if !is_sound {
+                let reason = "it is not the seal of this journal".to_owned();
+                let path = dir.join("seal.json");
+                found.push(self.of_file(&path, Some(number), DamageKind::LostRecords, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_journal(
+        &self,
+        number: u32,
+        entry: &ShardEntry,
+        path: &Path,
+        found: &mut Vec<Damage>,
+    ) -> Result<u64, Error> {
+        let (mut bad, mut good_end) = (Vec::new(), 0);
+        let file = disk::open(path)?;
+        let length = scan(&file, path, 0, &mut |piece| {
+            match piece {
+                Piece::Record { offset, line, record } if is_of(&record, entry) => {
+                    good_end = offset + line.len() as u64;
+                }
+                Piece::Record { offset, line, .. } => {
+                    bad.push((offset, line.len(), "a row of another shard"));
+                }
+                Piece::Bad { offset, bytes, reason } => bad.push((offset, bytes.len(), reason)),
+            }
+            Ok(())
+        })?;
+        for (offset, bytes, reason) in bad {
+            let kind =
+                if offset < good_end { DamageKind::LostRecords } else { DamageKind::Residue };
+            found.push(Damage {
+                offset,
+                length: bytes as u64,
+                ..self.of_file(path, Some(number), kind, reason.to_owned())
+            });
+        }
+        Ok(length)
+    }
+
+    fn check_index(&self, number: u32, path: &Path, length: u64, found: &mut Vec<Damage>) {
+        if let Some(doubt) = Checkpoint::doubt(path, length) {
+            found.push(self.of_file(path, Some(number), DamageKind::StaleIndex, doubt));
+        }
+    }
+
+    /// Repairs what was found damaged: shards are opened as for work, which cuts torn tails, keeps
+    /// damaged records in quarantine and rebuilds indexes. Rows that lost their records are to be
+    /// done again. Gives what could not be repaired.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub fn repair(
+        &self,
+        manifest: &Manifest,
+        found: Vec<Damage>,
+        now_ms: u64,
+    ) -> Result<Vec<Damage>, Error> {
+        let mut shards: Vec<u32> = found
+            .iter()
+            .filter(|damage| damage.kind != DamageKind::Fatal)
+            .filter_map(|damage| damage.shard)
+            .collect();
+        shards.dedup();
+        for number in shards {
+            if let Some(entry) = manifest.shards.get(number as usize) {
+                drop(self.open_shard(number, entry, false, now_ms)?);
+            }
+        }
+        let mut left = found;
+        left.retain(|damage| damage.kind == DamageKind::Fatal);
+        if left.is_empty() {
+            self.redo()?;
+        }
+        Ok(left)
+    }
+}

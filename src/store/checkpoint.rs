@@ -1,0 +1,296 @@
+//! Checkpoints: which ids of a shard are completed, in sled.
+//!
+//! A checkpoint is an index of its journal and never the only copy of anything. sled 0.34 may lose
+//! what it acknowledged, may fail to open after a kill, and may open a damaged file as an empty
+//! database without a word. So a checkpoint covers the journal up to a *watermark*, whoever opens
+//! it compares the two, and whenever it is in doubt it is deleted and built anew.
+//!
+//! One entry stands for one commit group of the journal: its key is the offset at which the group
+//! begins, its value the offset at which it ends and the packed [`Entry`]s of its rows.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::record::Entry;
+use super::{Error, disk};
+use crate::job::OutcomeKind;
+
+/// The open checkpoint of a shard.
+#[derive(Debug)]
+pub struct Checkpoint {
+    // Nothing once sled has failed: the shard goes on without an index.
+    db: Option<sled::Db>,
+    path: PathBuf,
+}
+
+/// What a checkpoint knew when it was opened.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) entries: Vec<Entry>,
+    /// The length of the journal's beginning that the entries cover.
+    pub(super) watermark: u64,
+}
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside a call to sled whose panic will be caught, so that a panic hook
+/// need not alarm anyone.
+#[must_use]
+pub fn expects_panic() -> bool {
+    GUARDED.get()
+}
+
+/// Calls into sled; a panic becomes an error.
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    GUARDED.set(false);
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("sled panicked".to_owned()),
+    }
+}
+
+fn open_db(path: &Path) -> Result<sled::Db, String> {
+    // Small: a shard's index is a few hundred KiB at most, and sled's default is a gigabyte.
+    const CACHE: u64 = 1 << 20;
+    guarded(|| {
+        sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(Some(500)).open()
+    })
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint and what it knows of a journal of `journal_length` bytes. One that is in
+    /// doubt is deleted and begun anew, knowing nothing; the doubt is told.
+    pub(super) fn open(
+        path: &Path,
+        journal_length: u64,
+    ) -> Result<(Self, Known, Option<String>), Error> {
+        let was_there = path.exists();
+        let doubt = match open_db(path) {
+            Ok(db) => match guarded(|| read_groups(&db, journal_length)) {
+                Ok(Ok(known)) => {
+                    // An emptied file opens as an empty database.
+                    if known.watermark > 0 || journal_length == 0 || !was_there {
+                        return Ok((Self { db: Some(db), path: path.to_owned() }, known, None));
+                    }
+                    "empty beside a journal that is not".to_owned()
+                }
+                Ok(Err(doubt)) => {
+                    close(db);
+                    doubt
+                }
+                Err(error) => {
+                    close(db);
+                    error
+                }
+            },
+            Err(error) if error.contains("could not acquire lock") => {
+                // Somebody reads it: leave it alone, go on without, catch up another time.
+                let none = Self { db: None, path: path.to_owned() };
+                return Ok((none, Known::default(), Some(error)));
+            }
+            Err(error) => error,
+        };
+        disk::remove_dir(path)?;
+        let db = open_db(path).ok();
+        Ok((Self { db, path: path.to_owned() }, Known::default(), Some(doubt)))
+    }
+
+    /// What is doubtful about the checkpoint of a journal of `journal_length` bytes, if it is there
+    /// and anything is.
+    pub(super) fn doubt(path: &Path, journal_length: u64) -> Option<String> {
+        if !path.exists() {
+            return None;
+        }
+        let db = match open_db(path) {
+            Ok(db) => db,
+            Err(error) => return Some(error),
+        };
+        let known = guarded(|| read_groups(&db, journal_length));
+        close(db);
+        match known {
+            Ok(Ok(known)) if known.watermark == 0 && journal_length > 0 => {
+                Some("empty beside a journal that is not".to_owned())
+            }
+            Ok(Ok(_)) => None,
+            Ok(Err(doubt)) | Err(doubt) => Some(doubt),
+        }
+    }
+
+    /// Notes that the journal from `begin` to `end` is durable and holds these entries. Groups
+    /// must follow each other without a gap.
+    ///
+    /// A failure ends the checkpoint, not the run: the journal has it all, and what is left of the
+    /// index covers a beginning of it.
+    pub fn record(&mut self, begin: u64, end: u64, entries: &[Entry]) {
+        let Some(db) = &self.db else { return };
+        let value = pack(end, entries);
+        if guarded(|| db.insert(begin.to_be_bytes(), value)).is_err() {
+            self.db.take().map(close);
+        }
+    }
+
+    /// Deletes the checkpoint: its shard is sealed.
+    ///
+    /// # Errors
+    /// When its files cannot be removed.
+    pub fn discard(mut self) -> Result<(), Error> {
+        self.db.take().map(close);
+        disk::remove_dir(&self.path)
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        self.db.take().map(close);
+    }
+}
+
+/// Closes a database; sled flushes then, which may panic on a full disk.
+fn close(db: sled::Db) {
+    let _ = guarded(|| {
+        drop(db);
+        Ok(())
+    });
+}
+
+fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known, String>> {
+    let mut known = Known::default();
+    for item in db.iter() {
+        let (key, value) = item?;
+        let begin = <[u8; 8]>::try_from(&*key).map(u64::from_be_bytes).ok();
+        if begin != Some(known.watermark) {
+            return Ok(Err("a commit group is missing".to_owned()));
+        }
+        let Some(end) = unpack(&value, &mut known.entries) else {
+            return Ok(Err("a commit group cannot be read".to_owned()));
+        };
+        if end < known.watermark || end > journal_length {
+            return Ok(Err("covers more than the journal has".to_owned()));
+        }
+        known.watermark = end;
+    }
+    Ok(Ok(known))
+}
+
+/// Packed size of an entry before its id.
+const FIXED: usize = 23;
+
+fn pack(end: u64, entries: &[Entry]) -> Vec<u8> {
+    let ids: usize = entries.iter().map(|entry| entry.id.len()).sum();
+    let mut out = Vec::with_capacity(8 + entries.len() * FIXED + ids);
+    out.extend_from_slice(&end.to_le_bytes());
+    for entry in entries {
+        out.extend_from_slice(&entry.row.to_le_bytes());
+        out.extend_from_slice(&entry.offset.to_le_bytes());
+        out.extend_from_slice(&entry.length.to_le_bytes());
+        out.push(match entry.kind {
+            None => 0,
+            Some(OutcomeKind::Ok) => 1,
+            Some(OutcomeKind::Failed) => 2,
+            Some(OutcomeKind::Invalid) => 3,
+        });
+        // An id too long for the index is cut there; the journal has it whole.
+        let length = u16::try_from(entry.id.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&entry.id[..usize::from(length)]);
+    }
+    out
+}
+
+fn unpack(value: &[u8], entries: &mut Vec<Entry>) -> Option<u64> {
+    let (end, mut rest) = value.split_at_checked(8)?;
+    while !rest.is_empty() {
+        let (fixed, behind) = rest.split_at_checked(FIXED)?;
+        let length = usize::from(u16::from_le_bytes([fixed[21], fixed[22]]));
+        let (id, behind) = behind.split_at_checked(length)?;
+        entries.push(Entry {
+            row: u64::from_le_bytes(fixed[..8].try_into().ok()?),
+            offset: u64::from_le_bytes(fixed[8..16].try_into().ok()?),
+            length: u32::from_le_bytes(fixed[16..20].try_into().ok()?),
+            kind: match fixed[20] {
+                0 => None,
+                1 => Some(OutcomeKind::Ok),
+                2 => Some(OutcomeKind::Failed),
+                3 => Some(OutcomeKind::Invalid),
+                _ => return None,
+            },
+            id: id.into(),
+        });
+        rest = behind;
+    }
+    Some(u64::from_le_bytes(end.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(row: u64) -> Entry {
+        let id = format!("\"r{row}\"").into_bytes().into();
+        Entry { row, kind: Some(OutcomeKind::Ok), offset: row * 10, length: 10, id }
+    }
+
+    fn filled(path: &Path) {
+        let (mut checkpoint, known, doubt) = Checkpoint::open(path, 0).unwrap();
+        assert_eq!((known.watermark, doubt), (0, None));
+        checkpoint.record(0, 20, &[entry(0), entry(1)]);
+        checkpoint.record(20, 30, &[entry(2)]);
+    }
+
+    #[test]
+    fn knows_what_was_recorded_up_to_the_watermark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        filled(&path);
+        let (_open, known, doubt) = Checkpoint::open(&path, 45).unwrap();
+        assert_eq!(doubt, None);
+        assert_eq!(known.watermark, 30);
+        assert_eq!(known.entries, [entry(0), entry(1), entry(2)]);
+    }
+
+    #[test]
+    fn a_checkpoint_in_doubt_knows_nothing_and_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        filled(&path);
+        let (_open, known, doubt) = Checkpoint::open(&path, 25).unwrap();
+        assert_eq!(known.watermark, 0);
+        assert_eq!(doubt.as_deref(), Some("covers more than the journal has"));
+    }
+
+    #[test]
+    fn cut_emptied_and_deleted_files_are_never_believed() {
+        for damage in ["empty", "half", "delete", "zero", "snapshot"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("checkpoint");
+            filled(&path);
+            let db = path.join("db");
+            let bytes = std::fs::read(&db).unwrap();
+            match damage {
+                "empty" => std::fs::write(&db, b"").unwrap(),
+                "half" => std::fs::write(&db, &bytes[..bytes.len() / 2]).unwrap(),
+                "zero" => std::fs::write(&db, vec![0; bytes.len()]).unwrap(),
+                "delete" => std::fs::remove_file(&db).unwrap(),
+                _ => std::fs::write(path.join("snap.0000000000000100"), b"").unwrap(),
+            }
+            let (mut checkpoint, known, doubt) = Checkpoint::open(&path, 30).unwrap();
+            // Half a file may still hold it all; then it must be right.
+            if known.watermark == 0 {
+                assert!(doubt.is_some(), "{damage}");
+                checkpoint.record(0, 30, &[entry(7)]);
+                drop(checkpoint);
+                let (_open, known, _) = Checkpoint::open(&path, 30).unwrap();
+                assert_eq!(known.entries, [entry(7)], "{damage}: usable again");
+            } else {
+                let all = [entry(0), entry(1), entry(2)];
+                assert_eq!(known.entries, all[..known.entries.len()], "{damage}");
+            }
+        }
+    }
+}

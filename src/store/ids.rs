@@ -1,0 +1,258 @@
+//! The index of ids: which rows have which id and content, sorted by the hash of the id.
+//!
+//! It answers what spans shards (is an id there twice? which rows of another file are these?) with
+//! memory that does not grow with the number of rows: entries are spread over parts by the first
+//! bits of their hash, and each part is sorted by itself.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Error, disk};
+use crate::job::IdHash;
+
+/// One row's entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdEntry {
+    /// The hash of its id.
+    pub id: IdHash,
+    /// The row's number, or another place that the caller knows.
+    pub row: u64,
+    /// A hash of the row's text.
+    pub content: u64,
+}
+
+/// Rows that share an id, in their order.
+#[derive(Debug)]
+pub struct Duplicate<'a> {
+    /// The entries; two or more.
+    pub entries: &'a [IdEntry],
+}
+
+/// The bytes of an entry on disk.
+const SIZE: usize = 32;
+/// Parts that entries are spread over once they are many.
+const PARTS: usize = 64;
+/// Entries held in memory before they are spread: 32 MiB of them.
+const HELD: usize = 1 << 20;
+
+/// Collects entries in any order.
+#[derive(Debug)]
+pub struct IdIndexWriter {
+    path: PathBuf,
+    held: Vec<IdEntry>,
+    parts: Vec<Part>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl IdIndexWriter {
+    /// Collects entries for an index that will stand at `path`; parts are kept beside it.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), held: Vec::new(), parts: Vec::new(), capacity: HELD }
+    }
+
+    /// Adds entries.
+    ///
+    /// # Errors
+    /// When parts cannot be written.
+    pub fn add(&mut self, entries: &[IdEntry]) -> Result<(), Error> {
+        self.held.extend_from_slice(entries);
+        if self.held.len() >= self.capacity { self.spread() } else { Ok(()) }
+    }
+
+    fn spread(&mut self) -> Result<(), Error> {
+        if self.parts.is_empty() {
+            for number in 0..PARTS {
+                let mut name = self.path.file_name().unwrap_or_default().to_owned();
+                name.push(format!(".part-{number:02}"));
+                let path = self.path.with_file_name(name);
+                let file = BufWriter::with_capacity(1 << 16, create(&path)?);
+                self.parts.push(Part { path, file });
+            }
+        }
+        for entry in self.held.drain(..) {
+            let part = &mut self.parts[part_of(entry.id)];
+            part.file.write_all(&entry.encode()).map_err(disk::context("write", &part.path))?;
+        }
+        Ok(())
+    }
+
+    /// Sorts what was collected into the index, and shows each id that is there more than once.
+    ///
+    /// # Errors
+    /// When files cannot be read or written, or `on_duplicate` fails.
+    pub fn finish<E: From<Error>>(
+        mut self,
+        on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut index = BufWriter::with_capacity(1 << 18, create(&self.path)?);
+        if self.parts.is_empty() {
+            self.held.sort_unstable();
+            self.put(&mut index, &self.held, on_duplicate)?;
+        } else {
+            self.spread()?;
+            for part in std::mem::take(&mut self.parts) {
+                let Part { path, file } = part;
+                file.into_inner().map_err(|e| disk::context("write", &path)(e.into_error()))?;
+                let mut entries = Vec::new();
+                let mut reader = IdIndex::open_at(&path)?;
+                while let Some(entry) = reader.next_entry()? {
+                    entries.push(entry);
+                }
+                entries.sort_unstable();
+                self.put(&mut index, &entries, on_duplicate)?;
+                disk::remove(&path)?;
+            }
+        }
+        index.flush().map_err(disk::context("write", &self.path))?;
+        Ok(())
+    }
+
+    fn put<E: From<Error>>(
+        &self,
+        index: &mut impl Write,
+        entries: &[IdEntry],
+        on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for same in entries.chunk_by(|a, b| a.id == b.id) {
+            if same.len() > 1 {
+                on_duplicate(Duplicate { entries: same })?;
+            }
+            for entry in same {
+                index.write_all(&entry.encode()).map_err(disk::context("write", &self.path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn part_of(id: IdHash) -> usize {
+    // The first six bits: a number below 64.
+    (id >> (IdHash::BITS - PARTS.trailing_zeros())) as usize
+}
+
+fn create(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(disk::context("create", path))
+}
+
+impl IdEntry {
+    fn encode(&self) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        bytes[..16].copy_from_slice(&self.id.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.row.to_be_bytes());
+        bytes[24..].copy_from_slice(&self.content.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; SIZE]) -> Self {
+        let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = bytes;
+        let (mut row, mut content) = ([0; 8], [0; 8]);
+        row.copy_from_slice(&bytes[16..24]);
+        content.copy_from_slice(&bytes[24..]);
+        Self {
+            id: u128::from_be_bytes(*id),
+            row: u64::from_be_bytes(row),
+            content: u64::from_be_bytes(content),
+        }
+    }
+}
+
+/// Reads an index in the order of the ids' hashes.
+#[derive(Debug)]
+pub struct IdIndex {
+    path: PathBuf,
+    file: BufReader<File>,
+}
+
+impl IdIndex {
+    /// Opens an index; nothing when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> Result<Option<Self>, Error> {
+        if path.exists() { Self::open_at(path).map(Some) } else { Ok(None) }
+    }
+
+    fn open_at(path: &Path) -> Result<Self, Error> {
+        let file = BufReader::with_capacity(1 << 18, disk::open(path)?);
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// The next entry; nothing at the end.
+    ///
+    /// # Errors
+    /// When the file cannot be read or ends inside an entry.
+    pub fn next_entry(&mut self) -> Result<Option<IdEntry>, Error> {
+        let context = disk::context("read", &self.path);
+        let mut bytes = [0; SIZE];
+        let mut first = [0];
+        match self.file.read(&mut first) {
+            Ok(0) => return Ok(None),
+            Ok(_) => bytes[0] = first[0],
+            Err(error) => return Err(context(error)),
+        }
+        self.file.read_exact(&mut bytes[1..]).map_err(context)?;
+        Ok(Some(IdEntry::decode(&bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u128, row: u64) -> IdEntry {
+        IdEntry { id, row, content: row ^ 7 }
+    }
+
+    /// The index's rows and the rows of each duplicate.
+    fn indexed(entries: &[IdEntry], capacity: usize) -> (Vec<IdEntry>, Vec<Vec<u64>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let mut writer = IdIndexWriter { capacity, ..IdIndexWriter::new(&path) };
+        for chunk in entries.chunks(10) {
+            writer.add(chunk).unwrap();
+        }
+        let mut duplicates = Vec::new();
+        writer
+            .finish::<Error>(&mut |duplicate| {
+                duplicates.push(duplicate.entries.iter().map(|e| e.row).collect());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(disk::names(dir.path()).unwrap(), ["ids"], "no part is left");
+        let mut index = IdIndex::open(&path).unwrap().unwrap();
+        let all = std::iter::from_fn(|| index.next_entry().unwrap()).collect();
+        (all, duplicates)
+    }
+
+    #[test]
+    fn sorts_by_id_in_memory_and_on_disk_alike() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut entries: Vec<_> = (0..500).map(|row| entry(random.u128(..), row)).collect();
+        entries.push(IdEntry { row: 500, ..entries[17] });
+        entries.push(IdEntry { row: 501, ..entries[17] });
+        entries.push(IdEntry { row: 502, ..entries[400] });
+        let in_memory = indexed(&entries, 1 << 20);
+        let on_disk = indexed(&entries, 64);
+        assert_eq!(in_memory, on_disk);
+        let (all, mut duplicates) = in_memory;
+        duplicates.sort();
+        assert_eq!(duplicates, [vec![17, 500, 501], vec![400, 502]]);
+        entries.sort();
+        assert_eq!(all, entries);
+    }
+}

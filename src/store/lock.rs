@@ -1,0 +1,112 @@
+//! The lock of a work directory: one process at a time, until it ends however it ends.
+//!
+//! The lock itself is the kernel's (`flock`), so a dead process never leaves one behind. The text
+//! in the file only tells people who has it.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, disk};
+
+/// Who holds a lock, in the words of its holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// The machine it runs on.
+    pub host: String,
+    /// Since when, as RFC 3339 has it.
+    pub since: String,
+    /// What it was started as.
+    pub command: String,
+    /// Rows that were done when it began, once it knows.
+    pub done_at_start: Option<u64>,
+}
+
+impl Holder {
+    /// This process, from now on.
+    #[must_use]
+    pub fn this_process(command: &str, now_ms: u64) -> Self {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Self {
+            pid: std::process::id(),
+            host,
+            since: crate::job::rfc3339(now_ms),
+            command: command.to_owned(),
+            done_at_start: None,
+        }
+    }
+}
+
+/// The end of a sentence that says something is in use.
+pub(super) fn by(holder: Option<&Holder>) -> String {
+    holder.map_or_else(String::new, |holder| {
+        format!(
+            " by process {} on {} since {} ({})",
+            holder.pid, holder.host, holder.since, holder.command
+        )
+    })
+}
+
+/// A lock that is held until this value is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+}
+
+/// Takes the lock file at `path`, making it if need be. Nothing when another process has it.
+pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
+    loop {
+        let file = disk::open_write(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(disk::context("lock", path)(error)),
+        }
+        let lock = Lock { file };
+        // The last holder may have removed the file between the opening and the locking.
+        if lock.is_at(path) {
+            return Ok(Some(lock));
+        }
+    }
+}
+
+impl Lock {
+    /// Whether the file at `path` is the one that is locked.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        let (Ok(held), Ok(there)) = (self.file.metadata(), std::fs::symlink_metadata(path)) else {
+            return false;
+        };
+        (held.dev(), held.ino()) == (there.dev(), there.ino())
+    }
+
+    /// Writes down who holds the lock.
+    pub(super) fn sign(&mut self, holder: &Holder, path: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(holder).unwrap_or_default();
+        let mut write = || {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.file.write_all(&text)
+        };
+        write().map_err(disk::context("write", path))
+    }
+}
+
+/// Who wrote the lock file last, if it can be read.
+pub(super) fn signature(path: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    disk::open(path).ok()?.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Whether some process has the lock at this moment.
+pub(super) fn is_held(path: &Path) -> bool {
+    // A shared lock for a moment: others that look do not disturb each other, and a process that
+    // wants the lock tries more than once.
+    let Ok(file) = disk::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}

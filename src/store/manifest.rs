@@ -1,0 +1,321 @@
+//! The manifest: the plan on disk.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Error, FORMAT, disk};
+use crate::job::JobSpec;
+
+/// The plan of a work directory: the job, the input it was made for, and the shards.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of the work directory's format.
+    pub format: u32,
+    /// The version of rowmill that made the plan.
+    pub rowmill: String,
+    /// When it was made, as RFC 3339 has it.
+    pub created: String,
+    /// 1 for the first plan of a work directory.
+    pub generation: u32,
+    /// What is asked.
+    pub job: JobSpec,
+    /// Where the endpoint was when the plan was made; nothing for models without one.
+    pub base_url: Option<String>,
+    /// Files that were there before the run and that its outputs may take the place of.
+    pub replaces: Vec<String>,
+    /// The input.
+    pub source: SourcePrint,
+    /// Which of its rows are asked about.
+    pub chosen: Chosen,
+    /// How many rows were chosen.
+    pub selected: u64,
+    /// How many of those are left out because an earlier row has their id.
+    pub skipped: u64,
+    /// The shards; they tile the input.
+    pub shards: Vec<ShardEntry>,
+}
+
+/// What the input was when the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourcePrint {
+    /// Where it was: an absolute path, or nothing when it was spooled into the work directory.
+    pub path: Option<String>,
+    /// Its format: `jsonl` or `csv`.
+    pub format: String,
+    /// The names of its columns, for CSV.
+    pub columns: Option<Vec<String>>,
+    /// Its length.
+    pub bytes: u64,
+    /// Its blake3 hash, as hex; what `b3sum` prints.
+    pub blake3: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Where the first row may begin: behind a byte order mark or a header.
+    pub data_offset: u64,
+}
+
+/// Which rows are asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chosen {
+    /// Rows up to this one are not.
+    pub after: u64,
+    /// Rows behind this one are not.
+    pub until: u64,
+    /// With a sample: the seed, and the highest lot that is drawn. See [`Chosen::lot`].
+    pub sample: Option<(u64, u64)>,
+}
+
+/// A run of rows worked by one worker at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardEntry {
+    /// Where it begins in the input, in bytes.
+    pub offset: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The blake3 hash of its bytes, as hex.
+    pub blake3: String,
+    /// The number of its first row, from 1.
+    pub first_row: u64,
+    /// The line of the input in which it begins, from 1.
+    pub first_line: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// How many of them are to have an outcome.
+    pub wanted: u64,
+    /// The blake3 hash of its `duplicates` file, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<String>,
+}
+
+impl Chosen {
+    /// All rows.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { after: 0, until: u64::MAX, sample: None }
+    }
+
+    /// Whether a row is asked about.
+    #[must_use]
+    pub fn contains(&self, row: u64) -> bool {
+        row > self.after
+            && row <= self.until
+            && self.sample.is_none_or(|(seed, highest)| Self::lot(seed, row) <= highest)
+    }
+
+    /// A row's lot: the rows with the lowest lots are the sample. Different rows have different
+    /// lots, because each step (of splitmix64) can be undone.
+    #[must_use]
+    pub fn lot(seed: u64, row: u64) -> u64 {
+        let mut lot = row.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        lot = lot.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        lot = (lot ^ (lot >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        lot = (lot ^ (lot >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        lot ^ (lot >> 31)
+    }
+}
+
+impl Manifest {
+    /// The shards in which rows are wanted, by number.
+    pub fn open_shards(&self) -> impl Iterator<Item = (u32, &ShardEntry)> {
+        (0_u32..).zip(&self.shards).filter(|(_, shard)| shard.wanted > 0)
+    }
+
+    /// Rows that are to have an outcome.
+    #[must_use]
+    pub fn wanted(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.wanted).sum()
+    }
+
+    /// A manifest may have been edited or damaged: nothing in it is believed before this.
+    fn validate(&self) -> Result<(), String> {
+        let (mut offset, mut row) = (self.source.data_offset, 1);
+        for (number, shard) in self.shards.iter().enumerate() {
+            if shard.offset != offset || shard.first_row != row {
+                return Err(format!("shard {number} does not begin where the one before it ends"));
+            }
+            if shard.wanted > shard.rows || shard.rows > shard.bytes {
+                return Err(format!("shard {number} has impossible counts"));
+            }
+            offset = shard.offset.checked_add(shard.bytes).ok_or("offsets overflow")?;
+            row = shard.first_row.checked_add(shard.rows).ok_or("row numbers overflow")?;
+        }
+        if offset != self.source.bytes || row - 1 != self.source.rows {
+            return Err("the shards do not cover the input".to_owned());
+        }
+        if self.selected.checked_sub(self.skipped) != Some(self.wanted()) {
+            return Err("the shards' rows do not add up".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The file: the manifest with a hash of its text in front.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed<'a> {
+    blake3: String,
+    #[serde(borrow)]
+    manifest: &'a RawValue,
+}
+
+/// Reads the manifest; nothing where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<Manifest>, Error> {
+    let Some(bytes) = disk::read_if_there(path)? else { return Ok(None) };
+    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
+    let sealed: Sealed<'_> =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let text = sealed.manifest.get();
+    if blake3::hash(text.as_bytes()).to_hex().as_str() != sealed.blake3 {
+        return Err(damaged("its hash does not match".to_owned()));
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } =
+        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    if format > FORMAT {
+        return Err(Error::Newer { path: path.to_owned(), found: format });
+    }
+    let manifest: Manifest =
+        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    manifest.validate().map_err(damaged)?;
+    Ok(Some(manifest))
+}
+
+pub(super) fn write(path: &Path, manifest: &Manifest) -> Result<(), Error> {
+    let broken = |source: serde_json::Error| Error::Io {
+        what: "write",
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let text = RawValue::from_string(serde_json::to_string_pretty(manifest).map_err(broken)?)
+        .map_err(broken)?;
+    let blake3 = blake3::hash(text.get().as_bytes()).to_hex().to_string();
+    let mut bytes = serde_json::to_vec(&Sealed { blake3, manifest: &text }).map_err(broken)?;
+    bytes.push(b'\n');
+    disk::replace(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{OnDuplicate, OnMissingField, Parameters, Selection};
+
+    fn manifest() -> Manifest {
+        let shard = |offset, first_row| ShardEntry {
+            offset,
+            bytes: 100,
+            blake3: "00".into(),
+            first_row,
+            first_line: first_row,
+            rows: 10,
+            wanted: 10,
+            duplicates: None,
+        };
+        let mut parameters = Parameters::new();
+        parameters.insert("top_p".into(), RawValue::from_string("0.50".into()).unwrap());
+        Manifest {
+            format: FORMAT,
+            rowmill: "0".into(),
+            created: "now".into(),
+            generation: 1,
+            job: JobSpec {
+                model: "m".into(),
+                prompt: "p".into(),
+                instruction: None,
+                parameters,
+                id_field: None,
+                selection: Selection::default(),
+                on_duplicate: OnDuplicate::Error,
+                on_missing_field: OnMissingField::RowError,
+                max_row_bytes: 1,
+                include_input: false,
+            },
+            base_url: None,
+            replaces: Vec::new(),
+            source: SourcePrint {
+                path: None,
+                format: "jsonl".into(),
+                columns: None,
+                bytes: 203,
+                blake3: "00".into(),
+                rows: 20,
+                data_offset: 3,
+            },
+            chosen: Chosen::all(),
+            selected: 20,
+            skipped: 0,
+            shards: vec![shard(3, 1), shard(103, 11)],
+        }
+    }
+
+    #[test]
+    fn comes_back_as_it_was_written_and_damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("manifest.json");
+        assert!(read(&path).unwrap().is_none());
+        write(&path, &manifest()).unwrap();
+        let read_back = read(&path).unwrap().unwrap();
+        assert_eq!(read_back.shards, manifest().shards);
+        assert_eq!(read_back.job.parameters["top_p"].get(), "0.50");
+
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in 0..bytes.len() - 1 {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(matches!(read(&path), Err(Error::Damaged { .. })), "cut at {cut}");
+        }
+        for at in (0..bytes.len()).step_by(7) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(read(&path).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_before_anything_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("manifest.json");
+        let newer = Manifest { format: FORMAT + 1, ..manifest() };
+        write(&path, &newer).unwrap();
+        assert!(matches!(read(&path), Err(Error::Newer { found, .. }) if found == FORMAT + 1));
+    }
+
+    #[test]
+    fn shards_must_tile_the_input() {
+        type Change = fn(&mut Manifest);
+        let changes: [Change; 7] = [
+            |m| m.shards[1].offset = 104,
+            |m| m.shards[1].first_row = 12,
+            |m| m.shards[0].rows = 9,
+            |m| m.shards[1].bytes = u64::MAX,
+            |m| m.shards[1].wanted = 11,
+            |m| m.source.bytes = 204,
+            |m| m.skipped = 1,
+        ];
+        assert_eq!(manifest().validate(), Ok(()));
+        for (number, change) in changes.iter().enumerate() {
+            let mut changed = manifest();
+            change(&mut changed);
+            assert!(changed.validate().is_err(), "change {number}");
+        }
+    }
+
+    #[test]
+    fn lots_differ_and_seeds_matter() {
+        let lots: std::collections::HashSet<_> =
+            (0..10_000).map(|row| Chosen::lot(7, row)).collect();
+        assert_eq!(lots.len(), 10_000);
+        assert_ne!(Chosen::lot(7, 1), Chosen::lot(8, 1));
+        let half = Chosen { after: 0, until: u64::MAX, sample: Some((1, u64::MAX / 2)) };
+        let count = (1..=10_000).filter(|row| half.contains(*row)).count();
+        assert!((4_500..5_500).contains(&count), "{count}");
+    }
+}

@@ -1,0 +1,129 @@
+//! The only door to the work directory.
+//!
+//! The journals are the truth: a row is done when its record is in its shard's journal and synced.
+//! Everything else here is an index of them ([`Checkpoint`]), a seal on them ([`Seal`]), the plan
+//! they follow ([`Manifest`]) or the record of what was published from them ([`Commit`]).
+//!
+//! Reading needs a [`WorkDir`]. Writing needs a [`Held`] one: nobody else can have it then.
+
+mod check;
+mod checkpoint;
+mod disk;
+mod duplicates;
+mod ids;
+mod journal;
+mod lock;
+mod manifest;
+mod publish;
+mod quarantine;
+mod record;
+mod seal;
+mod shard;
+mod started;
+mod target;
+mod verify;
+mod workdir;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use checkpoint::{Checkpoint, expects_panic};
+pub use duplicates::Rename;
+pub use ids::{Duplicate, IdEntry, IdIndex, IdIndexWriter};
+pub use journal::{Journal, Syncer};
+pub use lock::Holder;
+pub use manifest::{Chosen, Manifest, ShardEntry, SourcePrint};
+pub use publish::{Commit, CommitFile, Counts, Role, Stage, Staged, is_in_place};
+pub use quarantine::{Damage, DamageKind};
+pub use record::{Entry, Outcome, Record};
+pub use seal::Seal;
+pub use shard::{OpenShard, ShardState};
+pub use started::Started;
+pub use target::{OutputLock, Target};
+pub use verify::{RowRecords, VerifiedShard};
+pub use workdir::{Held, Kind, WorkDir};
+
+/// The version of the work directory's format. Newer ones are refused, never guessed at.
+pub const FORMAT: u32 = 1;
+
+/// Why the work directory or an output could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory holds something that rowmill did not write.
+    #[error("{} is not a work directory of rowmill's: {reason}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What gave it away.
+        reason: String,
+    },
+    /// Another process holds the lock.
+    #[error("{} is in use{}", path.display(), lock::by(holder.as_deref()))]
+    Busy {
+        /// The work directory or output.
+        path: PathBuf,
+        /// Who holds it, as far as known.
+        holder: Option<Box<Holder>>,
+    },
+    /// A newer rowmill wrote it.
+    #[error("{} has format {found}; this rowmill reads format {FORMAT}", path.display())]
+    Newer {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+    },
+    /// Damage that must not be repaired by guessing.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard's journal does not hold what its seal or the plan says; working the shard again
+    /// repairs it.
+    #[error("shard {shard} is damaged: {reason}")]
+    Unsound {
+        /// The shard's number.
+        shard: u32,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The work directory was removed or renamed while this process worked in it.
+    #[error("{} was removed or renamed while rowmill was working in it", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// An output cannot be what the command line says.
+    #[error("{}: {reason}", path.display())]
+    Target {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Whether the cause is a full disk, a quota or a limit on file sizes.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        ))
+    }
+}

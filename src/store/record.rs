@@ -1,0 +1,337 @@
+//! A journal's records: what they hold and how they are framed.
+//!
+//! A record is one line: eight hex digits of the CRC-32C of the JSON behind them, a space, the
+//! JSON, a newline. The checksum tells a flipped bit inside an answer, which would still be valid
+//! JSON, and the newline tells a torn write.
+//!
+//! The JSON begins with fields in a fixed order, so that the merger finds the parts of millions of
+//! records without parsing them. [`Record`] writes and reads that order; nothing else may.
+
+use std::io::Write;
+
+use crate::job::OutcomeKind;
+
+/// What the line of a journal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// What became of a row:
+    /// `{"row":17,"outcome":"ok","at":1763700000123,"sizes":[245,180],"envelope":{…},"attempts":[…]`
+    /// `[,"adopted":true][,"input":…]}`.
+    Outcome(Outcome<'a>),
+    /// An attempt failed and the row will be tried again:
+    /// `{"row":17,"outcome":"retry","at":…,"sizes":[4,180],"envelope":null,"attempts":[…]}`.
+    Retry {
+        /// The row's number.
+        row: u64,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// The failed attempt, in a JSON list.
+        attempts: &'a [u8],
+    },
+    /// Rows that may have been called before a crash and are called again:
+    /// `{"repeated":[17,19],"at":…}`.
+    Repeated {
+        /// The list of row numbers, as JSON text.
+        rows: &'a [u8],
+        /// When the crash was noticed, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+}
+
+/// What became of a row, with all that the output, error and telemetry lines of it need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// The row's number.
+    pub row: u64,
+    /// Answer, failure, or a row that cannot be asked about.
+    pub kind: OutcomeKind,
+    /// When it was known, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The envelope without its `input`, as a JSON object that begins with `{"id":`.
+    pub envelope: &'a [u8],
+    /// The attempts since the last record of the row, as a JSON list.
+    pub attempts: &'a [u8],
+    /// Whether the answer was taken over from an earlier output, not called for.
+    pub adopted: bool,
+    /// The row, where envelopes are to show it.
+    pub input: Option<&'a [u8]>,
+}
+
+/// Bytes before a record's JSON: checksum and space.
+const HEAD: usize = 9;
+
+impl<'a> Record<'a> {
+    /// Appends the framed line.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(b"00000000 ");
+        // Writing to a Vec cannot fail.
+        match self {
+            Self::Outcome(outcome) => outcome.encode(out),
+            Self::Retry { row, at_ms, attempts } => {
+                let size = attempts.len();
+                let _ = write!(
+                    out,
+                    "{{\"row\":{row},\"outcome\":\"retry\",\"at\":{at_ms},\"sizes\":[4,{size}],\
+                     \"envelope\":null,\"attempts\":"
+                );
+                out.extend_from_slice(attempts);
+                out.push(b'}');
+            }
+            Self::Repeated { rows, at_ms } => {
+                out.extend_from_slice(b"{\"repeated\":");
+                out.extend_from_slice(rows);
+                let _ = write!(out, ",\"at\":{at_ms}}}");
+            }
+        }
+        let checksum = crc32c::crc32c(&out[start + HEAD..]);
+        let _ = write!(&mut out[start..start + 8], "{checksum:08x}");
+        out.push(b'\n');
+    }
+
+    /// Reads a line, its newline included.
+    ///
+    /// # Errors
+    /// What is wrong with the line, in words.
+    pub fn decode(line: &'a [u8]) -> Result<Self, &'static str> {
+        let Some(line) = line.strip_suffix(b"\n") else { return Err("no line end") };
+        let (Some(head), Some(json)) = (line.get(..HEAD), line.get(HEAD..)) else {
+            return Err("too short");
+        };
+        if checksum(head) != Some(crc32c::crc32c(json)) {
+            return Err("checksum does not match");
+        }
+        parse(json).ok_or("not a record")
+    }
+
+    /// The row the record is about, if it is about one.
+    #[must_use]
+    pub fn row(&self) -> Option<u64> {
+        match self {
+            Self::Outcome(outcome) => Some(outcome.row),
+            Self::Retry { row, .. } => Some(*row),
+            Self::Repeated { .. } => None,
+        }
+    }
+
+    /// How many rows a [`Record::Repeated`] names.
+    #[must_use]
+    pub fn repeated(&self) -> u64 {
+        match self {
+            Self::Repeated { rows: b"[]", .. } => 0,
+            Self::Repeated { rows, .. } => memchr::memchr_iter(b',', rows).count() as u64 + 1,
+            _ => 0,
+        }
+    }
+}
+
+impl<'a> Outcome<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let _ = write!(
+            out,
+            "{{\"row\":{},\"outcome\":\"{}\",\"at\":{},\"sizes\":[{},{}],\"envelope\":",
+            self.row,
+            self.kind.as_str(),
+            self.at_ms,
+            self.envelope.len(),
+            self.attempts.len()
+        );
+        out.extend_from_slice(self.envelope);
+        out.extend_from_slice(b",\"attempts\":");
+        out.extend_from_slice(self.attempts);
+        if self.adopted {
+            out.extend_from_slice(b",\"adopted\":true");
+        }
+        if let Some(input) = self.input {
+            out.extend_from_slice(b",\"input\":");
+            out.extend_from_slice(input);
+        }
+        out.push(b'}');
+    }
+
+    /// The id's JSON token.
+    #[must_use]
+    pub fn id(&self) -> &'a [u8] {
+        id_of(self.envelope)
+    }
+}
+
+/// The id's token of an envelope.
+fn id_of(envelope: &[u8]) -> &[u8] {
+    let Some(rest) = envelope.strip_prefix(b"{\"id\":") else { return b"null" };
+    let mut end = 0;
+    let mut quoted = false;
+    while let Some(&byte) = rest.get(end) {
+        match byte {
+            b'\\' if quoted => end += 1,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => break,
+            _ => {}
+        }
+        end += 1;
+    }
+    rest.get(..end).unwrap_or(b"null")
+}
+
+fn checksum(head: &[u8]) -> Option<u32> {
+    let digits = head.strip_suffix(b" ")?;
+    // Only what encode() writes: no sign, no capitals.
+    if !digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn parse(json: &[u8]) -> Option<Record<'_>> {
+    let mut cursor = Cursor(json);
+    if cursor.skip(b"{\"repeated\":").is_some() {
+        let end = memchr::memchr(b']', cursor.0)? + 1;
+        let rows = cursor.take(end)?;
+        cursor.skip(b",\"at\":")?;
+        let at_ms = cursor.number()?;
+        return Some(Record::Repeated { rows, at_ms });
+    }
+    cursor.skip(b"{\"row\":")?;
+    let row = cursor.number()?;
+    cursor.skip(b",\"outcome\":\"")?;
+    let word = cursor.take(memchr::memchr(b'"', cursor.0)?)?;
+    cursor.skip(b"\",\"at\":")?;
+    let at_ms = cursor.number()?;
+    cursor.skip(b",\"sizes\":[")?;
+    let envelope_size = usize::try_from(cursor.number()?).ok()?;
+    cursor.skip(b",")?;
+    let attempts_size = usize::try_from(cursor.number()?).ok()?;
+    cursor.skip(b"],\"envelope\":")?;
+    let envelope = cursor.take(envelope_size)?;
+    cursor.skip(b",\"attempts\":")?;
+    let attempts = cursor.take(attempts_size)?;
+    let adopted = cursor.skip(b",\"adopted\":true").is_some();
+    let input = match cursor.skip(b",\"input\":") {
+        Some(()) => Some(cursor.take(cursor.0.len().checked_sub(1)?)?),
+        None => None,
+    };
+    if cursor.0 != b"}" {
+        return None;
+    }
+    if word == b"retry" {
+        return Some(Record::Retry { row, at_ms, attempts });
+    }
+    let kind = OutcomeKind::from_word(word)?;
+    Some(Record::Outcome(Outcome { row, kind, at_ms, envelope, attempts, adopted, input }))
+}
+
+/// The part of a record that has not been read yet.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn skip(&mut self, text: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(text)?;
+        Some(())
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let digits = self.0.iter().take_while(|b| b.is_ascii_digit()).count();
+        std::str::from_utf8(self.take(digits)?).ok()?.parse().ok()
+    }
+}
+
+/// Where a journal has the outcome of a row: what checkpoints keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The row's number.
+    pub row: u64,
+    /// What the record says; nothing for [`Record::Retry`].
+    pub kind: Option<OutcomeKind>,
+    /// Where the line begins in the journal.
+    pub offset: u64,
+    /// The line's length, its newline included.
+    pub length: u32,
+    /// The id's JSON token; empty for [`Record::Retry`].
+    pub id: Box<[u8]>,
+}
+
+impl Entry {
+    /// The entry of a record that stands at `offset`; nothing if it is about no row.
+    #[must_use]
+    pub fn of(record: &Record<'_>, offset: u64, length: usize) -> Option<Self> {
+        let length = u32::try_from(length).ok()?;
+        match record {
+            Record::Outcome(outcome) => Some(Self {
+                row: outcome.row,
+                kind: Some(outcome.kind),
+                offset,
+                length,
+                id: outcome.id().into(),
+            }),
+            Record::Retry { row, .. } => {
+                Some(Self { row: *row, kind: None, offset, length, id: Box::default() })
+            }
+            Record::Repeated { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome<'a>(envelope: &'a [u8], input: Option<&'a [u8]>) -> Outcome<'a> {
+        Outcome {
+            row: 17,
+            kind: OutcomeKind::Ok,
+            at_ms: 1_763_700_000_123,
+            envelope,
+            attempts: b"[{\"ok\":true}]",
+            adopted: false,
+            input,
+        }
+    }
+
+    fn encoded(record: &Record<'_>) -> Vec<u8> {
+        let mut line = Vec::new();
+        record.encode(&mut line);
+        line
+    }
+
+    #[test]
+    fn records_come_back_as_they_went_in() {
+        let envelope = br#"{"id":"a,\"b","row_number":17,"ok":true,"result":"x","error":null}"#;
+        let whole = outcome(envelope, Some(b"{\"n\":1.50}"));
+        let adopted = Outcome { adopted: true, input: None, ..whole };
+        for record in [
+            Record::Outcome(whole),
+            Record::Outcome(adopted),
+            Record::Retry { row: 3, at_ms: 4, attempts: b"[{\"ok\":false}]" },
+            Record::Repeated { rows: b"[1,22,333]", at_ms: 9 },
+        ] {
+            let line = encoded(&record);
+            assert_eq!(Record::decode(&line), Ok(record));
+            let json: serde_json::Value = serde_json::from_slice(&line[HEAD..]).unwrap();
+            assert!(json.is_object(), "the rest of a line is JSON for anyone");
+        }
+        assert_eq!(whole.id(), br#""a,\"b""#);
+        assert_eq!(id_of(br#"{"id":12,"row_number":1}"#), b"12");
+        assert_eq!(Record::Repeated { rows: b"[1,22,333]", at_ms: 9 }.repeated(), 3);
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let line = encoded(&Record::Outcome(outcome(b"{\"id\":1,\"ok\":true}", None)));
+        for cut in 0..line.len() {
+            assert!(Record::decode(&line[..cut]).is_err(), "cut at {cut}");
+        }
+        for byte in 0..line.len() {
+            for bit in 0..8 {
+                let mut damaged = line.clone();
+                damaged[byte] ^= 1 << bit;
+                assert!(Record::decode(&damaged).is_err(), "bit {bit} of byte {byte}");
+            }
+        }
+    }
+}

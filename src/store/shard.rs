@@ -1,0 +1,316 @@
+//! A shard's directory: opened and repaired after anything, worked, sealed.
+
+use std::path::Path;
+
+use super::journal::{Journal, Piece, scan};
+use super::quarantine::{self, Damage, DamageKind};
+use super::record::{Entry, Record};
+use super::started::{self, Mark, Started};
+use super::{Checkpoint, Error, Held, Seal, ShardEntry, disk, seal};
+use crate::job::OutcomeKind;
+
+/// A shard that is being worked, by the one worker that opened it.
+#[derive(Debug)]
+pub struct OpenShard {
+    /// Its number.
+    pub number: u32,
+    /// Where outcomes go.
+    pub journal: Journal,
+    /// The index of the journal.
+    pub checkpoint: Checkpoint,
+    /// How far its rows have been started.
+    pub started: Started,
+    /// What is known of its rows.
+    pub state: ShardState,
+    /// What was found damaged and repaired.
+    pub repairs: Vec<Damage>,
+    /// How many calls may have been made before a crash and are made again.
+    pub repeated: u64,
+}
+
+/// What a journal says of each row of its shard: a success beats a failure, the first success
+/// beats later ones, the last failure earlier ones.
+#[derive(Debug, Clone)]
+pub struct ShardState {
+    first_row: u64,
+    rows: Vec<Option<OutcomeKind>>,
+}
+
+impl ShardState {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(entry: &ShardEntry) -> Self {
+        let rows = usize::try_from(entry.rows).unwrap_or_default();
+        Self { first_row: entry.first_row, rows: vec![None; rows] }
+    }
+
+    /// Notes an outcome. False when the row is none of the shard's.
+    pub fn note(&mut self, row: u64, kind: Option<OutcomeKind>) -> bool {
+        let Some(slot) = self.slot(row) else { return false };
+        if let Some(kind) = kind
+            && *slot != Some(OutcomeKind::Ok)
+        {
+            *slot = Some(kind);
+        }
+        true
+    }
+
+    fn slot(&mut self, row: u64) -> Option<&mut Option<OutcomeKind>> {
+        let index = row.checked_sub(self.first_row)?;
+        self.rows.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// What became of a row; nothing when it is not done.
+    #[must_use]
+    pub fn outcome(&self, row: u64) -> Option<OutcomeKind> {
+        let index = row.checked_sub(self.first_row)?;
+        self.rows.get(usize::try_from(index).ok()?).copied().flatten()
+    }
+
+    /// Rows with an answer, rows that failed, rows that are invalid.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let count = |kind| self.rows.iter().filter(|row| **row == Some(kind)).count() as u64;
+        (count(OutcomeKind::Ok), count(OutcomeKind::Failed), count(OutcomeKind::Invalid))
+    }
+}
+
+/// What a scan of a journal found.
+struct Scan {
+    entries: Vec<Entry>,
+    bad: Vec<(u64, Vec<u8>, &'static str)>,
+    // The end of the last whole record of this shard's.
+    good_end: u64,
+    length: u64,
+    // Where the last note of repeated rows stands.
+    repeated_at: Option<u64>,
+}
+
+impl Held {
+    /// Opens a shard for work, repairing what a crash or a bad disk left. `retry_failed` says
+    /// whether rows that failed are to be tried again, which is noted for the next start.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub fn open_shard(
+        &self,
+        number: u32,
+        entry: &ShardEntry,
+        retry_failed: bool,
+        now_ms: u64,
+    ) -> Result<OpenShard, Error> {
+        let dir = self.shard_dir(number);
+        disk::create_dir(&dir)?;
+        self.unseal(number)?;
+        let path = dir.join("journal");
+        let mut journal = Journal::open(&path)?;
+        let mark = started::read(&dir.join("started"))?;
+        let mut repairs = Vec::new();
+        let mut damage = |file: &Path, offset, length, kind, reason: String| {
+            let file = self.relative(file);
+            let found = Damage { shard: Some(number), file, offset, length, kind, reason };
+            repairs.push(found.clone());
+            found
+        };
+
+        let index = dir.join("checkpoint");
+        let (mut checkpoint, mut known, doubt) = Checkpoint::open(&index, journal.length())?;
+        if let Some(doubt) = doubt {
+            damage(&index, 0, 0, DamageKind::StaleIndex, doubt);
+        }
+        let mut found = scan_shard(&journal, &path, known.watermark, entry)?;
+        let (tail, lost) = found.split_damage();
+        for (offset, bytes, reason) in &lost {
+            let kind = DamageKind::LostRecords;
+            let found = damage(&path, *offset, bytes.len() as u64, kind, (*reason).to_owned());
+            quarantine::keep(&self.quarantine(), &found, bytes)?;
+        }
+        if let Some((offset, bytes, reason)) = &tail {
+            let kind = DamageKind::Residue;
+            let found = damage(&path, *offset, bytes.len() as u64, kind, (*reason).to_owned());
+            quarantine::keep(&self.quarantine(), &found, bytes)?;
+        }
+        if !lost.is_empty() {
+            checkpoint.discard()?;
+            rewrite(&journal, &path, entry)?;
+            journal = Journal::open(&path)?;
+            (checkpoint, known, _) = Checkpoint::open(&index, 0)?;
+            found = scan_shard(&journal, &path, 0, entry)?;
+        } else if tail.is_some() {
+            journal.truncate(found.good_end)?;
+        }
+
+        let mut state = ShardState::new(entry);
+        for entry in known.entries.iter().chain(&found.entries) {
+            state.note(entry.row, entry.kind);
+        }
+        let entries = known.entries.iter().chain(&found.entries);
+        let repeated = mark
+            .map_or_else(Vec::new, |mark| repeated_rows(mark, entry, entries, found.repeated_at));
+        note_repeated(&mut journal, &repeated, now_ms)?;
+        if journal.length() > known.watermark {
+            journal.syncer().sync()?;
+        }
+        let started = Started::begin(&dir.join("started"), journal.length(), retry_failed)?;
+        catch_up(&mut checkpoint, known.watermark, journal.length(), &found.entries);
+        let repeated = repeated.len() as u64;
+        Ok(OpenShard { number, journal, checkpoint, started, state, repairs, repeated })
+    }
+
+    /// Opens a sealed shard again: its seal goes first.
+    ///
+    /// # Errors
+    /// When the seal cannot be removed durably.
+    pub fn unseal(&self, number: u32) -> Result<(), Error> {
+        let dir = self.shard_dir(number);
+        let seal = dir.join("seal.json");
+        if seal.exists() {
+            disk::remove(&seal)?;
+            disk::sync_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// Seals a shard whose journal was synced and verified. Its checkpoint and mark go.
+    ///
+    /// # Errors
+    /// When files cannot be written or removed.
+    pub fn seal_shard(&self, seal: &Seal, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
+        let dir = self.shard_dir(seal.shard);
+        seal::write(&dir.join("seal.json"), seal)?;
+        drop(checkpoint);
+        disk::remove_dir(&dir.join("checkpoint"))?;
+        disk::remove(&dir.join("started"))
+    }
+}
+
+impl Scan {
+    /// The damage at the end, which is cut off, and the damage before it.
+    #[expect(clippy::type_complexity, reason = "two lists of the same thing")]
+    fn split_damage(
+        &mut self,
+    ) -> (Option<(u64, Vec<u8>, &'static str)>, Vec<(u64, Vec<u8>, &'static str)>) {
+        let good_end = self.good_end;
+        let mut tail: Option<(u64, Vec<u8>, &'static str)> = None;
+        let mut lost = Vec::new();
+        for (offset, bytes, reason) in self.bad.drain(..) {
+            if offset < good_end {
+                lost.push((offset, bytes, reason));
+            } else if let Some((_, all, _)) = &mut tail {
+                all.extend_from_slice(&bytes);
+            } else {
+                tail = Some((offset, bytes, reason));
+            }
+        }
+        (tail, lost)
+    }
+}
+
+fn scan_shard(
+    journal: &Journal,
+    path: &Path,
+    start: u64,
+    entry: &ShardEntry,
+) -> Result<Scan, Error> {
+    let mut found = Scan {
+        entries: Vec::new(),
+        bad: Vec::new(),
+        good_end: start,
+        length: 0,
+        repeated_at: None,
+    };
+    found.length = scan(journal.file(), path, start, &mut |piece| {
+        match piece {
+            Piece::Record { offset, line, record } if is_of(&record, entry) => {
+                found.good_end = offset + line.len() as u64;
+                if matches!(record, Record::Repeated { .. }) {
+                    found.repeated_at = Some(offset);
+                }
+                found.entries.extend(Entry::of(&record, offset, line.len()));
+            }
+            Piece::Record { offset, line, .. } => {
+                found.bad.push((offset, line.to_vec(), "a row of another shard"));
+            }
+            Piece::Bad { offset, bytes, reason } => {
+                found.bad.push((offset, bytes.to_vec(), reason));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+pub(super) fn is_of(record: &Record<'_>, entry: &ShardEntry) -> bool {
+    record.row().is_none_or(|row| (entry.first_row..entry.first_row + entry.rows).contains(&row))
+}
+
+/// Replaces a journal by its whole records.
+fn rewrite(journal: &Journal, path: &Path, entry: &ShardEntry) -> Result<(), Error> {
+    let mut kept = Vec::new();
+    scan(journal.file(), path, 0, &mut |piece| {
+        if let Piece::Record { line, record, .. } = piece
+            && is_of(&record, entry)
+        {
+            kept.extend_from_slice(line);
+        }
+        Ok(())
+    })?;
+    disk::replace(path, &kept)
+}
+
+/// The rows that the last session may have called without an outcome.
+fn repeated_rows<'a>(
+    mark: Mark,
+    shard: &ShardEntry,
+    entries: impl Iterator<Item = &'a Entry>,
+    counted_at: Option<u64>,
+) -> Vec<u64> {
+    if mark.row < shard.first_row || counted_at.is_some_and(|at| at >= mark.opened_at) {
+        return Vec::new();
+    }
+    let mut before = ShardState::new(shard);
+    let mut ended = ShardState::new(shard);
+    for entry in entries {
+        let state = if entry.offset < mark.opened_at { &mut before } else { &mut ended };
+        state.note(entry.row, entry.kind);
+    }
+    let last = mark.row.min(shard.first_row + shard.rows - 1);
+    (shard.first_row..=last)
+        .filter(|row| {
+            let was_open = match before.outcome(*row) {
+                None => true,
+                Some(OutcomeKind::Failed) => mark.retry_failed,
+                Some(OutcomeKind::Ok | OutcomeKind::Invalid) => false,
+            };
+            was_open && ended.outcome(*row).is_none()
+        })
+        .collect()
+}
+
+fn note_repeated(journal: &mut Journal, rows: &[u64], at_ms: u64) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let list = serde_json::to_vec(rows).unwrap_or_default();
+    let mut line = Vec::new();
+    Record::Repeated { rows: &list, at_ms }.encode(&mut line);
+    journal.append(&line).map(|_| ())
+}
+
+/// Brings a checkpoint up to its journal.
+fn catch_up(checkpoint: &mut Checkpoint, watermark: u64, length: u64, entries: &[Entry]) {
+    const GROUP: usize = 256;
+    let mut begin = watermark;
+    let mut groups = entries.chunks(GROUP).peekable();
+    while let Some(group) = groups.next() {
+        let end = match groups.peek().and_then(|next| next.first()) {
+            Some(next) => next.offset,
+            None => length,
+        };
+        checkpoint.record(begin, end, group);
+        begin = end;
+    }
+    if begin < length {
+        checkpoint.record(begin, length, &[]);
+    }
+}

@@ -1,0 +1,176 @@
+//! Where outputs go: what may be replaced atomically, what can only be written to, what is refused.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::lock::{self, Lock};
+use super::{Error, Holder, disk};
+
+/// An output's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A regular file, there or not yet. Symbolic links are followed, once: the link stays and
+    /// what it points to is replaced.
+    File(PathBuf),
+    /// A pipe, a terminal, a device: written as it comes, without a way back.
+    Stream(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+impl Target {
+    /// Looks at where an output is to go. `-` is standard output.
+    ///
+    /// # Errors
+    /// When it is a directory, or the directory that is to hold it is not there.
+    pub fn resolve(path: &Path) -> Result<Self, Error> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let refuse =
+            |reason: &str| Error::Target { path: path.to_owned(), reason: reason.to_owned() };
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => Err(refuse("is a directory")),
+            Ok(meta) if meta.is_file() => {
+                let real = path.canonicalize().map_err(disk::context("find", path))?;
+                Ok(Self::File(real))
+            }
+            Ok(meta) => {
+                let kind = meta.file_type();
+                if kind.is_fifo() || kind.is_char_device() {
+                    return Ok(Self::Stream(path.to_owned()));
+                }
+                Err(refuse("is neither a file nor a pipe"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = follow(path)?;
+                let parent = disk::parent_of(&path);
+                let Ok(parent) = parent.canonicalize() else {
+                    return Err(refuse("the directory it is to stand in is not there"));
+                };
+                let name = path.file_name().ok_or_else(|| refuse("has no file name"))?;
+                Ok(Self::File(parent.join(name)))
+            }
+            Err(error) => Err(disk::context("look at", path)(error)),
+        }
+    }
+
+    /// Whether there is a file that would be replaced.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self, Self::File(path) if path.exists())
+    }
+
+    /// Whether both are the same file, under whatever names.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(a), Self::File(b)) => a == b || same_file(a, b),
+            (Self::Stdout, Self::Stdout) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What a link that points to nothing points to.
+fn follow(path: &Path) -> Result<PathBuf, Error> {
+    match fs::read_link(path) {
+        Ok(to) => Ok(disk::parent_of(path).join(to)),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+/// Keeps two runs with different work directories from publishing to one output. Also shows,
+/// before any call is paid for, that files can be made beside it.
+#[derive(Debug)]
+pub struct OutputLock {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl OutputLock {
+    /// Takes the lock of an output; nothing for outputs that are not files.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when another process has it.
+    pub fn acquire(target: &Target, holder: &Holder) -> Result<Option<Self>, Error> {
+        let Target::File(file) = target else { return Ok(None) };
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let path = file.with_file_name(format!(".{name}.rowmill-lock"));
+        match lock::try_lock(&path)? {
+            Some(mut lock) => {
+                lock.sign(holder, &path)?;
+                Ok(Some(Self { path, _lock: lock }))
+            }
+            None => Err(Error::Busy {
+                path: file.clone(),
+                holder: lock::signature(&path).map(Box::new),
+            }),
+        }
+    }
+}
+
+impl Drop for OutputLock {
+    fn drop(&mut self) {
+        // While it is still locked: whoever opened it before sees that it is gone and makes another.
+        let _ = disk::remove(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_and_what_cannot_hold_an_output_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        fs::write(at("real"), "x").unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        symlink(at("real"), at("link")).unwrap();
+        symlink("later", at("dangling")).unwrap();
+        symlink("nowhere/later", at("lost")).unwrap();
+
+        assert_eq!(Target::resolve(&at("link")).unwrap(), Target::File(at("real")));
+        assert_eq!(Target::resolve(&at("dangling")).unwrap(), Target::File(at("later")));
+        assert_eq!(Target::resolve(&at("new")).unwrap(), Target::File(at("new")));
+        assert_eq!(Target::resolve(Path::new("-")).unwrap(), Target::Stdout);
+        let null = Path::new("/dev/null");
+        assert_eq!(Target::resolve(null).unwrap(), Target::Stream(null.to_owned()));
+        for refused in ["folder", "lost", "nowhere/file"] {
+            assert!(
+                matches!(Target::resolve(&at(refused)), Err(Error::Target { .. })),
+                "{refused}"
+            );
+        }
+        let link = Target::resolve(&at("link")).unwrap();
+        assert!(link.is_same_as(&Target::File(at("real"))));
+        fs::hard_link(at("real"), at("twin")).unwrap();
+        assert!(link.is_same_as(&Target::File(at("twin"))));
+        assert!(!link.is_same_as(&Target::File(at("new"))));
+    }
+
+    #[test]
+    fn one_run_an_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::resolve(&dir.path().join("out")).unwrap();
+        let holder = Holder::this_process("first", 0);
+        let held = OutputLock::acquire(&target, &holder).unwrap();
+        assert!(matches!(OutputLock::acquire(&target, &holder), Err(Error::Busy { .. })));
+        drop(held);
+        assert!(OutputLock::acquire(&target, &holder).unwrap().is_some());
+        assert_eq!(disk::names(dir.path()).unwrap().len(), 0, "nothing stays behind");
+    }
+}

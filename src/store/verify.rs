@@ -1,0 +1,239 @@
+//! A shard's journal read back whole: before it is sealed, when outputs are made of it, and by who
+//! looks how far it is.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::journal::{Piece, scan};
+use super::record::{Outcome, Record};
+use super::shard::is_of;
+use super::{Error, ShardEntry, ShardState, WorkDir, disk};
+use crate::job::OutcomeKind;
+
+/// A shard's journal, read back whole.
+#[derive(Debug)]
+pub struct VerifiedShard {
+    bytes: Bytes,
+    index: Index,
+    /// The journal's length.
+    pub length: u64,
+    /// The journal's blake3 hash, as hex.
+    pub blake3: String,
+    /// Rows called again after a crash, as the journal notes them.
+    pub repeated: u64,
+    /// When the first and the last outcome were known.
+    pub at_ms: (u64, u64),
+}
+
+/// A journal's bytes: in memory when they are few, else read record by record.
+#[derive(Debug)]
+enum Bytes {
+    Held(Vec<u8>),
+    File(File, PathBuf),
+}
+
+/// Where a journal has what of which row: sorted by row, then by place.
+#[derive(Debug, Default)]
+struct Index {
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    row: u64,
+    offset: u64,
+    length: u32,
+    // 0 retry, 1 ok, 2 failed, 3 invalid.
+    kind: u8,
+}
+
+impl WorkDir {
+    /// Reads a shard's journal back and checks every record of it.
+    ///
+    /// # Errors
+    /// [`Error::Unsound`] when a record is damaged or a row has no outcome.
+    pub fn verify_shard(&self, number: u32, entry: &ShardEntry) -> Result<VerifiedShard, Error> {
+        /// Journals up to this size are held in memory while they are read in row order.
+        const HELD: u64 = 32 << 20;
+        let path = self.shard_dir(number).join("journal");
+        let unsound = |reason: String| Error::Unsound { shard: number, reason };
+        let file = disk::open(&path)?;
+        let length = file.metadata().map_err(disk::context("read", &path))?.len();
+        let mut hasher = blake3::Hasher::new();
+        let mut index = Index::default();
+        let (mut repeated, mut at_ms) = (0, (u64::MAX, 0));
+        let mut held = Vec::new();
+        let mut end = 0;
+        scan(&file, &path, 0, &mut |piece| match piece {
+            Piece::Record { offset, line, record } if is_of(&record, entry) => {
+                if length <= HELD {
+                    held.extend_from_slice(line);
+                } else {
+                    hasher.update(line);
+                }
+                end = offset + line.len() as u64;
+                repeated += record.repeated();
+                if let Record::Outcome(outcome) = &record {
+                    at_ms = (at_ms.0.min(outcome.at_ms), at_ms.1.max(outcome.at_ms));
+                }
+                index.add(&record, offset, line.len());
+                Ok(())
+            }
+            Piece::Record { offset, .. } => {
+                Err(unsound(format!("the record at byte {offset} is of another shard")))
+            }
+            Piece::Bad { offset, reason, .. } => {
+                Err(unsound(format!("the record at byte {offset} is damaged: {reason}")))
+            }
+        })?;
+        if length <= HELD {
+            hasher.update(&held);
+        }
+        index.places.sort_unstable();
+        let done = index.rows().filter(|places| best(places).is_some()).count() as u64;
+        if done != entry.wanted {
+            let wanted = entry.wanted;
+            return Err(unsound(format!("{done} of its {wanted} rows have an outcome")));
+        }
+        let bytes = if length <= HELD { Bytes::Held(held) } else { Bytes::File(file, path) };
+        let blake3 = hasher.finalize().to_hex().to_string();
+        Ok(VerifiedShard { bytes, index, length: end, blake3, repeated, at_ms })
+    }
+}
+
+impl Index {
+    fn add(&mut self, record: &Record<'_>, offset: u64, length: usize) {
+        let (row, kind) = match record {
+            Record::Outcome(outcome) => (
+                outcome.row,
+                match outcome.kind {
+                    OutcomeKind::Ok => 1,
+                    OutcomeKind::Failed => 2,
+                    OutcomeKind::Invalid => 3,
+                },
+            ),
+            Record::Retry { row, .. } => (*row, 0),
+            Record::Repeated { .. } => return,
+        };
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.places.push(Place { row, offset, length, kind });
+    }
+
+    /// The places of each row, row by row.
+    fn rows(&self) -> impl Iterator<Item = &[Place]> {
+        self.places.chunk_by(|a, b| a.row == b.row)
+    }
+}
+
+/// What a journal has of one row.
+#[derive(Debug)]
+pub struct RowRecords<'a> {
+    /// What became of it.
+    pub outcome: Outcome<'a>,
+    /// All records of it, in the order in which they were written.
+    pub all: Vec<Record<'a>>,
+}
+
+impl VerifiedShard {
+    /// Shows every row, in order.
+    ///
+    /// # Errors
+    /// When the journal cannot be read a second time, or `visit` fails.
+    pub fn for_each_row<E: From<Error>>(
+        &self,
+        visit: &mut dyn FnMut(RowRecords<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut buffer = Vec::new();
+        for places in self.index.rows() {
+            let Some(best) = best(places) else { continue };
+            let all = self.bytes.records(places, &mut buffer)?;
+            if let Some(Record::Outcome(outcome)) = all.get(best) {
+                visit(RowRecords { outcome: *outcome, all })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bytes {
+    fn records<'a>(
+        &'a self,
+        places: &[Place],
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Vec<Record<'a>>, Error> {
+        let mut records = Vec::with_capacity(places.len());
+        match self {
+            Self::Held(bytes) => {
+                for place in places {
+                    let start = usize::try_from(place.offset).unwrap_or(usize::MAX);
+                    let line = bytes.get(start..start + place.length as usize);
+                    records.extend(line.and_then(|line| Record::decode(line).ok()));
+                }
+            }
+            Self::File(file, path) => {
+                buffer.clear();
+                for place in places {
+                    let start = buffer.len();
+                    buffer.resize(start + place.length as usize, 0);
+                    file.read_exact_at(&mut buffer[start..], place.offset)
+                        .map_err(disk::context("read", path))?;
+                }
+                let mut rest = buffer.as_slice();
+                for place in places {
+                    let (line, behind) = rest.split_at(place.length as usize);
+                    records.extend(Record::decode(line).ok());
+                    rest = behind;
+                }
+            }
+        }
+        if records.len() == places.len() {
+            return Ok(records);
+        }
+        let path = match self {
+            Self::File(_, path) => path.clone(),
+            Self::Held(_) => Path::new("journal").to_owned(),
+        };
+        Err(Error::Damaged { path, reason: "it changed while it was read".to_owned() })
+    }
+}
+
+impl WorkDir {
+    /// Looks how far a shard is that may be worked at this moment: whole records count, the rest
+    /// is passed over.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn peek_shard(
+        &self,
+        number: u32,
+        entry: &ShardEntry,
+        visit: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<ShardState, Error> {
+        let mut state = ShardState::new(entry);
+        let path = self.shard_dir(number).join("journal");
+        if !path.exists() {
+            return Ok(state);
+        }
+        scan(&disk::open(&path)?, &path, 0, &mut |piece| {
+            if let Piece::Record { record, .. } = piece
+                && is_of(&record, entry)
+            {
+                if let Record::Outcome(outcome) = &record {
+                    state.note(outcome.row, Some(outcome.kind));
+                }
+                visit(&record);
+            }
+            Ok(())
+        })?;
+        Ok(state)
+    }
+}
+
+/// Which of a row's records counts: the first success, else the last failure.
+fn best(places: &[Place]) -> Option<usize> {
+    places
+        .iter()
+        .position(|place| place.kind == 1)
+        .or_else(|| places.iter().rposition(|place| place.kind != 0))
+}

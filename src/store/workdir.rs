@@ -1,0 +1,460 @@
+//! The work directory: what is in it, whose it is, and who may write to it.
+
+use std::io::Read;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::lock::{self, Holder, Lock};
+use super::{Error, FORMAT, Manifest, Seal, disk, manifest, seal};
+
+/// The marker's file: what makes a directory ours.
+const MARKER: &str = "rowmill.json";
+const LOCK: &str = "lock";
+const MANIFEST: &str = "manifest.json";
+const SHARDS: &str = "shards";
+const IDS: &str = "ids";
+const SPOOL: &str = "input.jsonl";
+const QUARANTINE: &str = "quarantine";
+
+/// A work directory, for reading.
+#[derive(Debug, Clone)]
+pub struct WorkDir {
+    root: PathBuf,
+    run: String,
+}
+
+/// A work directory that no other process has: for writing.
+#[derive(Debug)]
+pub struct Held {
+    dir: WorkDir,
+    lock: Lock,
+    holder: Holder,
+    // Whether this process made the directory.
+    created: bool,
+}
+
+/// What stands at a path that is to be a work directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
+    Missing,
+    /// A directory without entries, or one whose making was cut off by a crash.
+    Empty,
+    /// A work directory; with a plan or without one.
+    Ours {
+        /// Whether there is a manifest.
+        planned: bool,
+    },
+    /// Something else; why.
+    Foreign(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    magic: String,
+    format: u32,
+    run: String,
+}
+
+const MAGIC: &str = "rowmill work directory";
+
+impl WorkDir {
+    /// Looks at what stands at a path, and changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be looked at, or a newer rowmill made it.
+    pub fn inspect(path: &Path) -> Result<Kind, Error> {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Kind::Missing),
+            Err(error) => return Err(disk::context("look at", path)(error)),
+            Ok(meta) if !meta.is_dir() => {
+                return Ok(Kind::Foreign("it is not a directory".to_owned()));
+            }
+            Ok(_) => {}
+        }
+        let names = disk::names(path)?;
+        if !names.iter().any(|name| name == MARKER) {
+            let begun = |name: &String| name == LOCK || name == "rowmill.json.new";
+            return Ok(match names.iter().find(|name| !begun(name)) {
+                None => Kind::Empty,
+                Some(name) => Kind::Foreign(format!("it holds {name:?} and no {MARKER}")),
+            });
+        }
+        match read_marker(path)? {
+            Some(_) => Ok(Kind::Ours { planned: names.iter().any(|name| name == MANIFEST) }),
+            None => Ok(Kind::Foreign(format!("its {MARKER} is not rowmill's"))),
+        }
+    }
+
+    /// Opens a work directory for reading.
+    ///
+    /// # Errors
+    /// When there is none, or a newer rowmill made it.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let foreign =
+            |reason: &str| Error::Foreign { path: path.to_owned(), reason: reason.to_owned() };
+        match Self::inspect(path)? {
+            Kind::Missing => Err(foreign("there is no such directory")),
+            Kind::Empty => Err(foreign("it is empty")),
+            Kind::Foreign(reason) => Err(foreign(&reason)),
+            Kind::Ours { .. } => {
+                let marker = read_marker(path)?.ok_or_else(|| foreign("its marker is gone"))?;
+                Ok(Self { root: path.to_owned(), run: marker.run })
+            }
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The name of the run it belongs to: 32 hex digits.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Who works in it at this moment.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        let path = self.root.join(LOCK);
+        if lock::is_held(&path) { lock::signature(&path) } else { None }
+    }
+
+    /// The plan; nothing when none was finished.
+    ///
+    /// # Errors
+    /// When it cannot be read, is damaged, or a newer rowmill made it.
+    pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
+        manifest::read(&self.root.join(MANIFEST))
+    }
+
+    /// A shard's seal; nothing when it is open, or its journal has not the sealed length.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn seal(&self, shard: u32) -> Result<Option<Seal>, Error> {
+        let dir = self.shard_dir(shard);
+        let Some(seal) = seal::read(&dir.join("seal.json"))? else { return Ok(None) };
+        let length = std::fs::symlink_metadata(dir.join("journal")).map(|meta| meta.len());
+        Ok(Some(seal).filter(|seal| seal.shard == shard && length.ok() == Some(seal.bytes)))
+    }
+
+    pub(super) fn shard_dir(&self, shard: u32) -> PathBuf {
+        self.root.join(SHARDS).join(format!("{shard:05}"))
+    }
+
+    /// A file's path as reports show it: relative to the work directory.
+    pub(super) fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
+    }
+
+    /// Where an input that cannot be read twice is kept.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.root.join(SPOOL)
+    }
+
+    /// Where the index of ids is.
+    #[must_use]
+    pub fn ids(&self) -> PathBuf {
+        self.root.join(IDS)
+    }
+
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.root.join(QUARANTINE)
+    }
+
+    /// Entries that rowmill did not write, relative to the work directory.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn strangers(&self) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        for name in disk::names(&self.root)? {
+            let known = [MARKER, LOCK, MANIFEST, SHARDS, IDS, SPOOL, "input.new.jsonl", QUARANTINE];
+            let base = name.strip_suffix(".new").unwrap_or(&name);
+            let numbered = base.starts_with("commit-") || base.starts_with("ids.part-");
+            if !known.contains(&base) && !numbered {
+                found.push(name);
+            }
+        }
+        for shard in disk::names(&self.root.join(SHARDS))? {
+            if shard.len() < 5 || !shard.bytes().all(|b| b.is_ascii_digit()) {
+                found.push(format!("{SHARDS}/{shard}"));
+                continue;
+            }
+            for name in disk::names(&self.root.join(SHARDS).join(&shard))? {
+                let known = ["journal", "checkpoint", "seal.json", "started", "duplicates"];
+                if !known.contains(&name.strip_suffix(".new").unwrap_or(&name)) {
+                    found.push(format!("{SHARDS}/{shard}/{name}"));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn read_marker(path: &Path) -> Result<Option<Marker>, Error> {
+    let file = path.join(MARKER);
+    let Some(bytes) = disk::read_if_there(&file)? else { return Ok(None) };
+    let marker: Option<Marker> = serde_json::from_slice(&bytes).ok();
+    match marker.filter(|marker| marker.magic == MAGIC) {
+        Some(marker) if marker.format > FORMAT => {
+            Err(Error::Newer { path: file, found: marker.format })
+        }
+        marker => Ok(marker),
+    }
+}
+
+impl Held {
+    /// Takes a work directory for this process, making it if need be. While another process has
+    /// it, `wait` is asked whether to try again; it may sleep.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when another process has it, [`Error::Foreign`] when it is none of ours:
+    /// then nothing was changed.
+    pub fn acquire(
+        path: &Path,
+        holder: Holder,
+        wait: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, Error> {
+        let created = match WorkDir::inspect(path)? {
+            Kind::Foreign(reason) => {
+                return Err(Error::Foreign { path: path.to_owned(), reason });
+            }
+            Kind::Missing => {
+                disk::create_dir(path)?;
+                true
+            }
+            Kind::Empty | Kind::Ours { .. } => false,
+        };
+        let root = path.canonicalize().map_err(disk::context("find", path))?;
+        let lock_path = root.join(LOCK);
+        let mut glances = 0;
+        let mut lock = loop {
+            if let Some(lock) = lock::try_lock(&lock_path)? {
+                break lock;
+            }
+            // Where the last holder is dead, somebody only looks, or has not signed yet.
+            if glances < GLANCES && !is_alive(lock::signature(&lock_path)) {
+                glances += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            } else if !wait() {
+                let holder = lock::signature(&lock_path).map(Box::new);
+                return Err(Error::Busy { path: path.to_owned(), holder });
+            }
+        };
+        lock.sign(&holder, &lock_path)?;
+        let run = match read_marker(&root)? {
+            Some(marker) => marker.run,
+            None => write_marker(&root)?,
+        };
+        Ok(Self { dir: WorkDir { root, run }, lock, holder, created })
+    }
+
+    /// Whether this process made the directory.
+    #[must_use]
+    pub fn was_created(&self) -> bool {
+        self.created
+    }
+
+    /// Tells those who look how many rows were done when this process began.
+    ///
+    /// # Errors
+    /// When the lock file cannot be written.
+    pub fn note_done(&mut self, rows: u64) -> Result<(), Error> {
+        self.holder.done_at_start = Some(rows);
+        self.lock.sign(&self.holder, &self.dir.root.join(LOCK))
+    }
+
+    /// Makes sure that the directory is still where it was.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when it was removed or renamed.
+    pub fn still_there(&self) -> Result<(), Error> {
+        if self.lock.is_at(&self.dir.root.join(LOCK)) {
+            return Ok(());
+        }
+        Err(Error::Gone { path: self.dir.root.clone() })
+    }
+
+    /// Writes the plan: from here on there is a run to resume.
+    ///
+    /// # Errors
+    /// When it cannot be written durably.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+        manifest::write(&self.dir.root.join(MANIFEST), manifest)
+    }
+
+    /// Copies an input that cannot be read twice into the work directory, durably. `is_second` puts
+    /// it beside the first copy, for comparison.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn spool_from(&self, input: &mut dyn Read, is_second: bool) -> Result<PathBuf, Error> {
+        let path = if is_second { self.second_spool() } else { self.spool() };
+        let mut file = disk::open_write(&path)?;
+        file.set_len(0)
+            .and_then(|()| std::io::copy(input, &mut file))
+            .and_then(|_| file.sync_all())
+            .map_err(disk::context("copy the input to", &path))?;
+        disk::sync_dir(&self.root)?;
+        Ok(path)
+    }
+
+    fn second_spool(&self) -> PathBuf {
+        // The copy must keep its extension: it tells the format.
+        self.root.join("input.new.jsonl")
+    }
+
+    /// Removes the second copy of an input.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn discard_second_spool(&self) -> Result<(), Error> {
+        disk::remove(&self.second_spool())
+    }
+
+    /// Puts another index of ids in the place of the old one.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn replace_ids(&self, new: &Path) -> Result<(), Error> {
+        std::fs::rename(new, self.ids()).map_err(disk::context("replace", new))
+    }
+
+    /// Removes an index of ids that was made for a moment.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn discard_ids(&self, index: &Path) -> Result<(), Error> {
+        disk::remove(index)
+    }
+
+    /// Removes all that rowmill wrote but the marker and the lock, the plan first.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when there is something that rowmill did not write: then nothing is
+    /// removed.
+    pub fn wipe(&self) -> Result<(), Error> {
+        if let Some(name) = self.dir.strangers()?.first() {
+            return Err(Error::Foreign {
+                path: self.dir.root.clone(),
+                reason: format!("it holds {name:?}, which rowmill did not write"),
+            });
+        }
+        let root = &self.dir.root;
+        // Without a plan the rest means nothing, whatever is cut off here.
+        disk::remove(&root.join(MANIFEST))?;
+        disk::sync_dir(root)?;
+        for name in disk::names(root)? {
+            match name.as_str() {
+                MARKER | LOCK => {}
+                SHARDS | QUARANTINE => disk::remove_dir(&root.join(name))?,
+                _ => disk::remove(&root.join(name))?,
+            }
+        }
+        disk::sync_dir(root)
+    }
+
+    /// Removes the work directory.
+    ///
+    /// # Errors
+    /// As [`Held::wipe`].
+    pub fn remove(self) -> Result<(), Error> {
+        self.wipe()?;
+        let root = &self.dir.root;
+        disk::remove(&root.join(MARKER))?;
+        disk::remove(&root.join(LOCK))?;
+        std::fs::remove_dir(root).map_err(disk::context("remove", root))?;
+        disk::sync_dir(disk::parent_of(root))
+    }
+}
+
+impl Deref for Held {
+    type Target = WorkDir;
+
+    fn deref(&self) -> &WorkDir {
+        &self.dir
+    }
+}
+
+fn write_marker(root: &Path) -> Result<String, Error> {
+    let run = format!("{:032x}", fastrand::u128(..));
+    let marker = Marker { magic: MAGIC.to_owned(), format: FORMAT, run };
+    let mut text = serde_json::to_vec_pretty(&marker).unwrap_or_default();
+    text.push(b'\n');
+    disk::replace(&root.join(MARKER), &text)?;
+    Ok(marker.run)
+}
+
+/// How often a lock without a living holder is tried again, a millisecond apart.
+const GLANCES: u32 = 200;
+
+/// Whether the process that signed a lock may be alive. Of other machines nothing is known.
+fn is_alive(holder: Option<Holder>) -> bool {
+    let Some(holder) = holder else { return false };
+    if holder.host != Holder::this_process("", 0).host {
+        return true;
+    }
+    let pid = i32::try_from(holder.pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(path: &Path) -> Result<Held, Error> {
+        Held::acquire(path, Holder::this_process("test", 0), &mut || false)
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("work");
+        assert_eq!(WorkDir::inspect(&path).unwrap(), Kind::Missing);
+        let held = hold(&path).unwrap();
+        assert!(held.was_created());
+        assert_eq!(WorkDir::inspect(&path).unwrap(), Kind::Ours { planned: false });
+        let Err(Error::Busy { holder: Some(holder), .. }) = hold(&path) else { panic!("not busy") };
+        assert_eq!((holder.pid, holder.command.as_str()), (std::process::id(), "test"));
+        assert_eq!(held.holder().unwrap(), *holder);
+        let run = held.run().to_owned();
+        drop(held);
+        let again = hold(&path).unwrap();
+        assert_eq!(again.run(), run);
+        assert!(!again.was_created());
+        again.remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_not_ours_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("thesis.tex"), "years").unwrap();
+        assert!(matches!(hold(dir.path()), Err(Error::Foreign { .. })));
+        assert_eq!(disk::names(dir.path()).unwrap(), ["thesis.tex"]);
+
+        let path = dir.path().join("work");
+        let held = hold(&path).unwrap();
+        std::fs::write(path.join("notes.txt"), "mine").unwrap();
+        assert!(matches!(held.remove(), Err(Error::Foreign { .. })));
+        assert!(path.join("notes.txt").exists());
+    }
+
+    #[test]
+    fn a_directory_taken_away_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = hold(&dir.path().join("work")).unwrap();
+        held.still_there().unwrap();
+        std::fs::rename(dir.path().join("work"), dir.path().join("moved")).unwrap();
+        assert!(matches!(held.still_there(), Err(Error::Gone { .. })));
+    }
+}

@@ -1,0 +1,98 @@
+//! What is happening, for people: events, and the screen that shows them.
+
+mod escape;
+mod histogram;
+mod progress;
+mod rate;
+
+use std::time::Instant;
+
+pub use escape::escape;
+pub use histogram::{Histogram, Spread};
+pub use progress::{Progress, Style};
+
+use crate::job::Usage;
+
+/// Something that happened in a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The input is being read; so many rows so far.
+    Planning {
+        /// Rows read.
+        rows: u64,
+    },
+    /// Work begins.
+    Started {
+        /// Rows that are to have an outcome.
+        wanted: u64,
+        /// Rows that have one already, and how many of those failed.
+        done: u64,
+        /// How many of those failed or are invalid.
+        failed: u64,
+        /// How many workers there are.
+        workers: usize,
+    },
+    /// A worker opened a shard.
+    Opened {
+        /// Which worker.
+        worker: usize,
+        /// Which shard.
+        shard: u32,
+        /// Rows it has to work in it.
+        left: u64,
+    },
+    /// Rows are done: their outcomes are durable.
+    Committed {
+        /// Which worker.
+        worker: usize,
+        /// Rows with an answer.
+        ok: u64,
+        /// Rows without one.
+        failed: u64,
+        /// What the answers used.
+        usage: Usage,
+    },
+    /// A worker has nothing to do.
+    Idle {
+        /// Which worker.
+        worker: usize,
+    },
+    /// Time passes.
+    Tick {
+        /// The time.
+        now: Instant,
+        /// Calls in flight.
+        in_flight: usize,
+    },
+    /// The endpoint is left alone until then, and why.
+    Paused {
+        /// When it is tried again.
+        until: Instant,
+        /// What it did.
+        why: String,
+    },
+    /// The endpoint answers again.
+    Recovered,
+    /// The run is ending: nothing new is started.
+    Draining,
+    /// Something a person should know.
+    Warning(String),
+    /// Something a person may want to know.
+    Note(String),
+    /// Work has ended.
+    Ended,
+}
+
+/// Takes events.
+pub trait Sink {
+    /// Takes one.
+    fn emit(&mut self, event: &Event);
+}
+
+/// Takes events and does nothing.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn emit(&mut self, _: &Event) {}
+}

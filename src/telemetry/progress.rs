@@ -1,0 +1,305 @@
+//! The progress screen: on a terminal a bar for the run and one for each worker, elsewhere a plain
+//! line now and then.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::rate::Rate;
+use super::{Event, Sink, escape};
+use crate::job::Usage;
+
+/// How progress is shown.
+pub enum Style {
+    /// Bars, redrawn in place.
+    Bars(ProgressDrawTarget),
+    /// Lines: each so many rows if that is asked for, else each ten seconds.
+    Lines(Box<dyn Write + Send>, Option<u64>),
+    /// Only warnings and notes.
+    Quiet(Box<dyn Write + Send>),
+}
+
+/// Shows events.
+pub struct Progress {
+    screen: Screen,
+    wanted: u64,
+    ok: u64,
+    failed: u64,
+    usage: Usage,
+    in_flight: usize,
+    rate: Rate,
+    // Why nothing is called, and until when.
+    paused: Option<(Instant, String)>,
+    draining: bool,
+}
+
+enum Screen {
+    Bars { all: MultiProgress, run: ProgressBar, workers: Vec<ProgressBar> },
+    Lines { out: Box<dyn Write + Send>, every: Option<u64>, last: Option<Instant>, next: u64 },
+    Quiet(Box<dyn Write + Send>),
+}
+
+/// How often a plain line is written.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+impl Progress {
+    /// Shows nothing yet.
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        let screen = match style {
+            Style::Bars(target) => {
+                let all = MultiProgress::with_draw_target(target);
+                let run = all.add(ProgressBar::no_length());
+                run.set_style(bar_style("{msg}"));
+                Screen::Bars { all, run, workers: Vec::new() }
+            }
+            Style::Lines(out, every) => {
+                Screen::Lines { out, every, last: None, next: every.unwrap_or_default() }
+            }
+            Style::Quiet(out) => Screen::Quiet(out),
+        };
+        Self {
+            screen,
+            wanted: 0,
+            ok: 0,
+            failed: 0,
+            usage: Usage::default(),
+            in_flight: 0,
+            rate: Rate::default(),
+            paused: None,
+            draining: false,
+        }
+    }
+
+    fn done(&self) -> u64 {
+        self.ok + self.failed
+    }
+
+    /// `120 ok · 3 failed · 45.2 rows/s · 12,345 tokens · 64 in flight · ETA 3m 4s`
+    fn facts(&self, now: Instant) -> String {
+        let rate = self.rate.per_second(now, self.done());
+        let mut text = format!("{} ok", grouped(self.ok));
+        if self.failed > 0 {
+            text.push_str(&format!(" · {} failed", grouped(self.failed)));
+        }
+        text.push_str(&format!(" · {rate:.1} rows/s"));
+        if self.usage.total() > 0 {
+            text.push_str(&format!(" · {} tokens", grouped(self.usage.total())));
+        }
+        text.push_str(&format!(" · {} in flight", self.in_flight));
+        if let Some((until, why)) = &self.paused {
+            let left = until.saturating_duration_since(now).as_secs();
+            text.push_str(&format!(" · paused: {}, next try in {left} s", escape(why)));
+        } else if self.draining {
+            text.push_str(" · draining");
+        } else if rate > 0.0 && self.wanted > self.done() {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
+            let seconds = (self.wanted - self.done()) as f64 / rate;
+            text.push_str(&format!(" · ETA {}", shown(seconds)));
+        }
+        text
+    }
+
+    fn line(&mut self, text: &str) {
+        match &mut self.screen {
+            Screen::Bars { all, .. } => {
+                // A terminal that went away must not stop the run.
+                let _ = all.println(text);
+            }
+            Screen::Lines { out, .. } | Screen::Quiet(out) => {
+                let _ = writeln!(out, "{text}");
+            }
+        }
+    }
+
+    fn started(&mut self, wanted: u64, done: u64, failed: u64, workers: usize) {
+        (self.wanted, self.ok, self.failed) = (wanted, done - failed, failed);
+        if let Screen::Bars { all, run, workers: bars } = &mut self.screen {
+            run.set_length(wanted);
+            run.set_style(bar_style("{bar:32} {human_pos}/{human_len} rows · {msg}"));
+            run.set_position(done);
+            for number in 0..workers {
+                let bar = all.add(ProgressBar::new(0));
+                bar.set_style(bar_style("{bar:20} {prefix}"));
+                bar.set_prefix(format!("worker {}: idle", number + 1));
+                bars.push(bar);
+            }
+        }
+        let done = self.done();
+        if let Screen::Lines { next, every: Some(every), .. } = &mut self.screen {
+            *next = (done / *every + 1) * *every;
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let done = self.done();
+        self.rate.note(now, done);
+        let facts = self.facts(now);
+        let is_due = match &mut self.screen {
+            Screen::Bars { run, .. } => {
+                run.set_position(done);
+                run.set_message(facts.clone());
+                false
+            }
+            Screen::Lines { every: Some(every), next, .. } => {
+                let is_due = done >= *next;
+                while done >= *next {
+                    *next += *every;
+                }
+                is_due
+            }
+            Screen::Lines { every: None, last, .. } => {
+                let first = *last.get_or_insert(now);
+                let is_due = now.duration_since(first) >= LINE_EVERY;
+                if is_due {
+                    *last = Some(now);
+                }
+                is_due
+            }
+            Screen::Quiet(_) => false,
+        };
+        if is_due {
+            self.line(&format!("{}/{} rows · {facts}", grouped(done), grouped(self.wanted)));
+        }
+    }
+
+    fn worker(&mut self, worker: usize, change: impl FnOnce(&ProgressBar)) {
+        if let Screen::Bars { workers, .. } = &self.screen
+            && let Some(bar) = workers.get(worker)
+        {
+            change(bar);
+        }
+    }
+}
+
+impl Sink for Progress {
+    fn emit(&mut self, event: &Event) {
+        match event {
+            Event::Planning { rows } => {
+                if let Screen::Bars { run, .. } = &self.screen {
+                    run.set_message(format!("planning: {} rows read", grouped(*rows)));
+                    run.tick();
+                }
+            }
+            Event::Started { wanted, done, failed, workers } => {
+                self.started(*wanted, *done, *failed, *workers);
+            }
+            Event::Opened { worker, shard, left } => self.worker(*worker, |bar| {
+                bar.set_length(*left);
+                bar.set_position(0);
+                bar.set_prefix(format!("worker {}: shard {shard}", worker + 1));
+            }),
+            Event::Committed { worker, ok, failed, usage } => {
+                self.ok += ok;
+                self.failed += failed;
+                self.usage.add(usage);
+                self.worker(*worker, |bar| bar.inc(ok + failed));
+            }
+            Event::Idle { worker } => self.worker(*worker, |bar| {
+                bar.set_length(0);
+                bar.set_prefix(format!("worker {}: idle", worker + 1));
+            }),
+            Event::Tick { now, in_flight } => {
+                self.in_flight = *in_flight;
+                self.tick(*now);
+            }
+            Event::Paused { until, why } => self.paused = Some((*until, why.clone())),
+            Event::Recovered => self.paused = None,
+            Event::Draining => self.draining = true,
+            Event::Warning(text) => self.line(&format!("warning: {}", escape(text))),
+            Event::Note(text) => self.line(&escape(text)),
+            Event::Ended => {
+                if let Screen::Bars { all, run, workers } = &mut self.screen {
+                    for bar in workers.drain(..) {
+                        bar.finish_and_clear();
+                    }
+                    run.finish_and_clear();
+                    let _ = all.clear();
+                }
+            }
+        }
+    }
+}
+
+fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸ ")
+}
+
+/// A number with commas between thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time in its two largest units.
+fn shown(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded above")]
+    let seconds = seconds.clamp(0.0, 1e12).ceil() as u64;
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m {s}s"),
+        (0, h, m, _) => format!("{h}h {m}m"),
+        (d, h, ..) => format!("{d}d {h}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_come_each_so_many_rows_and_hold_the_facts() {
+        let kept = Kept::default();
+        let mut progress = Progress::new(Style::Lines(Box::new(kept.clone()), Some(100)));
+        let start = Instant::now();
+        progress.emit(&Event::Started { wanted: 1000, done: 50, failed: 1, workers: 2 });
+        for step in 0..3_u64 {
+            let usage = Usage { input_tokens: 700, output_tokens: 300, ..Usage::default() };
+            progress.emit(&Event::Committed { worker: 0, ok: 59, failed: 1, usage });
+            let now = start + Duration::from_secs(step);
+            progress.emit(&Event::Tick { now, in_flight: 7 });
+        }
+        progress.emit(&Event::Warning("a\x1bb".to_owned()));
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "110/1,000 rows · 108 ok · 2 failed · 0.0 rows/s · 1,000 tokens · 7 in flight\n\
+             230/1,000 rows · 226 ok · 4 failed · 60.0 rows/s · 3,000 tokens · 7 in flight · ETA \
+             13s\nwarning: a\\u{1b}b\n"
+        );
+    }
+
+    #[test]
+    fn times_and_numbers_read_well() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0.2, 59.0, 61.0, 3_700.0, 90_000.0].map(shown),
+            ["1s", "59s", "1m 1s", "1h 1m", "1d 1h"]
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! A worker's other half: the thread that waits for the disk.
+//!
+//! It opens shards, makes what the worker wrote durable, keeps the checkpoint of the shard that is
+//! being fed, and seals complete shards. Only it has checkpoints, and only one open at a time: the
+//! stragglers of a shard whose rows are all started need none, because whoever opens a journal that
+//! is longer than its checkpoint reads the rest.
+
+use std::collections::HashMap;
+
+use crossbeam_channel::Receiver;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::slot::Slot;
+use super::{Error, Shared, now_ms};
+use crate::format::telemetry::Facts;
+use crate::input::read_shard;
+use crate::job::Usage;
+use crate::store::{self, Checkpoint, Damage, Entry, Record, Seal, Syncer};
+
+/// What a worker wants of its committer. Orders are carried out one after the other.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Open a shard and read its rows.
+    Open(u32),
+    /// Make these parts of journals durable.
+    Sync(Vec<Group>),
+    /// Seal a shard whose rows all have outcomes.
+    Seal(u32),
+    /// Close everything.
+    Close,
+}
+
+/// A part of a journal that was written and is not durable yet.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) shard: u32,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// What a committer has done.
+#[derive(Debug)]
+pub(super) enum Done<'a> {
+    /// The shard is open. What a crash or the disk had damaged in it was repaired.
+    Opened(Box<Slot<'a>>, Vec<Damage>, u64),
+    /// What the oldest [`Order::Sync`] named is durable.
+    Durable,
+    /// The shard is sealed.
+    Sealed(Seal),
+    /// The shard's journal was read back and is not sound.
+    Unsound(u32, String),
+    /// Nothing more can be done.
+    Failed(Error),
+    /// Everything is closed.
+    Closed,
+}
+
+struct Committer<'a> {
+    shared: &'a Shared<'a>,
+    syncers: HashMap<u32, Syncer>,
+    // Of the shard that was opened last.
+    checkpoint: Option<(u32, Checkpoint)>,
+}
+
+/// Carries out orders until one is to close, or one fails.
+pub(super) fn run<'a>(
+    shared: &'a Shared<'a>,
+    orders: &Receiver<Order>,
+    done: &UnboundedSender<Done<'a>>,
+) {
+    let mut committer = Committer { shared, syncers: HashMap::new(), checkpoint: None };
+    for order in orders {
+        let is_last = matches!(order, Order::Close);
+        let result = committer.carry_out(order);
+        let failed = result.is_err();
+        // When nobody listens any more, the worker has panicked, and its end is told elsewhere.
+        let _ = done.send(result.unwrap_or_else(Done::Failed));
+        if is_last || failed {
+            return;
+        }
+    }
+}
+
+impl<'a> Committer<'a> {
+    fn carry_out(&mut self, order: Order) -> Result<Done<'a>, Error> {
+        match order {
+            Order::Open(shard) => self.open(shard),
+            Order::Sync(groups) => self.sync(groups),
+            Order::Seal(shard) => self.seal(shard),
+            Order::Close => {
+                self.checkpoint = None;
+                self.syncers.clear();
+                Ok(Done::Closed)
+            }
+        }
+    }
+
+    fn open(&mut self, number: u32) -> Result<Done<'a>, Error> {
+        // The shard before has only stragglers left.
+        self.checkpoint = None;
+        let Shared { dir, manifest, source, options, .. } = self.shared;
+        let entry = &manifest.shards[number as usize];
+        let rows = read_shard(source, entry, manifest.job.max_row_bytes)?;
+        let open = dir.open_shard(number, entry, options.retry_failed, now_ms())?;
+        let renames = dir.duplicates(number, entry)?;
+        self.syncers.insert(number, open.journal.syncer());
+        self.checkpoint = Some((number, open.checkpoint));
+        let mut slot = Slot::new(number, entry, rows, open.journal, open.started);
+        slot.want(&open.state, renames, &manifest.chosen, options.retry_failed);
+        Ok(Done::Opened(Box::new(slot), open.repairs, open.repeated))
+    }
+
+    fn sync(&mut self, groups: Vec<Group>) -> Result<Done<'a>, Error> {
+        self.shared.dir.still_there()?;
+        for group in groups {
+            if let Some(syncer) = self.syncers.get(&group.shard) {
+                syncer.sync()?;
+            }
+            if let Some((shard, checkpoint)) = &mut self.checkpoint
+                && *shard == group.shard
+            {
+                checkpoint.record(group.begin, group.end, &group.entries);
+            }
+        }
+        Ok(Done::Durable)
+    }
+
+    fn seal(&mut self, number: u32) -> Result<Done<'a>, Error> {
+        if let Some(syncer) = self.syncers.remove(&number) {
+            syncer.sync()?;
+        }
+        let entry = &self.shared.manifest.shards[number as usize];
+        let checkpoint = match self.checkpoint.take() {
+            Some((shard, checkpoint)) if shard == number => Some(checkpoint),
+            other => {
+                self.checkpoint = other;
+                None
+            }
+        };
+        let verified = match self.shared.dir.verify_shard(number, entry) {
+            Ok(verified) => verified,
+            Err(store::Error::Unsound { shard, reason }) => {
+                return Ok(Done::Unsound(shard, reason));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut seal = Seal {
+            shard: number,
+            rows: entry.wanted,
+            repeated: verified.repeated,
+            bytes: verified.length,
+            blake3: verified.blake3.clone(),
+            at_ms: verified.at_ms,
+            ..Seal::default()
+        };
+        verified.for_each_row::<store::Error>(&mut |row| {
+            seal.count_row(row.outcome.kind);
+            for record in &row.all {
+                let (calls, usage) = totals(record);
+                seal.calls += calls;
+                seal.usage.add(&usage);
+            }
+            Ok(())
+        })?;
+        self.shared.dir.seal_shard(&seal, checkpoint)?;
+        Ok(Done::Sealed(seal))
+    }
+}
+
+/// The calls that a record tells of, and what they used.
+pub(super) fn totals(record: &Record<'_>) -> (u64, Usage) {
+    let attempts = match record {
+        Record::Outcome(outcome) => outcome.attempts,
+        Record::Retry { attempts, .. } => attempts,
+        Record::Repeated { .. } => return Default::default(),
+    };
+    let facts: Vec<Facts<'_>> = serde_json::from_slice(attempts).unwrap_or_default();
+    let mut usage = Usage::default();
+    for turn in facts.iter().filter_map(|facts| facts.usage.turn) {
+        usage.add(&turn);
+    }
+    (facts.len() as u64, usage)
+}

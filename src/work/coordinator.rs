@@ -1,0 +1,290 @@
+//! The coordinator: owns the state of the run, and decides what follows from what happened.
+//!
+//! Deciding and doing are apart: [`Coordinator::handle`] is a plain function from what happened and
+//! the time to a list of [`Effect`]s; [`Coordinator::run`] carries them out.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::gate::Gate;
+use super::{Ending, Error, Happened, Options, Report, StopReason, Tally, advance};
+use crate::shutdown::{Shutdown, Stage, Trigger};
+use crate::store::{Damage, DamageKind, Held, Manifest};
+use crate::telemetry::{Event, Sink};
+
+/// The run's state.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    options: Options,
+    wanted: u64,
+    /// Rows that were done when the session began: with an answer, and without.
+    ok_before: u64,
+    failed_before: u64,
+    /// Shards that are not sealed yet, and how often each was found unsound.
+    open: HashMap<u32, u32>,
+    tally: Tally,
+    repeated: u64,
+    workers_left: usize,
+    stage: Stage,
+    ending: Option<Ending>,
+    /// When calls in flight are given up.
+    deadline: Option<Instant>,
+    error: Option<Error>,
+    began: Instant,
+}
+
+/// What follows from what happened.
+#[derive(Debug)]
+enum Effect {
+    /// Have a shard worked.
+    Queue(u32),
+    /// No further shard will come.
+    CloseQueue,
+    /// Tell the workers how far the end has come.
+    Advance(Stage),
+    /// Show something.
+    Show(Event),
+}
+
+/// What the coordinator acts through.
+pub(super) struct Run<'a> {
+    pub(super) queue: Option<Sender<u32>>,
+    pub(super) happened: &'a Receiver<Happened>,
+    pub(super) trigger: &'a Trigger,
+    pub(super) gate: &'a Gate,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+/// How often time passes for the screen and for deadlines.
+const TICK: Duration = Duration::from_millis(50);
+/// How often a shard may be found unsound in one session.
+const UNSOUND_MOST: u32 = 2;
+
+impl Coordinator {
+    /// Looks at the seals: what is sealed and needs no work is done.
+    pub(super) fn new(dir: &Held, manifest: &Manifest, options: &Options) -> Result<Self, Error> {
+        let mut state = Self {
+            options: options.clone(),
+            wanted: 0,
+            ok_before: 0,
+            failed_before: 0,
+            open: HashMap::new(),
+            tally: Tally::default(),
+            repeated: 0,
+            workers_left: options.parallel,
+            stage: Stage::Running,
+            ending: None,
+            deadline: None,
+            error: None,
+            began: Instant::now(),
+        };
+        for (number, entry) in manifest.open_shards() {
+            if options.shards.as_ref().is_some_and(|some| !some.contains(&number)) {
+                continue;
+            }
+            state.wanted += entry.wanted;
+            match dir.seal(number)? {
+                Some(seal) if seal.rows == entry.wanted => {
+                    state.ok_before += seal.ok;
+                    state.failed_before += seal.invalid;
+                    if seal.failed > 0 && options.retry_failed {
+                        state.open.insert(number, 0);
+                    } else {
+                        state.failed_before += seal.failed;
+                    }
+                }
+                _ => {
+                    state.open.insert(number, 0);
+                    let known = dir.peek_shard(number, entry, &mut |_| {})?;
+                    let (ok, failed, invalid) = known.counts();
+                    state.ok_before += ok;
+                    state.failed_before += invalid;
+                    if !options.retry_failed {
+                        state.failed_before += failed;
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// Rows that were done when the session began.
+    pub(super) fn done(&self) -> u64 {
+        self.ok_before + self.failed_before
+    }
+
+    /// Runs the workers until all have ended.
+    pub(super) fn run(mut self, mut run: Run<'_>, sink: &mut dyn Sink) -> Result<Report, Error> {
+        for effect in self.start() {
+            perform(effect, &mut run, sink);
+        }
+        while self.workers_left > 0 {
+            let happened = match run.happened.recv_timeout(TICK) {
+                Ok(happened) => Some(happened),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let now = Instant::now();
+            let mut effects = self.look(run.shutdown.stage(), now);
+            if let Some(happened) = happened {
+                effects.extend(self.handle(happened, now));
+            }
+            effects.push(Effect::Show(Event::Tick { now, in_flight: run.gate.used() }));
+            for effect in effects {
+                perform(effect, &mut run, sink);
+            }
+        }
+        sink.emit(&Event::Ended);
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        Ok(Report {
+            ending: self.ending.unwrap_or(Ending::Complete),
+            tally: self.tally,
+            repeated: self.repeated,
+            resumed: self.ok_before,
+            took: self.began.elapsed(),
+        })
+    }
+
+    fn start(&mut self) -> Vec<Effect> {
+        let mut shards: Vec<u32> = self.open.keys().copied().collect();
+        shards.sort_unstable();
+        let mut effects = vec![Effect::Show(Event::Started {
+            wanted: self.wanted,
+            done: self.done(),
+            failed: self.failed_before,
+            workers: self.options.parallel,
+        })];
+        effects.extend(shards.into_iter().map(Effect::Queue));
+        if self.open.is_empty() {
+            effects.push(Effect::CloseQueue);
+        }
+        effects
+    }
+
+    /// Looks at what the user wants and at the time.
+    fn look(&mut self, asked: Stage, now: Instant) -> Vec<Effect> {
+        if asked >= Stage::Draining && self.stage == Stage::Running {
+            self.ending.get_or_insert(Ending::Drained);
+            return self.drain(now);
+        }
+        let is_late = self.deadline.is_some_and(|deadline| now >= deadline);
+        if self.stage == Stage::Draining && (asked == Stage::Aborting || is_late) {
+            return self.abort();
+        }
+        Vec::new()
+    }
+
+    fn drain(&mut self, now: Instant) -> Vec<Effect> {
+        self.stage = Stage::Draining;
+        self.deadline = Some(now + self.options.drain_timeout);
+        vec![Effect::Show(Event::Draining), Effect::Advance(Stage::Draining), Effect::CloseQueue]
+    }
+
+    fn abort(&mut self) -> Vec<Effect> {
+        self.stage = Stage::Aborting;
+        vec![Effect::Advance(Stage::Aborting), Effect::CloseQueue]
+    }
+
+    fn stop(&mut self, reason: StopReason, now: Instant) -> Vec<Effect> {
+        if self.stage > Stage::Running {
+            return Vec::new();
+        }
+        self.ending = Some(Ending::Stopped(reason));
+        self.drain(now)
+    }
+
+    /// Decides what follows.
+    fn handle(&mut self, happened: Happened, now: Instant) -> Vec<Effect> {
+        match happened {
+            Happened::Opened { worker, shard, left, repairs, repeated } => {
+                self.repeated += repeated;
+                let mut effects: Vec<_> = repairs.iter().filter_map(shown).collect();
+                effects.push(Effect::Show(Event::Opened { worker, shard, left }));
+                effects
+            }
+            Happened::Committed { worker, tally } => {
+                self.tally.add(&tally);
+                let Tally { ok, failed, usage, .. } = tally;
+                let show = Effect::Show(Event::Committed { worker, ok, failed, usage });
+                let mut effects = vec![show];
+                let failed = self.tally.failed;
+                if failed > 0 && self.options.max_errors.is_some_and(|most| failed >= most) {
+                    effects.extend(self.stop(StopReason::MaxErrors { failed }, now));
+                }
+                effects
+            }
+            Happened::Sealed(seal) => {
+                self.open.remove(&seal.shard);
+                if self.open.is_empty() { vec![Effect::CloseQueue] } else { Vec::new() }
+            }
+            Happened::Unsound { shard, reason } => self.reopen(shard, reason),
+            Happened::Paused { until, why } => vec![Effect::Show(Event::Paused { until, why })],
+            Happened::Recovered => vec![Effect::Show(Event::Recovered)],
+            Happened::Idle { worker } => vec![Effect::Show(Event::Idle { worker })],
+            Happened::Stop(reason) => self.stop(reason, now),
+            Happened::Ended(result) => {
+                self.workers_left -= 1;
+                match result {
+                    Ok(()) => Vec::new(),
+                    Err(error) => self.fail(error),
+                }
+            }
+        }
+    }
+
+    /// A shard that was read back damaged is opened again, which repairs it.
+    fn reopen(&mut self, shard: u32, reason: String) -> Vec<Effect> {
+        let times = self.open.entry(shard).or_default();
+        *times += 1;
+        if *times > UNSOUND_MOST {
+            return self.fail(Error::Unsound { shard, reason });
+        }
+        let text = format!("shard {shard} is worked again: {reason}");
+        vec![Effect::Show(Event::Warning(text)), Effect::Queue(shard)]
+    }
+
+    fn fail(&mut self, error: Error) -> Vec<Effect> {
+        self.error.get_or_insert(error);
+        self.abort()
+    }
+}
+
+/// What a person should know of a repair.
+fn shown(damage: &Damage) -> Option<Effect> {
+    let Damage { file, offset, length, reason, kind, .. } = damage;
+    let text = match kind {
+        DamageKind::StaleIndex => format!("{file} was rebuilt: {reason}"),
+        DamageKind::Residue => {
+            return Some(Effect::Show(Event::Note(format!(
+                "recovered: cut {length} bytes off {file} ({reason})"
+            ))));
+        }
+        DamageKind::LostRecords | DamageKind::Fatal => format!(
+            "{file} was damaged at byte {offset} ({reason}): {length} bytes are kept in quarantine, \
+             their row is done again"
+        ),
+    };
+    Some(Effect::Show(Event::Warning(text)))
+}
+
+fn perform(effect: Effect, run: &mut Run<'_>, sink: &mut dyn Sink) {
+    match effect {
+        Effect::Queue(shard) => {
+            if let Some(queue) = &run.queue {
+                // The workers hold the other end.
+                let _ = queue.send(shard);
+            }
+            run.gate.wake_all();
+        }
+        Effect::CloseQueue => {
+            run.queue = None;
+            run.gate.wake_all();
+        }
+        Effect::Advance(stage) => advance(run.trigger, run.gate, stage),
+        Effect::Show(event) => sink.emit(&event),
+    }
+}

@@ -1,0 +1,53 @@
+//! The endpoint's health, as all workers see it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::policy::{MayCall, Outage, Trouble};
+
+/// One endpoint's outage policy, shared.
+#[derive(Debug)]
+pub(super) struct Health {
+    outage: Mutex<Outage>,
+    // Looked at before every call, so that a healthy endpoint costs no lock.
+    is_well: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new(max_outage: Duration) -> Self {
+        let outage = Mutex::new(Outage::new(max_outage, Instant::now()));
+        Self { outage, is_well: AtomicBool::new(true) }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Outage) -> T) -> T {
+        // A panic in a worker must not take the others with it: the state is always consistent.
+        let mut outage = self.outage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let result = change(&mut outage);
+        self.is_well.store(outage.is_well(), Ordering::Release);
+        result
+    }
+
+    /// Whether a call may be made now.
+    pub(super) fn may_call(&self, now: Instant) -> MayCall {
+        if self.is_well.load(Ordering::Acquire) {
+            return MayCall::Yes;
+        }
+        self.with(|outage| outage.may_call(now))
+    }
+
+    /// A call was answered. True when that ends a pause.
+    pub(super) fn answered(&self) -> bool {
+        !self.is_well.load(Ordering::Acquire) && self.with(Outage::answered)
+    }
+
+    /// A call showed that the endpoint must be left alone.
+    pub(super) fn troubled(&self, now: Instant, asked: Option<Duration>) -> Trouble {
+        self.with(|outage| outage.troubled(now, asked, fastrand::f64()))
+    }
+
+    /// A probe ended without telling anything.
+    pub(super) fn forget_probe(&self) {
+        self.with(Outage::forget_probe);
+    }
+}

@@ -1,0 +1,320 @@
+//! The second stage: calls for the rows that have no outcome yet, and journals what comes back.
+//!
+//! ```text
+//!  coordinator ──shards──▶ worker (one thread, one runtime) ──orders──▶ committer (one thread)
+//!       ▲                     │  calls, write(2)              fdatasync, checkpoint, seal
+//!       └──── Happened ───────┴◀──────────── done ──────────────────────────┘
+//! ```
+//!
+//! The coordinator owns the state of the run, a worker that of the shards it holds. They share two
+//! things that must be one for all: the permits and the endpoint's health.
+
+mod attempt;
+mod committer;
+mod coordinator;
+mod feed;
+mod gate;
+mod health;
+mod slot;
+mod worker;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::http::{Client, Connector, Endpoint, Limits};
+use crate::input::{self, Source};
+use crate::job::{JobSpec, Usage};
+use crate::policy::Durability;
+use crate::prompt::Template;
+use crate::provider::Model;
+use crate::shutdown::{Shutdown, Trigger, channel};
+use crate::store::{self, Damage, Held, Manifest, Seal};
+use crate::telemetry::Sink;
+
+use attempt::Line;
+use gate::Gate;
+use health::Health;
+
+/// How the work is done. None of it decides an answer.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Shard workers.
+    pub parallel: usize,
+    /// The most requests in flight, over all workers.
+    pub concurrency: usize,
+    /// How often a row is tried again after an answer that does not count.
+    pub retries: u32,
+    /// Bounds on a call.
+    pub limits: Limits,
+    /// How long the endpoint may be out of reach.
+    pub max_outage: Duration,
+    /// How long calls in flight may take to end when the run is drained.
+    pub drain_timeout: Duration,
+    /// The number of failed rows that ends the run.
+    pub max_errors: Option<u64>,
+    /// When what was written is made durable.
+    pub durability: Durability,
+    /// Whether rows that failed before are tried again.
+    pub retry_failed: bool,
+    /// The shards to work; nothing for all.
+    pub shards: Option<Vec<u32>>,
+}
+
+/// Who answers, and where.
+#[derive(Debug, Clone)]
+pub struct Answerer {
+    /// The protocol.
+    pub model: Model,
+    /// The endpoint; nothing for models that are not called.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Why work could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The work directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The input cannot be read, or has changed.
+    #[error(transparent)]
+    Input(#[from] input::Error),
+    /// The endpoint cannot be called by anyone here.
+    #[error("cannot prepare calls to {endpoint}: {reason}")]
+    Endpoint {
+        /// Where it is.
+        endpoint: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A shard's journal is not sound, twice.
+    #[error("shard {shard} could not be sealed: {reason}")]
+    Unsound {
+        /// Which shard.
+        shard: u32,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A part of rowmill has a bug.
+    #[error("a thread of rowmill's panicked; this is a bug")]
+    Panicked,
+}
+
+/// Why a run ended before its rows were done, though nothing is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopReason {
+    /// As many rows failed as the user allowed.
+    MaxErrors {
+        /// How many.
+        failed: u64,
+    },
+    /// The endpoint refused the key.
+    Credentials {
+        /// In its words.
+        why: String,
+    },
+    /// The account has no quota or credit left.
+    Quota {
+        /// In its words.
+        why: String,
+    },
+    /// The endpoint was out of reach for longer than allowed.
+    Outage {
+        /// For how long.
+        out: Duration,
+        /// What it did last.
+        why: String,
+    },
+}
+
+/// How work ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// All rows of the shards to work have outcomes.
+    Complete,
+    /// The run was asked to end, and did.
+    Drained,
+    /// The run ended itself.
+    Stopped(StopReason),
+}
+
+/// What was done in one session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rows that got an answer.
+    pub ok: u64,
+    /// Rows that got none for good.
+    pub failed: u64,
+    /// Calls that ended.
+    pub calls: u64,
+    /// What the answers used.
+    pub usage: Usage,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.ok += other.ok;
+        self.failed += other.failed;
+        self.calls += other.calls;
+        self.usage.add(&other.usage);
+    }
+}
+
+/// What a session's work came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub ending: Ending,
+    /// What was done.
+    pub tally: Tally,
+    /// Calls that may have been made before a crash and were made again.
+    pub repeated: u64,
+    /// Rows that had an answer when the session began.
+    pub resumed: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What workers tell the coordinator.
+#[derive(Debug)]
+enum Happened {
+    Opened { worker: usize, shard: u32, left: u64, repairs: Vec<Damage>, repeated: u64 },
+    Committed { worker: usize, tally: Tally },
+    Sealed(Seal),
+    Unsound { shard: u32, reason: String },
+    Paused { until: Instant, why: String },
+    Recovered,
+    Idle { worker: usize },
+    Stop(StopReason),
+    Ended(Result<(), Error>),
+}
+
+/// What all workers see.
+#[derive(Debug)]
+struct Shared<'a> {
+    dir: &'a Held,
+    manifest: &'a Manifest,
+    source: &'a Source,
+    options: &'a Options,
+    template: Template,
+    model: Model,
+    gate: Gate,
+    health: Health,
+    queue: Receiver<u32>,
+    events: Sender<Happened>,
+    stage: Shutdown,
+}
+
+/// The time in milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Works the open shards of a plan until all rows have outcomes or the run ends.
+///
+/// # Errors
+/// When the disk, the input or a thread fails. Whatever was finished is kept.
+pub fn run(
+    dir: &mut Held,
+    manifest: &Manifest,
+    source: &Source,
+    answerer: &Answerer,
+    options: &Options,
+    shutdown: &Shutdown,
+    sink: &mut dyn Sink,
+) -> Result<Report, Error> {
+    let state = coordinator::Coordinator::new(dir, manifest, options)?;
+    dir.note_done(state.done())?;
+    let lines = lines(&manifest.job, answerer, options)?;
+    let (queue_in, queue) = unbounded();
+    let (events, happened) = unbounded();
+    let (trigger, stage) = channel();
+    let shared = Shared {
+        dir,
+        manifest,
+        source,
+        options,
+        template: Template::parse(&manifest.job.prompt),
+        model: answerer.model.clone(),
+        gate: Gate::new(options.concurrency, options.parallel),
+        health: Health::new(options.max_outage),
+        queue,
+        events,
+        stage,
+    };
+    std::thread::scope(|scope| {
+        for (number, line) in lines.into_iter().enumerate() {
+            let shared = &shared;
+            spawn(scope, format!("worker-{}", number + 1), move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| start_worker(number, shared, line)));
+                let ended = ended.unwrap_or(Err(Error::Panicked));
+                let _ = shared.events.send(Happened::Ended(ended));
+            });
+        }
+        let run = coordinator::Run {
+            queue: Some(queue_in),
+            happened: &happened,
+            trigger: &trigger,
+            gate: &shared.gate,
+            shutdown,
+        };
+        state.run(run, sink)
+    })
+}
+
+/// What each worker calls through; nothing for models that are not called.
+fn lines(
+    job: &JobSpec,
+    answerer: &Answerer,
+    options: &Options,
+) -> Result<Vec<Option<Line>>, Error> {
+    let (Some(endpoint), Some((path, headers))) = (&answerer.endpoint, answerer.model.call_head())
+    else {
+        return Ok((0..options.parallel).map(|_| None).collect());
+    };
+    let broken = |reason: String| Error::Endpoint { endpoint: endpoint.to_string(), reason };
+    let connector = Connector::new(endpoint, &options.limits).map_err(|e| broken(e.to_string()))?;
+    let path: hyper::Uri = endpoint.path(path).parse().map_err(|_| broken("no path".into()))?;
+    let line = || Line {
+        client: Client::new(connector.clone(), endpoint.clone(), options.limits),
+        path: path.clone(),
+        headers: headers.clone(),
+        model: answerer.model.clone(),
+        asked: job.model.clone(),
+    };
+    Ok((0..options.parallel).map(|_| Some(line())).collect())
+}
+
+fn spawn<'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    name: String,
+    body: impl FnOnce() + Send + 'scope,
+) {
+    // Only a system without room for another thread fails here, and then nothing works.
+    let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, body);
+    spawned.unwrap_or_else(|error| panic!("cannot start a thread: {error}"));
+}
+
+fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Result<(), Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
+            store::Error::Io { what: "start a runtime in", path: "a worker".into(), source }
+        })?;
+    let (orders, to_do) = unbounded();
+    let (done, is_done) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::scope(|scope| {
+        spawn(scope, format!("commit-{}", number + 1), move || {
+            committer::run(shared, &to_do, &done);
+        });
+        // When it ends early, its orders end as well, and the committer with them.
+        runtime.block_on(worker::Worker::new(number, shared, line, orders, is_done).run())
+    })
+}
+
+/// Asks workers to end, from the coordinator.
+fn advance(trigger: &Trigger, gate: &Gate, stage: crate::shutdown::Stage) {
+    trigger.advance(stage);
+    gate.wake_all();
+}

@@ -1,0 +1,274 @@
+//! A shard in a worker's hands: its rows, what is written of them, what is still to come.
+
+use std::collections::HashMap;
+
+use super::attempt::Landing;
+use super::committer::Group;
+use super::feed::{Feed, RowIndex};
+use crate::format::envelope::{self, NO_INPUT, Verdict};
+use crate::format::telemetry::write_attempt;
+use crate::input::{ShardRows, identify};
+use crate::job::{Answer, Failure, Id, JobSpec, OutcomeKind};
+use crate::prompt::Template;
+use crate::store::{
+    Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
+};
+
+/// One open shard.
+#[derive(Debug)]
+pub(super) struct Slot<'a> {
+    pub(super) number: u32,
+    pub(super) feed: Feed,
+    entry: &'a ShardEntry,
+    rows: ShardRows<'a>,
+    journal: Journal,
+    started: Started,
+    // Rows whose id the plan changed.
+    ids: HashMap<u64, Id>,
+    // Lines that are not written yet, and what of the journal is not durable yet.
+    lines: Vec<u8>,
+    waiting: usize,
+    synced_to: u64,
+    entries: Vec<Entry>,
+    // The highest row started, and whether that is not noted yet.
+    highest: u64,
+    pub(super) is_sealing: bool,
+    envelope: Vec<u8>,
+    attempts: Vec<u8>,
+}
+
+/// A row as far as it can be prepared: its id, and its prompt or why there is none.
+pub(super) struct Prepared {
+    pub(super) id: Id,
+    pub(super) prompt: Result<String, Failure>,
+}
+
+impl<'a> Slot<'a> {
+    pub(super) fn new(
+        number: u32,
+        entry: &'a ShardEntry,
+        rows: ShardRows<'a>,
+        journal: Journal,
+        started: Started,
+    ) -> Self {
+        let synced_to = journal.length();
+        Self {
+            number,
+            feed: Feed::new(Vec::new()),
+            entry,
+            rows,
+            journal,
+            started,
+            ids: HashMap::new(),
+            lines: Vec::new(),
+            waiting: 0,
+            synced_to,
+            entries: Vec::new(),
+            highest: 0,
+            is_sealing: false,
+            envelope: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// Settles which rows are to be worked.
+    pub(super) fn want(
+        &mut self,
+        state: &ShardState,
+        renames: Vec<Rename>,
+        chosen: &Chosen,
+        retry_failed: bool,
+    ) {
+        let first = self.entry.first_row;
+        let mut wanted: Vec<bool> = (first..first + self.rows.len() as u64)
+            .map(|row| {
+                chosen.contains(row)
+                    && match state.outcome(row) {
+                        None => true,
+                        Some(OutcomeKind::Failed) => retry_failed,
+                        Some(OutcomeKind::Ok | OutcomeKind::Invalid) => false,
+                    }
+            })
+            .collect();
+        for Rename { row, id } in renames {
+            match id {
+                Some(text) => {
+                    self.ids.insert(row, Id::from_text(&text));
+                }
+                None => {
+                    let index = usize::try_from(row.saturating_sub(first)).unwrap_or(usize::MAX);
+                    if let Some(wanted) = wanted.get_mut(index) {
+                        *wanted = false;
+                    }
+                }
+            }
+        }
+        self.feed = Feed::new(wanted);
+    }
+
+    /// A row's number in the input.
+    pub(super) fn number_of(&self, row: RowIndex) -> u64 {
+        self.entry.first_row + row as u64
+    }
+
+    /// Notes that a row is about to be called for.
+    pub(super) fn starting(&mut self, row: RowIndex) {
+        self.highest = self.highest.max(self.number_of(row));
+    }
+
+    /// Writes down how far rows have been started, before any of them is called for.
+    pub(super) fn note_started(&mut self) -> Result<(), Error> {
+        self.started.up_to(self.highest)
+    }
+
+    /// Writes down that no call is under way.
+    pub(super) fn clear_started(&mut self) -> Result<(), Error> {
+        self.started.clear()
+    }
+
+    /// Reads a row and renders its prompt.
+    pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
+        let number = self.number_of(row);
+        let unnamed = |failure| Prepared { id: Id::from_row_number(number), prompt: Err(failure) };
+        let text = match self.rows.text(row) {
+            Ok(text) => text,
+            Err(failure) => return unnamed(failure),
+        };
+        let object = match self.rows.object(row, &text) {
+            Ok(object) => object,
+            Err(failure) => return unnamed(failure),
+        };
+        let id = match identify(&object, job.id_field.as_deref(), number) {
+            Ok(id) => id,
+            Err(failure) => return unnamed(failure),
+        };
+        let id = self.ids.get(&number).cloned().unwrap_or(id);
+        Prepared { id, prompt: template.render(&object, job.on_missing_field) }
+    }
+
+    /// The row as envelopes show it.
+    fn input(&self, row: RowIndex) -> Vec<u8> {
+        match self.rows.text(row) {
+            Ok(text) if self.rows.object(row, &text).is_ok() => {
+                text.trim_ascii().as_bytes().to_vec()
+            }
+            _ => NO_INPUT.to_vec(),
+        }
+    }
+
+    /// Adds the line of a row that cannot be asked about.
+    pub(super) fn put_invalid(
+        &mut self,
+        row: RowIndex,
+        id: &Id,
+        failure: &Failure,
+        job: &JobSpec,
+        at_ms: u64,
+    ) {
+        self.put(row, id, OutcomeKind::Invalid, Verdict::Failed(failure, 0), b"[]", job, at_ms);
+    }
+
+    /// Adds the line of a row that was answered or has failed for good.
+    pub(super) fn put_landing(
+        &mut self,
+        landing: &Landing,
+        attempts_made: u32,
+        job: &JobSpec,
+        at_ms: u64,
+    ) {
+        let (row, id) = (landing.flight.row, &landing.flight.id);
+        let mut attempts = std::mem::take(&mut self.attempts);
+        list_attempt(&mut attempts, landing);
+        match &landing.result {
+            Ok(Answer { text, .. }) => {
+                self.put(row, id, OutcomeKind::Ok, Verdict::Text(text), &attempts, job, at_ms);
+            }
+            Err(failure) => {
+                let verdict = Verdict::Failed(failure, attempts_made);
+                self.put(row, id, OutcomeKind::Failed, verdict, &attempts, job, at_ms);
+            }
+        }
+        self.attempts = attempts;
+    }
+
+    /// Adds the line of an attempt that failed and is not the last.
+    pub(super) fn put_retry(&mut self, landing: &Landing, at_ms: u64) {
+        let mut attempts = std::mem::take(&mut self.attempts);
+        list_attempt(&mut attempts, landing);
+        let row = self.number_of(landing.flight.row);
+        self.put_record(&Record::Retry { row, at_ms, attempts: &attempts });
+        self.attempts = attempts;
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are what a line is made of")]
+    fn put(
+        &mut self,
+        row: RowIndex,
+        id: &Id,
+        kind: OutcomeKind,
+        verdict: Verdict<'_>,
+        attempts: &[u8],
+        job: &JobSpec,
+        at_ms: u64,
+    ) {
+        let mut envelope = std::mem::take(&mut self.envelope);
+        envelope.clear();
+        let number = self.number_of(row);
+        envelope::write(&mut envelope, id, number, verdict);
+        let input = job.include_input.then(|| self.input(row));
+        self.put_record(&Record::Outcome(Outcome {
+            row: number,
+            kind,
+            at_ms,
+            envelope: &envelope,
+            attempts,
+            adopted: false,
+            input: input.as_deref(),
+        }));
+        self.envelope = envelope;
+        self.feed.done(row);
+    }
+
+    fn put_record(&mut self, record: &Record<'_>) {
+        let start = self.lines.len();
+        record.encode(&mut self.lines);
+        let offset = self.journal.length() + start as u64;
+        self.entries.extend(Entry::of(record, offset, self.lines.len() - start));
+        self.waiting += 1;
+    }
+
+    /// How many lines were added and not written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.waiting
+    }
+
+    /// Writes the lines that were added. Gives how many there were.
+    pub(super) fn write(&mut self) -> Result<usize, Error> {
+        if self.lines.is_empty() {
+            return Ok(0);
+        }
+        self.journal.append(&self.lines)?;
+        self.lines.clear();
+        Ok(std::mem::take(&mut self.waiting))
+    }
+
+    /// What was written and is not yet on its way to the disk.
+    pub(super) fn take_group(&mut self) -> Option<Group> {
+        let (begin, end) = (self.synced_to, self.journal.length());
+        self.synced_to = end;
+        let entries = std::mem::take(&mut self.entries);
+        (begin < end).then_some(Group { shard: self.number, begin, end, entries })
+    }
+
+    /// Whether all rows are done and all of it is on its way to the disk.
+    pub(super) fn is_complete(&self) -> bool {
+        self.feed.left() == 0 && self.lines.is_empty() && self.synced_to == self.journal.length()
+    }
+}
+
+fn list_attempt(out: &mut Vec<u8>, landing: &Landing) {
+    out.clear();
+    out.push(b'[');
+    write_attempt(out, &landing.attempt);
+    out.push(b']');
+}

@@ -1,0 +1,456 @@
+//! A shard worker: one thread with its own runtime, its own connections and its own shards.
+//!
+//! Each turn of its loop starts the rows it may start, writes what has come in with one `write(2)`
+//! a shard, hands what was written to its committer when enough is waiting, and then sleeps until
+//! something happens. All that can happen is an [`Event`].
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, TryRecvError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::attempt::{Flight, Landing, Line, echo, fly};
+use super::committer::{Done, Order};
+use super::slot::{Prepared, Slot};
+use super::{Error, Happened, Shared, StopReason, Tally, now_ms};
+use crate::job::{Failure, FailureKind};
+use crate::policy::{CommitWindow, Decision, Durability, MayCall, Trouble, decide};
+use crate::shutdown::{Shutdown, Stage};
+
+/// What a worker may be woken by.
+enum Event<'a> {
+    /// Calls have ended.
+    Landed(Vec<Landing>),
+    /// The committer has done something.
+    Done(Option<Done<'a>>),
+    /// A time has come, permits are free, or the run's stage is another.
+    Woken,
+}
+
+pub(super) struct Worker<'a> {
+    number: usize,
+    shared: &'a Shared<'a>,
+    line: Option<Rc<Line>>,
+    stage: Shutdown,
+    orders: Sender<Order>,
+    done: UnboundedReceiver<Done<'a>>,
+    window: CommitWindow,
+    /// The last is fed; those before it have only stragglers left.
+    slots: Vec<Slot<'a>>,
+    is_opening: bool,
+    queue_is_closed: bool,
+    /// Permits that came back and were not used again yet.
+    spare: usize,
+    /// Outcomes written, and those on their way to the disk.
+    written: Tally,
+    syncing: Tally,
+    health_until: Option<Instant>,
+    is_closing: bool,
+}
+
+/// Shards with stragglers that a worker keeps open while it feeds another.
+const STRAGGLING: usize = 2;
+
+type Flights = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Landing>>>>;
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(
+        number: usize,
+        shared: &'a Shared<'a>,
+        line: Option<Line>,
+        orders: Sender<Order>,
+        done: UnboundedReceiver<Done<'a>>,
+    ) -> Self {
+        Self {
+            number,
+            shared,
+            line: line.map(Rc::new),
+            stage: shared.stage.clone(),
+            orders,
+            done,
+            window: CommitWindow::new(shared.options.durability, shared.options.parallel),
+            slots: Vec::new(),
+            is_opening: false,
+            queue_is_closed: false,
+            spare: 0,
+            written: Tally::default(),
+            syncing: Tally::default(),
+            health_until: None,
+            is_closing: false,
+        }
+    }
+
+    /// Works until there is nothing left or the run ends.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
+        let mut flights = Flights::new();
+        loop {
+            let now = Instant::now();
+            if self.stage.stage() == Stage::Aborting && !flights.is_empty() {
+                self.drop_flights(&mut flights);
+            }
+            // A permit is free only once the outcome it was taken for is written.
+            self.write(now)?;
+            self.open_next();
+            self.feed(&mut flights, now)?;
+            self.write(now)?;
+            self.commit(now);
+            self.settle(&flights)?;
+            match self.next_event(&mut flights, now).await {
+                Event::Landed(landings) => {
+                    let (now, at_ms) = (Instant::now(), now_ms());
+                    for landing in landings {
+                        self.spare += 1;
+                        self.land(landing, now, at_ms);
+                    }
+                }
+                Event::Done(None) => return Err(Error::Panicked),
+                Event::Done(Some(Done::Closed)) => return Ok(()),
+                Event::Done(Some(done)) => self.committed(done)?,
+                Event::Woken => {}
+            }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.stage.stage() == Stage::Running
+    }
+
+    fn tell(&self, happened: Happened) {
+        // The coordinator outlives its workers; if it panicked, so be it.
+        let _ = self.shared.events.send(happened);
+    }
+
+    /// Has another shard opened when all rows of those at hand are started.
+    fn open_next(&mut self) {
+        let has_rows = self.slots.iter().any(|slot| !slot.feed.is_exhausted());
+        let open = self.slots.len();
+        if has_rows || self.is_opening || open > STRAGGLING || !self.is_running() {
+            return;
+        }
+        match self.shared.queue.try_recv() {
+            Ok(shard) => {
+                self.is_opening = true;
+                let _ = self.orders.send(Order::Open(shard));
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => self.queue_is_closed = true,
+        }
+    }
+
+    /// Starts as many rows as may be started.
+    fn feed(&mut self, flights: &mut Flights, now: Instant) -> Result<(), Error> {
+        let gate = &self.shared.gate;
+        let mut at_ms = None;
+        while self.is_running() && self.window.room() > self.unwritten() {
+            let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
+            gate.set_demanding(self.number, ready.is_some());
+            let Some(index) = ready else { break };
+            let may_call = match &self.line {
+                Some(_) => self.may_call(flights.len(), now),
+                None => Some(false),
+            };
+            let Some(is_probe) = may_call else { break };
+            let slot = &mut self.slots[index];
+            let Some(row) = slot.feed.take(now) else { break };
+            let job = &self.shared.manifest.job;
+            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
+            match (prompt, &self.line) {
+                (Err(failure), line) => {
+                    let at_ms = *at_ms.get_or_insert_with(now_ms);
+                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    self.written.failed += 1;
+                    self.spare += usize::from(line.is_some());
+                    if is_probe {
+                        self.shared.health.forget_probe();
+                    }
+                }
+                (Ok(prompt), Some(line)) => {
+                    slot.starting(row);
+                    let flight = Flight { shard: slot.number, row, id, is_probe };
+                    flights.push(Box::pin(fly(Rc::clone(line), flight, prompt)));
+                }
+                (Ok(prompt), None) => {
+                    let flight = Flight { shard: slot.number, row, id, is_probe };
+                    let at_ms = *at_ms.get_or_insert_with(now_ms);
+                    let landing = echo(&self.shared.model, &job.model, flight, prompt);
+                    self.land(landing, now, at_ms);
+                }
+            }
+        }
+        // What came back and was not used again is for others.
+        gate.give_back(self.number, std::mem::take(&mut self.spare));
+        // Before the calls that were prepared here are sent, which is when this thread sleeps.
+        self.slots.iter_mut().try_for_each(|slot| Ok(slot.note_started()?))
+    }
+
+    /// Rows whose lines are made and not written yet.
+    fn unwritten(&self) -> usize {
+        self.slots.iter().map(Slot::unwritten).sum()
+    }
+
+    /// Whether a call may be made now, with a permit taken for it; true for a probe.
+    fn may_call(&mut self, in_flight: usize, now: Instant) -> Option<bool> {
+        let gate = &self.shared.gate;
+        let held = in_flight + self.spare;
+        if self.spare > 0 {
+            if !gate.may_keep(self.number, held) {
+                return None;
+            }
+            self.spare -= 1;
+        } else if !gate.take(self.number, held) {
+            return None;
+        }
+        let answer = match self.shared.health.may_call(now) {
+            MayCall::Yes => Some(false),
+            MayCall::Probe => Some(true),
+            MayCall::Wait(until) => {
+                self.health_until = Some(until);
+                self.spare += 1;
+                None
+            }
+        };
+        if answer.is_some() {
+            self.health_until = None;
+        }
+        answer
+    }
+
+    /// Judges a call that has ended and makes the line of it.
+    fn land(&mut self, mut landing: Landing, now: Instant, at_ms: u64) {
+        let (shard, row) = (landing.flight.shard, landing.flight.row);
+        let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
+        let decision = self.judge(&landing, index, now);
+        let slot = &mut self.slots[index];
+        let counts = !matches!(decision, Some(Decision::Pause(_) | Decision::StopRun));
+        let tries = slot.feed.tried(row, counts);
+        landing.attempt.number = tries.made;
+        self.written.calls += u64::from(self.line.is_some());
+        if let Some(usage) = &landing.attempt.usage {
+            self.written.usage.add(usage);
+        }
+        let job = &self.shared.manifest.job;
+        match decision {
+            None | Some(Decision::GiveUp) => {
+                slot.put_landing(&landing, tries.made, job, at_ms);
+                match decision {
+                    None => self.written.ok += 1,
+                    Some(_) => self.written.failed += 1,
+                }
+            }
+            Some(Decision::Again(after)) => {
+                slot.put_retry(&landing, at_ms);
+                slot.feed.again(row, now + after);
+            }
+            Some(Decision::Pause(_) | Decision::StopRun) => {
+                slot.put_retry(&landing, at_ms);
+                slot.feed.again(row, now);
+            }
+        }
+    }
+
+    /// What follows of a call's end for its row and for the endpoint; nothing for an answer.
+    fn judge(&mut self, landing: &Landing, slot: usize, now: Instant) -> Option<Decision> {
+        let health = &self.shared.health;
+        let decision = landing.result.as_ref().err().map(|failure| {
+            let tries = self.slots[slot].feed.tries(landing.flight.row).counted + 1;
+            (decide(failure, tries, self.shared.options.retries, fastrand::f64()), failure)
+        });
+        match decision {
+            Some((Decision::Pause(asked), failure)) => match health.troubled(now, asked) {
+                Trouble::Paused(until) => {
+                    let why = failure.message.clone();
+                    self.tell(Happened::Paused { until, why });
+                }
+                Trouble::Down(out) => {
+                    let why = failure.message.clone();
+                    self.tell(Happened::Stop(StopReason::Outage { out, why }));
+                }
+            },
+            Some((Decision::StopRun, failure)) => self.tell(Happened::Stop(stop_reason(failure))),
+            // A server that is overloaded says so for everyone.
+            Some((Decision::Again(_), Failure { retry_after: Some(asked), message, .. })) => {
+                match health.troubled(now, Some(*asked)) {
+                    Trouble::Paused(until) => {
+                        self.tell(Happened::Paused { until, why: message.clone() });
+                    }
+                    Trouble::Down(out) => {
+                        let why = message.clone();
+                        self.tell(Happened::Stop(StopReason::Outage { out, why }));
+                    }
+                }
+            }
+            Some((_, failure)) if failure.status.is_none() => {
+                if landing.flight.is_probe {
+                    health.forget_probe();
+                }
+            }
+            _ => {
+                if self.line.is_some() && health.answered() {
+                    self.tell(Happened::Recovered);
+                    self.shared.gate.wake_all();
+                }
+            }
+        }
+        decision.map(|(decision, _)| decision)
+    }
+
+    /// Writes the lines that were made.
+    fn write(&mut self, now: Instant) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            self.window.wrote(slot.write()?, now);
+        }
+        Ok(())
+    }
+
+    /// Hands what was written to the committer when it is time.
+    fn commit(&mut self, now: Instant) {
+        let finishing = self.slots.iter().any(|slot| slot.feed.left() == 0 && !slot.is_sealing);
+        let ending = !self.is_running() || finishing;
+        let is_due = self.window.is_due(now) || (ending && self.window.may_begin());
+        if is_due {
+            let groups: Vec<_> = self.slots.iter_mut().filter_map(Slot::take_group).collect();
+            self.window.begin();
+            self.syncing = std::mem::take(&mut self.written);
+            let _ = self.orders.send(Order::Sync(groups));
+        } else if self.shared.options.durability == Durability::Seal {
+            let tally = std::mem::take(&mut self.written);
+            self.report(tally);
+        }
+        for slot in &mut self.slots {
+            if slot.is_complete() && !slot.is_sealing {
+                slot.is_sealing = true;
+                let _ = self.orders.send(Order::Seal(slot.number));
+            }
+        }
+    }
+
+    fn report(&self, tally: Tally) {
+        if tally != Tally::default() {
+            self.tell(Happened::Committed { worker: self.number, tally });
+        }
+    }
+
+    /// Closes when there is nothing left to do, or nothing more may be done.
+    fn settle(&mut self, flights: &Flights) -> Result<(), Error> {
+        let is_empty = flights.is_empty() && self.window.is_empty() && !self.is_opening;
+        let is_sealing = self.slots.iter().any(|slot| slot.is_sealing);
+        let has_ended = self.slots.is_empty() && self.queue_is_closed;
+        if is_empty && !is_sealing && !self.is_closing && (has_ended || !self.is_running()) {
+            self.is_closing = true;
+            self.shared.gate.set_demanding(self.number, false);
+            self.shared.gate.give_back(self.number, std::mem::take(&mut self.spare));
+            // Unless calls were dropped, nothing is under way that a next start would repeat.
+            if self.stage.stage() != Stage::Aborting {
+                for slot in &mut self.slots {
+                    slot.clear_started()?;
+                }
+            }
+            let _ = self.orders.send(Order::Close);
+        }
+        Ok(())
+    }
+
+    fn drop_flights(&mut self, flights: &mut Flights) {
+        self.spare += flights.len();
+        *flights = Flights::new();
+        self.shared.health.forget_probe();
+    }
+
+    async fn next_event(&mut self, flights: &mut Flights, now: Instant) -> Event<'a> {
+        let mut room = self.window.room();
+        // What is written and waits in a window without bounds must not pile up in memory.
+        room = room.min(CommitWindow::ROWS);
+        let (has_flights, timer) = (!flights.is_empty() && room > 0, self.next_time(now));
+        tokio::select! {
+            biased;
+            done = self.done.recv() => Event::Done(done),
+            landings = landings(flights, room), if has_flights => Event::Landed(landings),
+            () = sleep_until(timer), if timer.is_some() => Event::Woken,
+            () = self.shared.gate.woken(self.number) => Event::Woken,
+            () = self.stage.changed() => Event::Woken,
+        }
+    }
+
+    /// When there will be something to do, if nothing happens before. Rows that were due at `now`
+    /// and were not started wait for something else than the time.
+    fn next_time(&self, now: Instant) -> Option<Instant> {
+        let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
+        let retries = match (retries, self.health_until) {
+            // A row that is due while the endpoint is left alone is not due.
+            (_, Some(until)) => Some(until),
+            (retries, None) => retries.filter(|at| *at > now),
+        };
+        let retries = retries.filter(|_| self.is_running());
+        retries.into_iter().chain(self.window.due_at()).min()
+    }
+
+    /// Takes note of what the committer has done.
+    fn committed(&mut self, done: Done<'a>) -> Result<(), Error> {
+        match done {
+            Done::Opened(slot, repairs, repeated) => {
+                self.is_opening = false;
+                let (shard, left) = (slot.number, slot.feed.left() as u64);
+                let worker = self.number;
+                self.tell(Happened::Opened { worker, shard, left, repairs, repeated });
+                self.slots.push(*slot);
+            }
+            Done::Durable => {
+                self.window.end();
+                let tally = std::mem::take(&mut self.syncing);
+                self.report(tally);
+            }
+            Done::Sealed(seal) => {
+                self.close_slot(seal.shard);
+                self.tell(Happened::Sealed(seal));
+            }
+            Done::Unsound(shard, reason) => {
+                self.close_slot(shard);
+                self.tell(Happened::Unsound { shard, reason });
+            }
+            Done::Failed(error) => return Err(error),
+            Done::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn close_slot(&mut self, shard: u32) {
+        self.slots.retain(|slot| slot.number != shard);
+        if self.slots.is_empty() {
+            self.tell(Happened::Idle { worker: self.number });
+        }
+    }
+}
+
+/// Waits for calls to end, and takes all that have, up to `room`.
+async fn landings(flights: &mut Flights, room: usize) -> Vec<Landing> {
+    poll_fn(|context| {
+        let mut landed = Vec::new();
+        while landed.len() < room {
+            match flights.poll_next_unpin(context) {
+                Poll::Ready(Some(landing)) => landed.push(landing),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        if landed.is_empty() { Poll::Pending } else { Poll::Ready(landed) }
+    })
+    .await
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    if let Some(time) = time {
+        tokio::time::sleep_until(time.into()).await;
+    }
+}
+
+fn stop_reason(failure: &Failure) -> StopReason {
+    let why = failure.message.clone();
+    match failure.kind {
+        FailureKind::Quota => StopReason::Quota { why },
+        _ => StopReason::Credentials { why },
+    }
+}
