@@ -136,29 +136,21 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let started_ms = now_ms();
     let Run { place, question, policy, .. } = run;
     let targets = Targets::resolve(&run.outputs, Some(&question.input), &place.path)?;
-    let kind = WorkDir::inspect(&place.path)?;
-    let is_planned = matches!(kind, Kind::Ours { planned: true });
-    if is_planned && *policy == Policy::Fresh {
-        return Err(Error::Unfinished { work_dir: place.path.clone() });
-    }
-    if let (false, Policy::Fresh, Some(path)) = (is_planned, policy, targets.first_there()) {
-        return Err(Error::OutputExists { path });
-    }
+    refuse_unasked(run, &targets)?;
     let source = open_ahead(&question.input)?;
     let mut dir = hold(&place.path, context)?;
     let holder = Holder::this_process(&context.command, started_ms);
-    let _output = match OutputLock::acquire(&targets.output, &holder) {
-        Ok(lock) => lock,
-        Err(error) => {
-            give_up(dir, is_planned);
-            return Err(error.into());
-        }
-    };
-    let ready = prepare(run, &dir, source, &targets, context);
-    let (manifest, source) = match ready {
+    let ready = OutputLock::acquire(&targets.output, &holder).map_err(Error::from);
+    let ready = ready.and_then(|lock| {
+        // While this process waited, another may have finished.
+        refuse_unasked(run, &targets)?;
+        let (manifest, source) = prepare(run, &dir, source, &targets, context)?;
+        Ok((lock, manifest, source))
+    });
+    let (_output, manifest, source) = match ready {
         Ok(ready) => ready,
         Err(error) => {
-            give_up(dir, is_planned);
+            give_up(dir);
             return Err(error);
         }
     };
@@ -183,6 +175,20 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         return Ok(Finished { is_dir_kept: false, ..finished });
     }
     Ok(finished)
+}
+
+/// Refuses to begin anew where there is a run or an output, unless the command says so.
+fn refuse_unasked(run: &Run, targets: &Targets) -> Result<(), Error> {
+    if run.policy != Policy::Fresh {
+        return Ok(());
+    }
+    if WorkDir::inspect(&run.place.path)? == (Kind::Ours { planned: true }) {
+        return Err(Error::Unfinished { work_dir: run.place.path.clone() });
+    }
+    match targets.first_there() {
+        Some(path) => Err(Error::OutputExists { path }),
+        None => Ok(()),
+    }
 }
 
 /// Works what is open and publishes it. A journal that turns out damaged while outputs are made of
@@ -232,9 +238,9 @@ fn interrupted(dir: &Held, manifest: &Manifest, ending: Ending) -> Result<Finish
 }
 
 /// A work directory that was made for nothing goes again; one that was there stays.
-fn give_up(dir: Held, was_planned: bool) {
-    let has_plan = dir.manifest().is_ok_and(|manifest| manifest.is_some());
-    if !was_planned && !has_plan && dir.was_created() {
+fn give_up(dir: Held) {
+    let has_plan = !dir.manifest().is_ok_and(|manifest| manifest.is_none());
+    if !has_plan && dir.was_created() {
         // The error that led here is the one to tell.
         let _ = dir.remove();
     }
@@ -406,7 +412,7 @@ pub fn plan(
     match planned {
         Ok((manifest, _)) => Ok(manifest),
         Err(error) => {
-            give_up(dir, false);
+            give_up(dir);
             Err(error)
         }
     }

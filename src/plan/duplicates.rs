@@ -1,6 +1,6 @@
 //! Rows that have the id of an earlier row: refused, left out, or given ids of their own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use super::scan::Scanned;
@@ -119,8 +119,8 @@ fn ids_of(
     Ok(ids)
 }
 
-/// An id of its own for each row: the shared one with `-2`, `-3`, … behind it, the first that no
-/// other row has. The index is written again with them.
+/// An id of its own for each row: the shared one with `-2`, `-3`, … behind it, in the order of the
+/// rows, leaving out those that other rows have. The index is written again with them.
 fn suffixes(
     dir: &Held,
     source: &Source,
@@ -128,34 +128,22 @@ fn suffixes(
     shards: &mut [ShardEntry],
     found: &BTreeMap<u64, u64>,
 ) -> Result<BTreeMap<u64, String>, Error> {
-    let mut open: BTreeMap<u64, (String, u32)> = BTreeMap::new();
-    let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut texts: Vec<(u64, String)> = Vec::new();
     for_each_shard(found, shards, |_, shard, rows| {
-        for (row, id) in ids_of(source, job, shard, rows)? {
-            let nth = seen.entry(found.get(&row).copied().unwrap_or_default()).or_insert(1);
-            *nth += 1;
-            open.insert(row, (id.text().into_owned(), *nth));
-        }
+        let ids = ids_of(source, job, shard, rows)?;
+        texts.extend(ids.into_iter().map(|(row, id)| (row, id.text().into_owned())));
         Ok(())
     })?;
-    let mut names: BTreeMap<u64, String> = BTreeMap::new();
-    let mut given: HashSet<IdHash> = HashSet::new();
-    while !open.is_empty() {
-        let name = |(text, nth): &(String, u32)| format!("{text}-{nth}");
-        let hash = |name: &str| Id::from_text(name).hash();
-        let wanted: BTreeSet<IdHash> = open.values().map(|it| hash(&name(it))).collect();
-        let taken = taken(dir, &wanted)?;
-        open.retain(|row, it| {
-            let name = name(it);
-            let is_free = !taken.contains(&hash(&name)) && given.insert(hash(&name));
-            if is_free {
-                names.insert(*row, name);
-            } else {
-                it.1 += 1;
-            }
-            !is_free
-        });
-    }
+    let mut refused = BTreeSet::new();
+    let names = loop {
+        let names = propose(&texts, &refused);
+        let hashes = names.values().map(|name| Id::from_text(name).hash()).collect();
+        let taken = taken(dir, &hashes)?;
+        if taken.is_empty() {
+            break names;
+        }
+        refused.extend(taken);
+    };
     let renamed = |entry: IdEntry| match names.get(&entry.row) {
         Some(name) => IdEntry { id: Id::from_text(name).hash(), ..entry },
         None => entry,
@@ -164,9 +152,29 @@ fn suffixes(
     Ok(names)
 }
 
+/// The lowest suffix for each row that neither an earlier row is given nor is refused.
+fn propose(texts: &[(u64, String)], refused: &BTreeSet<IdHash>) -> BTreeMap<u64, String> {
+    let mut last: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut given = BTreeSet::new();
+    let mut names = BTreeMap::new();
+    for (row, text) in texts {
+        let nth = last.entry(text).or_insert(1);
+        let name = loop {
+            *nth += 1;
+            let name = format!("{text}-{nth}");
+            let hash = Id::from_text(&name).hash();
+            if !refused.contains(&hash) && given.insert(hash) {
+                break name;
+            }
+        };
+        names.insert(*row, name);
+    }
+    names
+}
+
 /// Which of these ids rows have.
-fn taken(dir: &Held, wanted: &BTreeSet<IdHash>) -> Result<HashSet<IdHash>, Error> {
-    let mut taken = HashSet::new();
+fn taken(dir: &Held, wanted: &BTreeSet<IdHash>) -> Result<BTreeSet<IdHash>, Error> {
+    let mut taken = BTreeSet::new();
     if let Some(mut index) = IdIndex::open(&dir.ids())? {
         while let Some(entry) = index.next_entry()? {
             if wanted.contains(&entry.id) {

@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,18 @@ pub(super) fn by(holder: Option<&Holder>) -> String {
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
+    modified: Option<SystemTime>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that had nothing to do leaves no trace, not even a time. None of it matters
+        // enough to tell anyone that it failed.
+        let _ = self.file.set_len(0);
+        if let Some(modified) = self.modified {
+            let _ = self.file.set_modified(modified);
+        }
+    }
 }
 
 /// Takes the lock file at `path`, making it if need be. Nothing when another process has it.
@@ -67,7 +80,8 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(disk::context("lock", path)(error)),
         }
-        let lock = Lock { file };
+        let modified = file.metadata().and_then(|meta| meta.modified()).ok();
+        let lock = Lock { file, modified };
         // The last holder may have removed the file between the opening and the locking.
         if lock.is_at(path) {
             return Ok(Some(lock));

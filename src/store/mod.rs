@@ -118,6 +118,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the cause is that a file or directory is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the cause is a full disk, a quota or a limit on file sizes.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

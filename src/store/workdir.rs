@@ -224,22 +224,25 @@ impl Held {
         holder: Holder,
         wait: &mut dyn FnMut() -> bool,
     ) -> Result<Self, Error> {
-        let created = match WorkDir::inspect(path)? {
-            Kind::Foreign(reason) => {
-                return Err(Error::Foreign { path: path.to_owned(), reason });
-            }
-            Kind::Missing => {
-                disk::create_dir(path)?;
-                true
-            }
-            Kind::Empty | Kind::Ours { .. } => false,
-        };
-        let root = path.canonicalize().map_err(disk::context("find", path))?;
-        let lock_path = root.join(LOCK);
         let mut glances = 0;
-        let mut lock = loop {
-            if let Some(lock) = lock::try_lock(&lock_path)? {
-                break lock;
+        loop {
+            let created = match WorkDir::inspect(path)? {
+                Kind::Foreign(reason) => {
+                    return Err(Error::Foreign { path: path.to_owned(), reason });
+                }
+                Kind::Missing => {
+                    disk::create_dir(path)?;
+                    true
+                }
+                Kind::Empty | Kind::Ours { .. } => false,
+            };
+            let lock_path = path.join(LOCK);
+            match lock::try_lock(&lock_path) {
+                Ok(Some(lock)) => return Self::settle(path, lock, holder, created),
+                Ok(None) => {}
+                // The last holder has just removed the directory, its work being done.
+                Err(error) if error.is_missing() && !path.exists() => continue,
+                Err(error) => return Err(error),
             }
             // Where the last holder is dead, somebody only looks, or has not signed yet.
             if glances < GLANCES && !is_alive(lock::signature(&lock_path)) {
@@ -249,13 +252,30 @@ impl Held {
                 let holder = lock::signature(&lock_path).map(Box::new);
                 return Err(Error::Busy { path: path.to_owned(), holder });
             }
-        };
-        lock.sign(&holder, &lock_path)?;
-        let run = match read_marker(&root)? {
-            Some(marker) => marker.run,
-            None => write_marker(&root)?,
-        };
-        Ok(Self { dir: WorkDir { root, run }, lock, holder, created })
+        }
+    }
+
+    /// Signs a directory that was just locked, and marks it as ours if it is new.
+    fn settle(path: &Path, lock: Lock, holder: Holder, created: bool) -> Result<Self, Error> {
+        let root = path.canonicalize().map_err(disk::context("find", path))?;
+        let marked = (|mut lock: Lock| {
+            lock.sign(&holder, &root.join(LOCK))?;
+            let run = match read_marker(&root)? {
+                Some(marker) => marker.run,
+                None => write_marker(&root)?,
+            };
+            Ok((lock, run))
+        })(lock);
+        match marked {
+            Ok((lock, run)) => Ok(Self { dir: WorkDir { root, run }, lock, holder, created }),
+            Err(error) => {
+                if created {
+                    // The error is what matters; a directory with nothing in it may stay.
+                    let _ = disk::remove_dir(&root);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Whether this process made the directory.

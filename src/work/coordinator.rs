@@ -140,8 +140,11 @@ impl Coordinator {
         if let Some(error) = self.error {
             return Err(error);
         }
+        // A signal that came when all was done already changes nothing.
+        let is_done = self.open.is_empty() && self.ending == Some(Ending::Drained);
+        let ending = self.ending.filter(|_| !is_done).unwrap_or(Ending::Complete);
         Ok(Report {
-            ending: self.ending.unwrap_or(Ending::Complete),
+            ending,
             tally: self.tally,
             repeated: self.repeated,
             resumed: self.ok_before,

@@ -19,6 +19,7 @@ mod slot;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -204,6 +205,11 @@ struct Shared<'a> {
     queue: Receiver<u32>,
     events: Sender<Happened>,
     stage: Shutdown,
+    // What the user asks: nothing is started once it is more than running, even before the
+    // coordinator has noticed.
+    asked: &'a Shutdown,
+    // Likewise once a worker has found that nothing can succeed.
+    is_stopping: AtomicBool,
 }
 
 /// The time in milliseconds since the Unix epoch.
@@ -243,6 +249,8 @@ pub fn run(
         queue,
         events,
         stage,
+        asked: shutdown,
+        is_stopping: AtomicBool::new(false),
     };
     std::thread::scope(|scope| {
         for (number, line) in lines.into_iter().enumerate() {

@@ -6,8 +6,9 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TryRecvError};
 use futures_util::StreamExt;
@@ -118,6 +119,13 @@ impl<'a> Worker<'a> {
 
     fn is_running(&self) -> bool {
         self.stage.stage() == Stage::Running
+            && self.shared.asked.stage() == Stage::Running
+            && !self.shared.is_stopping.load(Ordering::Acquire)
+    }
+
+    fn stop(&self, reason: StopReason) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.tell(Happened::Stop(reason));
     }
 
     fn tell(&self, happened: Happened) {
@@ -261,28 +269,11 @@ impl<'a> Worker<'a> {
             (decide(failure, tries, self.shared.options.retries, fastrand::f64()), failure)
         });
         match decision {
-            Some((Decision::Pause(asked), failure)) => match health.troubled(now, asked) {
-                Trouble::Paused(until) => {
-                    let why = failure.message.clone();
-                    self.tell(Happened::Paused { until, why });
-                }
-                Trouble::Down(out) => {
-                    let why = failure.message.clone();
-                    self.tell(Happened::Stop(StopReason::Outage { out, why }));
-                }
-            },
-            Some((Decision::StopRun, failure)) => self.tell(Happened::Stop(stop_reason(failure))),
+            Some((Decision::Pause(asked), failure)) => self.pause(asked, failure, now),
+            Some((Decision::StopRun, failure)) => self.stop(stop_reason(failure)),
             // A server that is overloaded says so for everyone.
-            Some((Decision::Again(_), Failure { retry_after: Some(asked), message, .. })) => {
-                match health.troubled(now, Some(*asked)) {
-                    Trouble::Paused(until) => {
-                        self.tell(Happened::Paused { until, why: message.clone() });
-                    }
-                    Trouble::Down(out) => {
-                        let why = message.clone();
-                        self.tell(Happened::Stop(StopReason::Outage { out, why }));
-                    }
-                }
+            Some((Decision::Again(_), failure)) if failure.retry_after.is_some() => {
+                self.pause(failure.retry_after, failure, now);
             }
             Some((_, failure)) if failure.status.is_none() => {
                 if landing.flight.is_probe {
@@ -297,6 +288,15 @@ impl<'a> Worker<'a> {
             }
         }
         decision.map(|(decision, _)| decision)
+    }
+
+    /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
+    fn pause(&self, asked: Option<Duration>, failure: &Failure, now: Instant) {
+        let why = failure.message.clone();
+        match self.shared.health.troubled(now, asked) {
+            Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
+            Trouble::Down(out) => self.stop(StopReason::Outage { out, why }),
+        }
     }
 
     /// Writes the lines that were made.

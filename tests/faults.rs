@@ -1,0 +1,274 @@
+//! What real endpoints do, and what rowmill does about it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::server::{Reply, Server, answer_to, completion};
+use crate::support::{Bench, CANARY, rows};
+
+const ASK: &str = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m";
+
+/// Runs ten rows against a server that answers `text 5` by a script and all others well.
+fn with_fault(
+    fault: impl Fn(usize) -> Reply + Send + Sync + 'static,
+    options: &str,
+) -> (Bench, Server, i32) {
+    let server = Server::start(move |call| match call.prompt.as_str() {
+        "text 5" => fault(call.nth),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(10));
+    let code = bench.run(&format!("{ASK} {options}")).code;
+    (bench, server, code)
+}
+
+/// The error of row 5.
+fn error_of(bench: &Bench) -> serde_json::Value {
+    bench.lines("out.jsonl")[4]["error"].clone()
+}
+
+#[test]
+fn what_may_pass_is_tried_again_until_it_does() {
+    let faults: [fn() -> Reply; 9] = [
+        || Reply::status(500),
+        || Reply::status(503),
+        || Reply::status(408),
+        || Reply::status(529),
+        || Reply::Cut,
+        || Reply::Garbage,
+        || Reply::body("<html>busy</html>"),
+        || Reply::body(json!({"choices": []}).to_string()),
+        || Reply::body(json!({"error": {"message": "overloaded"}}).to_string()),
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let script = move |nth| if nth == 1 { fault() } else { Reply::Answer("at last".into()) };
+        let (bench, server, code) = with_fault(script, "--telemetry-output t.jsonl");
+        assert_eq!(code, 0, "fault {number}");
+        assert_eq!(bench.lines("out.jsonl")[4]["result"], "at last");
+        assert_eq!(server.count(), 11);
+        let attempts: Vec<_> = bench
+            .lines("t.jsonl")
+            .into_iter()
+            .filter(|line| line["id"] == "r5")
+            .map(|line| (line["attempt"].as_u64().unwrap(), line["ok"].as_bool().unwrap()))
+            .collect();
+        assert_eq!(attempts, [(1, false), (2, true)], "fault {number}");
+    }
+}
+
+#[test]
+fn what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer() {
+    let long =
+        json!({"error": {"message": "too long", "code": "context_length_exceeded"}}).to_string();
+    let filtered = json!({"error": {"message": "no", "code": "content_filter"}}).to_string();
+    let status = |status, body: &str| Reply::Status(status, Vec::new(), body.to_owned());
+    let (long, filtered) = (status(400, &long), status(400, &filtered));
+    let refused = json!({"choices": [{"message": {"content": null, "refusal": "I cannot"}}]});
+    for (reply, class, kind, attempts) in [
+        (Reply::status(500), "server_error", "ServerError", 2),
+        (Reply::Cut, "broken_answer", "BrokenAnswerError", 2),
+        (Reply::body("not json"), "bad_response", "BadResponseError", 2),
+        (Reply::body("{\"choices\":[]}"), "empty_answer", "EmptyAnswerError", 2),
+        (Reply::body(completion("")), "empty_answer", "EmptyAnswerError", 2),
+        (Reply::status(400), "bad_request", "BadRequestError", 1),
+        (Reply::status(404), "not_found", "NotFoundError", 1),
+        (Reply::status(422), "bad_request", "BadRequestError", 1),
+        (Reply::status(413), "too_long", "ContextLengthError", 1),
+        (long, "too_long", "ContextLengthError", 1),
+        (filtered, "content_filter", "ContentFilterError", 1),
+        (Reply::body(refused.to_string()), "content_filter", "ContentFilterError", 1),
+    ] {
+        let (bench, server, code) = with_fault(move |_| reply.clone(), "--retries 1");
+        assert_eq!(code, 3, "{class}");
+        let error = error_of(&bench);
+        assert_eq!((&error["class"], &error["type"]), (&json!(class), &json!(kind)));
+        assert_eq!(error["attempts"], attempts, "{class}");
+        assert_eq!(server.count(), 9 + attempts, "{class}");
+        let line = &bench.lines("out.jsonl")[4];
+        assert_eq!((&line["ok"], &line["result"]), (&json!(false), &json!(null)));
+    }
+}
+
+#[test]
+fn retries_are_counted() {
+    let (bench, server, code) = with_fault(|_| Reply::status(500), "--retries 0");
+    assert_eq!((code, server.count()), (3, 10));
+    assert_eq!(error_of(&bench)["attempts"], 1);
+    let (bench, _, _) = with_fault(|_| Reply::body("{}"), "--retries 9");
+    assert_eq!(error_of(&bench)["attempts"], 2, "an empty answer is asked for once more");
+}
+
+#[test]
+fn a_rate_limit_pauses_everyone_for_as_long_as_it_asks() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 3", 1) => Reply::Status(429, vec![("retry-after", "1".into())], String::new()),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(30));
+    bench.run(&format!("{ASK} -c 1 --retries 0")).expect(0);
+    let calls = server.calls();
+    assert_eq!(calls.len(), 31);
+    assert_eq!((calls[2].prompt.as_str(), calls[3].prompt.as_str()), ("text 3", "text 3"));
+    let waited = calls[3].at - calls[2].at;
+    assert!(waited >= Duration::from_secs(1), "the next call came after {waited:?}");
+}
+
+#[test]
+fn retry_after_is_understood_in_every_spelling() {
+    for (name, value) in [("retry-after-ms", "300"), ("retry-after", "0.3")] {
+        let server = Server::start(move |call| match call.nth {
+            1 if call.prompt == "text 1" => {
+                Reply::Status(429, vec![(name, value.into())], String::new())
+            }
+            _ => Reply::Answer(answer_to(&call.prompt)),
+        });
+        let bench = Bench::with_server(&server);
+        bench.write("in.jsonl", rows(1));
+        bench.run(ASK).expect(0);
+        let calls = server.calls();
+        assert!(calls[1].at - calls[0].at >= Duration::from_millis(300), "{name}");
+    }
+    // A wait longer than an outage may last ends the run, with the time.
+    let server =
+        Server::start(|_| Reply::Status(429, vec![("retry-after", "7200".into())], String::new()));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.run(&format!("{ASK} -c 1")).expect(69).says("out of reach for 7200 s");
+    assert_eq!(server.count(), 1);
+}
+
+#[test]
+fn a_refused_key_or_an_empty_account_stops_the_run_and_fails_no_row() {
+    let quota = json!({"error": {"message": "You exceeded your current quota",
+                                 "type": "insufficient_quota", "code": "insufficient_quota"}});
+    for (reply, text) in [
+        (Reply::status(401), "refused the key"),
+        (Reply::status(403), "refused the key"),
+        (Reply::status(402), "quota or credit"),
+        (Reply::Status(429, Vec::new(), quota.to_string()), "quota or credit"),
+    ] {
+        let refused = AtomicUsize::new(0);
+        let server = Server::start(move |call| {
+            // The calls that are in flight when the first is refused are refused as well.
+            if refused.fetch_add(1, Ordering::SeqCst) < 2 {
+                return reply.clone();
+            }
+            Reply::Answer(answer_to(&call.prompt))
+        });
+        let bench = Bench::with_server(&server);
+        bench.write("in.jsonl", rows(100));
+        bench.run(&format!("{ASK} -c 2")).expect(77).says(text).says("100 rows are left");
+        assert_eq!(server.count(), 2, "it stops at once");
+        assert!(!bench.exists("out.jsonl"));
+        bench.run(&format!("{ASK} --resume")).expect(0);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_is_waited_for_and_no_row_fails() {
+    // A port that nothing listens on: it was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let bench = Bench::new();
+    bench.write("in.jsonl", rows(10));
+    let ask = format!("{ASK} --base-url http://127.0.0.1:{port}/v1");
+    bench
+        .run(&format!("{ask} --max-outage 0.5"))
+        .expect(69)
+        .says("Connection refused")
+        .says("10 rows are left");
+    let running = bench.start(&format!("{ask} --resume --progress-every 1"));
+    let server = Server::at(port, |call| Reply::Answer(answer_to(&call.prompt)));
+    running.wait().expect(0);
+    assert_eq!(server.count(), 10);
+    assert!(bench.lines("out.jsonl").iter().all(|line| line["ok"] == true));
+}
+
+#[test]
+fn connections_that_close_unasked_cost_no_row() {
+    // Every answer is followed by a close that nothing announced.
+    let server = Server::start(|call| Reply::AnswerAndClose(answer_to(&call.prompt)));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(50));
+    bench.run(&format!("{ASK} -c 4 --retries 0")).expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 50);
+    // A call on which nothing ever comes back does not count against its row.
+    let (bench, server, code) = with_fault(
+        |nth| if nth <= 2 { Reply::Close } else { Reply::Answer("at last".into()) },
+        "--retries 0",
+    );
+    assert_eq!(code, 0);
+    assert_eq!(bench.lines("out.jsonl")[4]["result"], "at last");
+    assert!(server.count() >= 12);
+}
+
+#[test]
+fn a_call_that_takes_too_long_is_given_up() {
+    let (bench, server, code) =
+        with_fault(|_| Reply::Hold("too late".into()), "--timeout 0.3 --retries 1");
+    assert_eq!(code, 3);
+    let error = error_of(&bench);
+    assert_eq!((&error["class"], &error["attempts"]), (&json!("timeout"), &json!(2)));
+    assert_eq!(server.count(), 11);
+}
+
+#[test]
+fn redirects_are_not_followed_and_the_key_goes_nowhere_else() {
+    let other = Server::echo();
+    let url = other.url();
+    let (bench, _, code) =
+        with_fault(move |_| Reply::Status(307, vec![("location", url.clone())], String::new()), "");
+    assert_eq!(code, 3);
+    let error = error_of(&bench);
+    assert_eq!(error["class"], "redirect");
+    assert!(error["message"].as_str().unwrap().contains(&other.url()));
+    assert_eq!(other.count(), 0);
+}
+
+#[test]
+fn a_server_that_repeats_the_key_cannot_make_us_write_it_down() {
+    let (bench, _, code) = with_fault(
+        |_| Reply::Status(400, Vec::new(), format!("{{\"error\":\"bad key {CANARY}\"}}")),
+        "--telemetry-output t.jsonl --error-output e.jsonl",
+    );
+    assert_eq!(code, 3);
+    assert_eq!(error_of(&bench)["message"], "HTTP 400: bad key [key]");
+}
+
+#[test]
+fn an_answer_that_was_cut_off_is_told() {
+    let body = completion("half an ans").replace("\"stop\"", "\"length\"");
+    let (bench, _, code) = with_fault(
+        move |_| Reply::body(body.clone()),
+        "--summary-output s.json --telemetry-output t.jsonl",
+    );
+    assert_eq!(code, 0);
+    assert_eq!(bench.json("s.json")["truncated"], 1);
+    assert_eq!(bench.lines("t.jsonl")[4]["finish_reason"], "length");
+}
+
+#[test]
+fn odd_but_honest_answers_are_understood() {
+    let parts = json!({"choices": [{"message": {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}}]});
+    let bare = json!({"choices": [{"message": {"content": "c"}}], "usage": null, "model": null, "error": null});
+    let details = json!({"choices": [{"message": {"content": "d"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20,
+                  "prompt_tokens_details": {"cached_tokens": 64},
+                  "completion_tokens_details": {"reasoning_tokens": 16}}});
+    for (body, text) in [(parts, "ab"), (bare, "c"), (details, "d")] {
+        let (bench, _, code) =
+            with_fault(move |_| Reply::body(body.to_string()), "--telemetry-output t.jsonl");
+        assert_eq!(code, 0);
+        assert_eq!(bench.lines("out.jsonl")[4]["result"], text);
+        if text == "d" {
+            assert_eq!(
+                bench.lines("t.jsonl")[4]["usage"]["turn"],
+                json!({"input_tokens": 100, "output_tokens": 20, "cached_input_tokens": 64,
+                       "reasoning_tokens": 16})
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! An OpenAI-compatible server on loopback that does what a test's script says, good or bad.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A call as the server saw it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The text of the user's message.
+    pub prompt: String,
+    /// The whole body.
+    pub body: Value,
+    /// The path.
+    pub path: String,
+    /// Headers by name in small letters.
+    pub headers: HashMap<String, String>,
+    /// When it was there.
+    pub at: Instant,
+    /// 1 for the first call with this prompt.
+    pub nth: usize,
+}
+
+/// What the server does with a call.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A chat completion with this text.
+    Answer(String),
+    /// A status, headers and a body.
+    Status(u16, Vec<(&'static str, String)>, String),
+    /// Closes the connection without a byte.
+    Close,
+    /// Sends half of an answer and closes.
+    Cut,
+    /// Sends something that is no HTTP.
+    Garbage,
+    /// Says nothing until the server is released, then answers.
+    Hold(String),
+    /// An answer, then the connection is closed though nothing said so.
+    AnswerAndClose(String),
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        let body = json!({"error": {"message": format!("scripted {status}")}});
+        Self::Status(status, Vec::new(), body.to_string())
+    }
+
+    pub fn body(body: impl Into<String>) -> Self {
+        Self::Status(200, Vec::new(), body.into())
+    }
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    by_prompt: HashMap<String, usize>,
+    active: usize,
+    peak: usize,
+    connections: usize,
+    is_released: bool,
+    is_over: bool,
+}
+
+type Script = dyn Fn(&Call) -> Reply + Send + Sync;
+
+/// The server; it ends with the test.
+pub struct Server {
+    port: u16,
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+/// How long a test waits for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// Starts a server that follows a script.
+    pub fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+        Self::at(0, script)
+    }
+
+    /// Starts one on a port.
+    pub fn at(port: u16, script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
+        let (script, seen): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&shared));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut state = seen.0.lock().unwrap();
+                if state.is_over {
+                    return;
+                }
+                state.connections += 1;
+                drop(state);
+                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+                std::thread::spawn(move || serve(stream, &*script, &seen));
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// A server whose answer to each prompt is a function of the prompt.
+    pub fn echo() -> Self {
+        Self::start(|call| Reply::Answer(answer_to(&call.prompt)))
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.0.lock().unwrap().calls.clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.shared.0.lock().unwrap().calls.len()
+    }
+
+    /// The most calls that were under way at once.
+    pub fn peak(&self) -> usize {
+        self.shared.0.lock().unwrap().peak
+    }
+
+    pub fn connections(&self) -> usize {
+        self.shared.0.lock().unwrap().connections
+    }
+
+    /// How often each prompt was called.
+    pub fn counts(&self) -> HashMap<String, usize> {
+        self.shared.0.lock().unwrap().by_prompt.clone()
+    }
+
+    /// Waits until so many calls have come in.
+    pub fn wait_for_calls(&self, count: usize) {
+        self.wait("calls", |state| state.calls.len() >= count);
+    }
+
+    /// Waits until so many calls are under way.
+    pub fn wait_for_active(&self, count: usize) {
+        self.wait("calls under way", |state| state.active >= count);
+    }
+
+    fn wait(&self, what: &str, is_there: impl Fn(&State) -> bool) {
+        let (mutex, condvar) = &*self.shared;
+        let state = mutex.lock().unwrap();
+        let waited = condvar.wait_timeout_while(state, PATIENCE, |state| !is_there(state)).unwrap();
+        assert!(!waited.1.timed_out(), "the {what} did not come");
+    }
+
+    /// Lets the held calls go.
+    pub fn release(&self) {
+        self.shared.0.lock().unwrap().is_released = true;
+        self.shared.1.notify_all();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut state = self.shared.0.lock().unwrap();
+        (state.is_released, state.is_over) = (true, true);
+        drop(state);
+        self.shared.1.notify_all();
+        // Wakes the thread that listens.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// What [`Server::echo`] answers.
+pub fn answer_to(prompt: &str) -> String {
+    format!("answer to <{prompt}>")
+}
+
+/// The body of a chat completion.
+pub fn completion(text: &str) -> String {
+    json!({
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "model": "mock-model-1",
+        "choices": [{
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+        }],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    })
+    .to_string()
+}
+
+fn serve(stream: TcpStream, script: &Script, shared: &(Mutex<State>, Condvar)) {
+    stream.set_nodelay(true).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut writer = stream;
+    while let Some((path, headers, body)) = read_request(&mut reader) {
+        let (mutex, condvar) = shared;
+        let mut state = mutex.lock().unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let messages = body["messages"].as_array().cloned().unwrap_or_default();
+        let prompt = messages.last().and_then(|m| m["content"].as_str()).unwrap_or_default();
+        let nth = state.by_prompt.entry(prompt.to_owned()).or_default();
+        *nth += 1;
+        let (prompt, nth, at) = (prompt.to_owned(), *nth, Instant::now());
+        let call = Call { prompt, body, path, headers, at, nth };
+        state.calls.push(call.clone());
+        state.active += 1;
+        state.peak = state.peak.max(state.active);
+        drop(state);
+        condvar.notify_all();
+        let reply = script(&call);
+        if matches!(reply, Reply::Hold(_)) {
+            let state = mutex.lock().unwrap();
+            drop(condvar.wait_while(state, |state| !state.is_released).unwrap());
+        }
+        mutex.lock().unwrap().active -= 1;
+        condvar.notify_all();
+        if !send(&mut writer, reply) {
+            return;
+        }
+    }
+}
+
+fn read_request(
+    reader: &mut BufReader<TcpStream>,
+) -> Option<(String, HashMap<String, String>, Vec<u8>)> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = HashMap::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((path, headers, body))
+}
+
+/// Sends a reply; false when the connection is to be closed.
+fn send(writer: &mut TcpStream, reply: Reply) -> bool {
+    let (status, headers, body, stays) = match reply {
+        Reply::Answer(text) | Reply::Hold(text) => (200, Vec::new(), completion(&text), true),
+        Reply::AnswerAndClose(text) => (200, Vec::new(), completion(&text), false),
+        Reply::Status(status, headers, body) => (status, headers, body, true),
+        Reply::Close => return false,
+        Reply::Garbage => {
+            let _ = writer.write_all(b"\x00\x01 this is no HTTP\r\n\r\n");
+            return false;
+        }
+        Reply::Cut => {
+            let body = completion("cut");
+            let half = &body[..body.len() / 2];
+            let length = body.len();
+            let _ = write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{half}");
+            return false;
+        }
+    };
+    let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let sent = writer.write_all(format!("{head}\r\n{body}").as_bytes());
+    stays && sent.is_ok()
+}
