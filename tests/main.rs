@@ -2,9 +2,15 @@
 //! server on loopback, real signals.
 
 #![expect(unreachable_pub, reason = "a test crate has no outside")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stderr, reason = "tests that skip say so")]
 
+mod damage;
 mod faults;
 mod input;
+mod outputs;
 mod resume;
 mod run;
+mod screen;
 mod support;
+mod tidy;

@@ -56,7 +56,7 @@ fn a_kill_while_calls_are_held_repeats_just_those() {
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(40));
     let running = bench.start(&format!("{ASK} -c 5"));
-    server.wait_for_active(5);
+    server.wait_for_calls(25);
     running.kill();
     server.release();
     let ended = bench.run(&format!("{ASK} -c 5 --resume")).expect(0);
@@ -102,9 +102,10 @@ fn the_second_signal_stops_at_once_and_keeps_what_is_finished() {
     });
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(30));
-    let running = bench.start(&format!("{ASK} -c 4"));
-    server.wait_for_active(4);
+    let mut running = bench.start(&format!("{ASK} -c 4"));
+    server.wait_for_calls(7);
     running.signal("-TERM");
+    running.wait_until_it_says("ending");
     running.signal("-INT");
     running.wait().expect(143).says("27 rows are left");
     let ended = bench.run(&format!("{ASK} -c 4 --resume")).expect(0);

@@ -122,7 +122,7 @@ fn lines_come_in_input_order_whatever_was_slow_or_retried() {
     // Every third row fails once, and calls end in any order.
     let server = Server::start(|call| {
         let number: usize = call.prompt[5..].parse().unwrap();
-        if number % 3 == 0 && call.nth == 1 {
+        if number.is_multiple_of(3) && call.nth == 1 {
             return Reply::Cut;
         }
         Reply::Answer(answer_to(&call.prompt))

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressDrawTarget;
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ use crate::provider::{Model, OpenAi, PASSTHROUGH, Secret};
 use crate::report;
 use crate::shutdown::{self, Stage};
 use crate::store::{DamageKind, Manifest, WorkDir};
-use crate::telemetry::{Event, Progress, Sink, Style, escape};
+use crate::telemetry::{Event, Progress, Sink, Style, escape, now_ms};
 use crate::work::{self, Answerer};
 
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
@@ -127,11 +127,6 @@ fn style(screen: Option<&ScreenArgs>) -> Style {
         },
         _ => Style::Quiet(stderr()),
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn cores() -> usize {

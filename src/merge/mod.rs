@@ -111,26 +111,14 @@ pub fn run(
         errors: errors.is_some(),
         telemetry: telemetry.is_some(),
     };
-    let mut none = std::io::sink();
-    let mut none_either = std::io::sink();
-    let begin = |role, target: &Option<Target>| match target {
-        Some(target) => Some((role, target.clone())),
-        None => None,
+    let side = |role, target: &Option<Target>| {
+        let begin = |target| Stage::begin(dir, options.sequence, role, target, None);
+        target.as_ref().map(begin).transpose()
     };
-    let errors = begin(Role::Errors, errors);
-    let telemetry = begin(Role::Telemetry, telemetry);
     let mut writer = Writer {
-        output: Stage::begin(dir, options.sequence, Role::Output, output, stdout)?,
-        errors: match &errors {
-            Some((role, t)) => Some(Stage::begin(dir, options.sequence, *role, t, &mut none)?),
-            None => None,
-        },
-        telemetry: match &telemetry {
-            Some((role, t)) => {
-                Some(Stage::begin(dir, options.sequence, *role, t, &mut none_either)?)
-            }
-            None => None,
-        },
+        output: Stage::begin(dir, options.sequence, Role::Output, output, Some(stdout))?,
+        errors: side(Role::Errors, errors)?,
+        telemetry: side(Role::Telemetry, telemetry)?,
         totals: Totals::default(),
         shutdown,
     };

@@ -5,12 +5,13 @@ use std::io::Write;
 use serde_json::value::RawValue;
 
 use super::targets::{Targets, path_text};
-use super::{End, Error, Finished, now_ms};
+use super::{End, Error, Finished};
 use crate::merge;
 use crate::provider::PASSTHROUGH;
 use crate::report::{self, summarize};
 use crate::shutdown::Shutdown;
 use crate::store::{Commit, Counts, Held, Manifest, Role, Stage, Staged, Target, is_in_place};
+use crate::telemetry::now_ms;
 use crate::work::Report;
 
 /// What is to be published, from what.
@@ -182,8 +183,7 @@ pub(super) fn publish(
         return Ok(Finished { end: End::Unchanged, ..finished });
     }
     if let Some(target) = &targets.summary {
-        let mut none = std::io::sink();
-        let mut stage = Stage::begin(dir, sequence, Role::Summary, target, &mut none)?;
+        let mut stage = Stage::begin(dir, sequence, Role::Summary, target, None)?;
         stage.write(summary.as_bytes())?;
         files.push(stage.finish()?.file().clone());
     }

@@ -103,8 +103,8 @@ impl Scan<'_> {
     pub(super) fn run(&self, ids: &Path, sink: &mut dyn Sink) -> Result<Scanned, Error> {
         let chosen = self.choose_ahead(sink)?;
         let threads = self.options.threads.max(1);
-        let mut scanned = Scanned::default();
-        scanned.ids = self.job.id_field.as_ref().map(|_| IdIndexWriter::new(ids));
+        let ids = self.job.id_field.as_ref().map(|_| IdIndexWriter::new(ids));
+        let mut scanned = Scanned { ids, ..Scanned::default() };
         let (jobs, to_parse) = bounded(threads);
         let (parsed, results) = bounded(threads);
         let (spare, spares) = bounded(2 * threads + 2);

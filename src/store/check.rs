@@ -5,17 +5,19 @@ use std::path::Path;
 use super::journal::{Piece, scan};
 use super::quarantine::{Damage, DamageKind};
 use super::shard::is_of;
-use super::{Checkpoint, Error, Held, Manifest, ShardEntry, disk, seal};
+use super::{Checkpoint, Error, Held, Manifest, ShardEntry, WorkDir, disk, seal};
 
-impl Held {
-    /// Reads everything and reports every damage; changes nothing.
+impl WorkDir {
+    /// Reads everything and reports every damage; changes nothing. Indexes are looked at only
+    /// where nobody else can be using them and the disk can be written to, because sled writes
+    /// whenever it opens.
     ///
     /// # Errors
     /// When files cannot be read, or the manifest is damaged: without it the rest means nothing.
-    pub fn check(&self, manifest: &Manifest) -> Result<Vec<Damage>, Error> {
+    pub fn check(&self, manifest: &Manifest, with_indexes: bool) -> Result<Vec<Damage>, Error> {
         let mut found = Vec::new();
         for (number, entry) in manifest.open_shards() {
-            self.check_shard(number, entry, &mut found)?;
+            self.check_shard(number, entry, with_indexes, &mut found)?;
         }
         match self.last_commit() {
             Ok(Some(commit)) if !commit.done => found.push(Damage {
@@ -44,6 +46,7 @@ impl Held {
         &self,
         number: u32,
         entry: &ShardEntry,
+        with_indexes: bool,
         found: &mut Vec<Damage>,
     ) -> Result<(), Error> {
         let dir = self.shard_dir(number);
@@ -63,7 +66,9 @@ impl Held {
         let before = found.len();
         let length = self.check_journal(number, entry, &journal, found)?;
         if !had_seal {
-            self.check_index(number, &dir.join("checkpoint"), length, found);
+            if with_indexes {
+                self.check_index(number, &dir.join("checkpoint"), length, found);
+            }
         } else if found.len() == before {
             let is_sound = sealed.is_some_and(|seal| {
                 self.verify_shard(number, entry).is_ok_and(|it| it.blake3 == seal.blake3)
@@ -115,7 +120,9 @@ impl Held {
             found.push(self.of_file(path, Some(number), DamageKind::StaleIndex, doubt));
         }
     }
+}
 
+impl Held {
     /// Repairs what was found damaged: shards are opened as for work, which cuts torn tails, keeps
     /// damaged records in quarantine and rebuilds indexes. Rows that lost their records are to be
     /// done again. Gives what could not be repaired.

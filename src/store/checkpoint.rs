@@ -70,35 +70,32 @@ impl Checkpoint {
         path: &Path,
         journal_length: u64,
     ) -> Result<(Self, Known, Option<String>), Error> {
+        let open = |db| Self { db, path: path.to_owned() };
         let was_there = path.exists();
         let doubt = match open_db(path) {
             Ok(db) => match guarded(|| read_groups(&db, journal_length)) {
-                Ok(Ok(known)) => {
-                    // An emptied file opens as an empty database.
-                    if known.watermark > 0 || journal_length == 0 || !was_there {
-                        return Ok((Self { db: Some(db), path: path.to_owned() }, known, None));
-                    }
-                    "empty beside a journal that is not".to_owned()
+                Ok(Ok(known)) if known.watermark > 0 || journal_length == 0 || !was_there => {
+                    return Ok((open(Some(db)), known, None));
                 }
-                Ok(Err(doubt)) => {
+                // An emptied file opens as an empty database; so does one whose process was killed
+                // before sled wrote. Neither is used, and the second is no news.
+                Ok(Ok(_)) => {
                     close(db);
-                    doubt
+                    None
                 }
-                Err(error) => {
+                Ok(Err(doubt)) | Err(doubt) => {
                     close(db);
-                    error
+                    Some(doubt)
                 }
             },
             Err(error) if error.contains("could not acquire lock") => {
                 // Somebody reads it: leave it alone, go on without, catch up another time.
-                let none = Self { db: None, path: path.to_owned() };
-                return Ok((none, Known::default(), Some(error)));
+                return Ok((open(None), Known::default(), Some(error)));
             }
-            Err(error) => error,
+            Err(error) => Some(error),
         };
         disk::remove_dir(path)?;
-        let db = open_db(path).ok();
-        Ok((Self { db, path: path.to_owned() }, Known::default(), Some(doubt)))
+        Ok((open(open_db(path).ok()), Known::default(), doubt))
     }
 
     /// What is doubtful about the checkpoint of a journal of `journal_length` bytes, if it is there
@@ -131,7 +128,13 @@ impl Checkpoint {
         let Some(db) = &self.db else { return };
         let value = pack(end, entries);
         if guarded(|| db.insert(begin.to_be_bytes(), value)).is_err() {
-            self.db.take().map(close);
+            self.shut();
+        }
+    }
+
+    fn shut(&mut self) {
+        if let Some(db) = self.db.take() {
+            close(db);
         }
     }
 
@@ -140,14 +143,14 @@ impl Checkpoint {
     /// # Errors
     /// When its files cannot be removed.
     pub fn discard(mut self) -> Result<(), Error> {
-        self.db.take().map(close);
+        self.shut();
         disk::remove_dir(&self.path)
     }
 }
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
-        self.db.take().map(close);
+        self.shut();
     }
 }
 
@@ -282,7 +285,7 @@ mod tests {
             let (mut checkpoint, known, doubt) = Checkpoint::open(&path, 30).unwrap();
             // Half a file may still hold it all; then it must be right.
             if known.watermark == 0 {
-                assert!(doubt.is_some(), "{damage}");
+                assert!(doubt.is_some() || ["empty", "half", "zero", "delete"].contains(&damage));
                 checkpoint.record(0, 30, &[entry(7)]);
                 drop(checkpoint);
                 let (_open, known, _) = Checkpoint::open(&path, 30).unwrap();

@@ -132,10 +132,11 @@ pub(super) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes a directory of ours and all in it, if it is there. Symbolic links are removed, not
-/// followed.
+/// Removes a directory of ours and all in it, if it is there, or whatever stands in its place.
+/// Symbolic links are removed, not followed.
 pub(super) fn remove_dir(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => remove(path),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(context("remove", path)(error))
         }

@@ -124,6 +124,15 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether the cause is that nothing can be written there.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+        ))
+    }
+
     /// Whether the cause is a full disk, a quota or a limit on file sizes.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

@@ -109,7 +109,8 @@ impl Staged {
 const BUFFER: usize = 1 << 18;
 
 impl<'a> Stage<'a> {
-    /// Begins an output. `sequence` and the run's name make the name it is staged under.
+    /// Begins an output. `sequence` and the run's name make the name it is staged under; `stdout`
+    /// is where it goes if that is its target.
     ///
     /// # Errors
     /// When the file cannot be made.
@@ -118,7 +119,7 @@ impl<'a> Stage<'a> {
         sequence: u32,
         role: Role,
         target: &Target,
-        stdout: &'a mut (dyn Write + Send),
+        stdout: Option<&'a mut (dyn Write + Send)>,
     ) -> Result<Self, Error> {
         let (path, staged, sink) = match target {
             Target::File(path) => {
@@ -139,7 +140,14 @@ impl<'a> Stage<'a> {
                     .map_err(disk::context("open", path))?;
                 (path.clone(), None, Sink::Stream(BufWriter::with_capacity(BUFFER, file)))
             }
-            Target::Stdout => (PathBuf::from("-"), None, Sink::Stdout(stdout)),
+            Target::Stdout => {
+                let path = PathBuf::from("-");
+                let Some(stdout) = stdout else {
+                    let reason = "standard output is for another output".to_owned();
+                    return Err(Error::Target { path, reason });
+                };
+                (path, None, Sink::Stdout(stdout))
+            }
         };
         Ok(Self { role, target: path, staged, sink, hasher: blake3::Hasher::new(), bytes: 0 })
     }
@@ -333,8 +341,7 @@ mod tests {
     use crate::store::Holder;
 
     fn staged(dir: &Held, target: &Target, text: &str) -> Staged {
-        let mut stdout = io::sink();
-        let mut stage = Stage::begin(dir, 1, Role::Output, target, &mut stdout).unwrap();
+        let mut stage = Stage::begin(dir, 1, Role::Output, target, None).unwrap();
         stage.write(text.as_bytes()).unwrap();
         stage.finish().unwrap()
     }

@@ -314,3 +314,193 @@ fn catch_up(checkpoint: &mut Checkpoint, watermark: u64, length: u64, entries: &
         checkpoint.record(begin, length, &[]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::store::{Holder, Outcome};
+
+    const ROWS: u64 = 5;
+
+    fn entry() -> ShardEntry {
+        ShardEntry {
+            offset: 0,
+            bytes: 100,
+            blake3: String::new(),
+            first_row: 1,
+            first_line: 1,
+            rows: ROWS,
+            wanted: ROWS,
+            duplicates: None,
+        }
+    }
+
+    fn held(dir: &Path) -> Held {
+        Held::acquire(dir, Holder::this_process("test", 0), &mut || false).unwrap()
+    }
+
+    fn line(row: u64, kind: OutcomeKind) -> Vec<u8> {
+        let ok = kind == OutcomeKind::Ok;
+        let envelope = format!(
+            "{{\"id\":\"r{row}\",\"row_number\":{row},\"ok\":{ok},\"result\":\"x\",\"error\":null}}"
+        );
+        let mut line = Vec::new();
+        let outcome = Outcome {
+            row,
+            kind,
+            at_ms: row,
+            envelope: envelope.as_bytes(),
+            attempts: b"[]",
+            adopted: false,
+            input: None,
+        };
+        Record::Outcome(outcome).encode(&mut line);
+        line
+    }
+
+    /// A work directory whose shard 0 has outcomes for rows 1 to 3, with or without a checkpoint.
+    fn with_three(with_checkpoint: bool) -> (tempfile::TempDir, PathBuf) {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = held(&outer.path().join("work"));
+        let mut open = dir.open_shard(0, &entry(), false, 0).unwrap();
+        for row in 1..=3 {
+            let line = line(row, OutcomeKind::Ok);
+            let offset = open.journal.append(&line).unwrap();
+            open.journal.syncer().sync().unwrap();
+            if with_checkpoint {
+                let record = Record::decode(&line).unwrap();
+                let entry = Entry::of(&record, offset, line.len()).unwrap();
+                open.checkpoint.record(offset, open.journal.length(), &[entry]);
+            }
+        }
+        drop(open);
+        let journal = dir.shard_dir(0).join("journal");
+        (outer, journal)
+    }
+
+    /// Opens shard 0; gives the rows that are done and what was repaired.
+    fn open(outer: &tempfile::TempDir) -> (Vec<u64>, Vec<DamageKind>) {
+        let dir = held(&outer.path().join("work"));
+        let open = dir.open_shard(0, &entry(), false, 0).unwrap();
+        let done = (1..=ROWS).filter(|row| open.state.outcome(*row).is_some()).collect();
+        (done, open.repairs.iter().map(|damage| damage.kind).collect())
+    }
+
+    fn assert_sound(outer: &tempfile::TempDir, done: &[u64]) {
+        assert_eq!(open(outer), (done.to_vec(), Vec::new()), "a second start finds all well");
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_costs_its_row_and_is_kept_in_quarantine() {
+        let last = line(3, OutcomeKind::Ok).len();
+        for with_checkpoint in [false, true] {
+            for cut in 1..=last {
+                let (outer, journal) = with_three(with_checkpoint);
+                let bytes = fs::read(&journal).unwrap();
+                fs::write(&journal, &bytes[..bytes.len() - cut]).unwrap();
+                let (done, repairs) = open(&outer);
+                assert_eq!(done, [1, 2], "cut {cut}");
+                let torn = repairs.contains(&DamageKind::Residue);
+                assert_eq!(torn, cut < last, "cut {cut}");
+                assert_eq!(repairs.contains(&DamageKind::StaleIndex), with_checkpoint);
+                let kept = disk::names(&outer.path().join("work/quarantine")).unwrap();
+                assert_eq!(kept.len(), if torn { 2 } else { 0 });
+                if torn {
+                    let tail = fs::read(outer.path().join("work/quarantine").join(&kept[0]));
+                    assert_eq!(tail.unwrap(), &bytes[bytes.len() - last..bytes.len() - cut]);
+                }
+                assert_sound(&outer, &[1, 2]);
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_and_garbage_at_the_end_are_cut_off() {
+        for tail in [vec![0; 4096], b"garbage".to_vec(), b"two\nlines\n".to_vec()] {
+            let (outer, journal) = with_three(true);
+            let mut bytes = fs::read(&journal).unwrap();
+            bytes.extend(&tail);
+            fs::write(&journal, bytes).unwrap();
+            assert_eq!(open(&outer), (vec![1, 2, 3], vec![DamageKind::Residue]));
+            assert_sound(&outer, &[1, 2, 3]);
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_costs_its_row_and_none_behind_it() {
+        let (first, second) = (line(1, OutcomeKind::Ok).len(), line(2, OutcomeKind::Ok).len());
+        for at in first..first + second {
+            let (outer, journal) = with_three(false);
+            let mut bytes = fs::read(&journal).unwrap();
+            bytes[at] ^= 0x20;
+            fs::write(&journal, bytes).unwrap();
+            let (done, repairs) = open(&outer);
+            // A damaged line end costs nothing: both of its neighbours are whole.
+            let is_end = at == first + second - 1;
+            assert_eq!(done, if is_end { vec![1, 2, 3] } else { vec![1, 3] }, "byte {at}");
+            assert!(repairs.contains(&DamageKind::LostRecords));
+            assert_sound(&outer, &done);
+        }
+    }
+
+    #[test]
+    fn an_index_that_lost_its_journal_and_a_journal_that_lost_its_index_are_told_apart() {
+        let (outer, journal) = with_three(true);
+        fs::remove_file(&journal).unwrap();
+        assert_eq!(open(&outer), (vec![], vec![DamageKind::StaleIndex]));
+        let (outer, journal) = with_three(true);
+        fs::remove_dir_all(journal.with_file_name("checkpoint")).unwrap();
+        assert_eq!(open(&outer), (vec![1, 2, 3], vec![]));
+        let (outer, journal) = with_three(true);
+        fs::write(journal.with_file_name("checkpoint").join("db"), b"").unwrap();
+        assert_eq!(open(&outer), (vec![1, 2, 3], vec![]));
+        assert_sound(&outer, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn a_journal_of_another_shard_is_not_believed() {
+        let (outer, journal) = with_three(false);
+        let mut bytes = fs::read(&journal).unwrap();
+        bytes.extend(line(77, OutcomeKind::Ok));
+        bytes.extend(line(4, OutcomeKind::Ok));
+        fs::write(&journal, bytes).unwrap();
+        assert_eq!(open(&outer), (vec![1, 2, 3, 4], vec![DamageKind::LostRecords]));
+    }
+
+    #[test]
+    fn a_success_beats_failures_and_the_first_success_counts() {
+        let mut state = ShardState::new(&entry());
+        for kind in [OutcomeKind::Failed, OutcomeKind::Ok, OutcomeKind::Failed] {
+            assert!(state.note(2, Some(kind)));
+        }
+        assert_eq!(state.outcome(2), Some(OutcomeKind::Ok));
+        assert!(!state.note(0, Some(OutcomeKind::Ok)) && !state.note(6, None));
+        assert_eq!(state.counts(), (1, 0, 0));
+    }
+
+    #[test]
+    fn calls_repeated_after_a_crash_are_counted_once() {
+        let (outer, _) = with_three(false);
+        let path = outer.path().join("work");
+        let repeated = |retry_failed: bool, started: u64, done: &[(u64, OutcomeKind)]| {
+            let dir = held(&path);
+            let mut open = dir.open_shard(0, &entry(), retry_failed, 0).unwrap();
+            open.started.up_to(started).unwrap();
+            for (row, kind) in done {
+                open.journal.append(&line(*row, *kind)).unwrap();
+            }
+            open.repeated
+        };
+        // Starts row 4 and 5; row 5 fails, row 4 is in flight when the process dies.
+        assert_eq!(repeated(false, 5, &[(5, OutcomeKind::Failed)]), 0);
+        // The next start repeats row 4 alone, and dies before it calls.
+        assert_eq!(repeated(true, 0, &[]), 1);
+        // Nothing was started then; this one tries row 5 again, and row 4.
+        assert_eq!(repeated(true, 5, &[(4, OutcomeKind::Ok)]), 0);
+        assert_eq!(repeated(true, 5, &[(5, OutcomeKind::Ok)]), 1, "row 5, which had failed");
+        assert_eq!(repeated(true, 0, &[]), 0);
+    }
+}

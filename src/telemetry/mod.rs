@@ -5,7 +5,7 @@ mod histogram;
 mod progress;
 mod rate;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use escape::escape;
 pub use histogram::{Histogram, Spread};
@@ -81,6 +81,13 @@ pub enum Event {
     Note(String),
     /// Work has ended.
     Ended,
+}
+
+/// The time in milliseconds since the Unix epoch: for people and records, never for decisions.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Takes events.

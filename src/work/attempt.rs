@@ -7,10 +7,10 @@ use hyper::Uri;
 use hyper::header::HeaderMap;
 
 use super::feed::RowIndex;
-use super::now_ms;
 use crate::http::{Call, Client, Error as HttpError};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
 use crate::provider::Model;
+use crate::telemetry::now_ms;
 
 /// What calls go through.
 #[derive(Debug)]

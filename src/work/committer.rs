@@ -11,11 +11,12 @@ use crossbeam_channel::Receiver;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::slot::Slot;
-use super::{Error, Shared, now_ms};
+use super::{Error, Shared};
 use crate::format::telemetry::Facts;
 use crate::input::read_shard;
 use crate::job::Usage;
 use crate::store::{self, Checkpoint, Damage, Entry, Record, Seal, Syncer};
+use crate::telemetry::now_ms;
 
 /// What a worker wants of its committer. Orders are carried out one after the other.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -210,12 +210,6 @@ struct Shared<'a> {
     asked: &'a Shutdown,
     // Likewise once a worker has found that nothing can succeed.
     is_stopping: AtomicBool,
-}
-
-/// The time in milliseconds since the Unix epoch.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Works the open shards of a plan until all rows have outcomes or the run ends.

@@ -18,10 +18,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::slot::{Prepared, Slot};
-use super::{Error, Happened, Shared, StopReason, Tally, now_ms};
+use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::job::{Failure, FailureKind};
 use crate::policy::{CommitWindow, Decision, Durability, MayCall, Trouble, decide};
 use crate::shutdown::{Shutdown, Stage};
+use crate::telemetry::now_ms;
 
 /// What a worker may be woken by.
 enum Event<'a> {

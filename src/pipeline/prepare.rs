@@ -1,0 +1,156 @@
+//! Before work: an input that can be read, and a plan of it, made now or before.
+
+use std::path::Path;
+
+use super::targets::Targets;
+use super::{Context, Error, Policy, Question, Run};
+use crate::input::{self, Source};
+use crate::plan;
+use crate::store::{Held, Manifest};
+use crate::telemetry::{Event, now_ms};
+
+/// A work directory that was made for nothing goes again; one that was there stays.
+pub(super) fn give_up(dir: Held) {
+    let has_plan = !dir.manifest().is_ok_and(|manifest| manifest.is_none());
+    if !has_plan && dir.was_created() {
+        // The error that led here is the one to tell.
+        let _ = dir.remove();
+    }
+}
+
+/// The input, unless it must be copied first.
+pub(super) fn open_ahead(input: &Path) -> Result<Option<Source>, Error> {
+    if is_pipe(input) { Ok(None) } else { Ok(Some(Source::open(input)?)) }
+}
+
+/// Whether an input can be read only once.
+fn is_pipe(input: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    input == Path::new("-")
+        || std::fs::metadata(input).is_ok_and(|meta| {
+            let kind = meta.file_type();
+            kind.is_fifo() || kind.is_char_device()
+        })
+}
+
+/// Copies an input that can be read only once into the work directory.
+fn spool(dir: &Held, input: &Path, is_second: bool) -> Result<Source, Error> {
+    let path = if input == Path::new("-") {
+        dir.spool_from(&mut std::io::stdin().lock(), is_second)?
+    } else {
+        let mut file = std::fs::File::open(input)
+            .map_err(|source| input::Error::Unreadable { path: input.to_owned(), source })?;
+        dir.spool_from(&mut file, is_second)?
+    };
+    Ok(Source::open(&path)?)
+}
+
+/// Sees to it that there is a plan of this question, made now or before.
+pub(super) fn prepare(
+    run: &Run,
+    dir: &Held,
+    source: Option<Source>,
+    targets: &Targets,
+    context: &mut Context<'_>,
+) -> Result<(Manifest, Source), Error> {
+    let policy = run.policy;
+    match dir.manifest()? {
+        Some(manifest) if policy == Policy::Resume => {
+            dir.redo()?;
+            let source = compare(dir, &run.question, &manifest, source, context)?;
+            Ok((manifest, source))
+        }
+        Some(_) if policy == Policy::Fresh => {
+            Err(Error::Unfinished { work_dir: dir.path().to_owned() })
+        }
+        _ => {
+            dir.wipe()?;
+            let there = targets.there();
+            if policy == Policy::Resume && there.is_empty() {
+                let text = "nothing to resume: starting from the first row".to_owned();
+                context.sink.emit(&Event::Note(text));
+            }
+            let (manifest, source) = make_plan(dir, &run.question, source, there, context)?;
+            if policy == Policy::Resume && targets.output.is_there() {
+                adopt(dir, &manifest, &source, targets, context)?;
+            }
+            Ok((manifest, source))
+        }
+    }
+}
+
+pub(super) fn make_plan(
+    dir: &Held,
+    question: &Question,
+    source: Option<Source>,
+    replaces: Vec<String>,
+    context: &mut Context<'_>,
+) -> Result<(Manifest, Source), Error> {
+    let is_spooled = source.is_none();
+    let source = match source {
+        Some(source) => source,
+        None => spool(dir, &question.input, false)?,
+    };
+    let options = plan::Options { replaces, is_spooled, now_ms: now_ms(), ..question.plan.clone() };
+    let job = question.job.clone();
+    let manifest = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    Ok((manifest, source))
+}
+
+/// Makes sure that a plan is of this question. Gives its input.
+pub(super) fn compare(
+    dir: &Held,
+    question: &Question,
+    manifest: &Manifest,
+    source: Option<Source>,
+    context: &mut Context<'_>,
+) -> Result<Source, Error> {
+    let Question { job, plan, .. } = question;
+    if job.include_input && !manifest.job.include_input {
+        return Err(Error::NoInputKept);
+    }
+    let is_pipe = source.is_none();
+    let source = match source {
+        Some(source) => source,
+        None => spool(dir, &question.input, true)?,
+    };
+    let drift = plan::compare(dir, manifest, job, &source, plan, context.shutdown)?;
+    if is_pipe {
+        dir.discard_second_spool()?;
+    }
+    match drift {
+        Some(drift) => Err(Error::Drift { work_dir: dir.path().to_owned(), drift }),
+        None if is_pipe => Ok(Source::planned(&dir.spool(), &manifest.source)),
+        None => Ok(source),
+    }
+}
+
+/// Takes answers over from an output without a work directory.
+fn adopt(
+    dir: &Held,
+    manifest: &Manifest,
+    source: &Source,
+    targets: &Targets,
+    context: &mut Context<'_>,
+) -> Result<(), Error> {
+    let Some(path) = targets.output_file() else { return Ok(()) };
+    let adopted = plan::adopt(dir, manifest, source, path, now_ms())?;
+    let plan::Adopted { rows, strangers, damaged, first_damaged } = adopted;
+    let mut say = |text: String| context.sink.emit(&Event::Note(text));
+    say(format!(
+        "took over {rows} answers from {}; what they were asked with is not known and was not \
+         compared",
+        path.display()
+    ));
+    if strangers > 0 {
+        say(format!("{strangers} answers in it are of rows that the input does not have"));
+    }
+    if damaged > 0 {
+        context.sink.emit(&Event::Warning(format!(
+            "{damaged} lines of {} are no envelopes (first line {first_damaged}); their rows are \
+             done again",
+            path.display()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! The stages one by one, each a command of its own.
+
+use std::path::{Path, PathBuf};
+
+use super::prepare::{compare, give_up, make_plan, open_ahead};
+use super::preview::render;
+use super::targets::{OutputPaths, Targets};
+use super::{Context, End, Error, Finished, Place, Policy, Question, hold, interrupted};
+use super::{Preview, publish};
+use crate::input::Source;
+use crate::store::{self, Damage, Holder, Manifest, OutputLock, WorkDir};
+use crate::telemetry::now_ms;
+use crate::work::{self, Answerer, Ending};
+
+/// Makes a plan, or makes sure that the one there is of this question.
+///
+/// # Errors
+/// See [`Error`].
+pub fn plan(
+    place: &Place,
+    question: &Question,
+    policy: Policy,
+    context: &mut Context<'_>,
+) -> Result<Manifest, Error> {
+    let source = open_ahead(&question.input)?;
+    let dir = hold(&place.path, context)?;
+    let was_planned = match dir.manifest() {
+        Ok(manifest) => manifest,
+        Err(_) if policy == Policy::Overwrite => None,
+        Err(error) => return Err(error.into()),
+    };
+    let planned = match was_planned {
+        Some(manifest) if policy != Policy::Overwrite => {
+            return compare(&dir, question, &manifest, source, context).map(|_| manifest);
+        }
+        _ => dir
+            .wipe()
+            .map_err(Error::from)
+            .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
+    };
+    match planned {
+        Ok((manifest, _)) => Ok(manifest),
+        Err(error) => {
+            give_up(dir);
+            Err(error)
+        }
+    }
+}
+
+/// Works the open shards of a plan, or those of them that are named.
+///
+/// # Errors
+/// See [`Error`].
+pub fn work(
+    path: &Path,
+    input: Option<&Path>,
+    answerer: &dyn Fn(&Manifest) -> Result<Answerer, Error>,
+    options: &work::Options,
+    context: &mut Context<'_>,
+) -> Result<Finished, Error> {
+    WorkDir::open(path)?;
+    let mut dir = hold(path, context)?;
+    let manifest = planned(&dir)?;
+    dir.redo()?;
+    if let Some(number) =
+        options.shards.iter().flatten().find(|number| {
+            manifest.shards.get(**number as usize).is_none_or(|shard| shard.wanted == 0)
+        })
+    {
+        return Err(Error::Usage(format!(
+            "there is no shard {number} to work; there are shards 0 to {}",
+            manifest.shards.len().saturating_sub(1)
+        )));
+    }
+    let place = match (input, &manifest.source.path) {
+        (Some(input), _) => input.to_owned(),
+        (None, Some(path)) => PathBuf::from(path),
+        (None, None) => dir.spool(),
+    };
+    let source = Source::planned(&place, &manifest.source);
+    let answerer = answerer(&manifest)?;
+    let report = work::run(
+        &mut dir,
+        &manifest,
+        &source,
+        &answerer,
+        options,
+        context.shutdown,
+        context.sink,
+    )?;
+    if report.ending != Ending::Complete {
+        return interrupted(&dir, &manifest, report.ending);
+    }
+    let counts = publish::counts(&dir, &manifest)?;
+    let wanted = manifest.wanted();
+    Ok(Finished { end: End::Worked, counts, wanted, summary: None, is_dir_kept: true })
+}
+
+/// Verifies a finished plan and publishes its outputs.
+///
+/// # Errors
+/// See [`Error`].
+pub fn merge(
+    path: &Path,
+    outputs: &OutputPaths,
+    policy: Policy,
+    include_input: bool,
+    threads: usize,
+    context: &mut Context<'_>,
+) -> Result<Finished, Error> {
+    let started_ms = now_ms();
+    WorkDir::open(path)?;
+    let dir = hold(path, context)?;
+    let manifest = planned(&dir)?;
+    let input = manifest.source.path.as_ref().map(PathBuf::from);
+    let targets = Targets::resolve(outputs, input.as_deref(), path)?;
+    if include_input && !manifest.job.include_input {
+        return Err(Error::NoInputKept);
+    }
+    let holder = Holder::this_process(&context.command, started_ms);
+    let _output = OutputLock::acquire(&targets.output, &holder)?;
+    dir.redo()?;
+    targets.sweep(&dir)?;
+    let publication = publish::Publication {
+        manifest: &manifest,
+        targets: &targets,
+        base_url: manifest.base_url.as_deref(),
+        include_input,
+        threads,
+        started_ms,
+    };
+    if let Some(finished) = publish::unchanged(&dir, &publication)? {
+        return Ok(finished);
+    }
+    publish::may_take_places(&dir, &publication, policy == Policy::Overwrite)?;
+    let mut session = publish::Session::default();
+    session.resumed = publish::counts(&dir, &manifest)?.ok;
+    publish::publish(&dir, &publication, &session, context.shutdown, context.stdout)
+}
+
+fn planned(dir: &WorkDir) -> Result<Manifest, Error> {
+    dir.manifest()?.ok_or_else(|| Error::NotPlanned { work_dir: dir.path().to_owned() })
+}
+
+/// Reads a whole work directory. Gives what is wrong with it and, after a repair, what still is.
+///
+/// # Errors
+/// See [`Error`].
+pub fn check(
+    path: &Path,
+    repair: bool,
+    context: &mut Context<'_>,
+) -> Result<(Manifest, Vec<Damage>, Vec<Damage>), Error> {
+    let dir = WorkDir::open(path)?;
+    let held = match hold(path, context) {
+        Ok(held) => held,
+        Err(Error::Store(error)) if error.is_read_only() && !repair => {
+            if let Some(holder) = dir.holder() {
+                let (path, holder) = (path.to_owned(), Some(Box::new(holder)));
+                return Err(store::Error::Busy { path, holder }.into());
+            }
+            let manifest = planned(&dir)?;
+            let found = dir.check(&manifest, false)?;
+            return Ok((manifest, found.clone(), found));
+        }
+        Err(error) => return Err(error),
+    };
+    let manifest = planned(&held)?;
+    let found = held.check(&manifest, true)?;
+    let left = match repair {
+        true => held.repair(&manifest, found.clone(), now_ms())?,
+        false => found.clone(),
+    };
+    Ok((manifest, found, left))
+}
+
+/// Plans in a directory that goes again, and renders the first requests.
+///
+/// # Errors
+/// See [`Error`].
+pub fn preview(
+    scratch: &Path,
+    question: &Question,
+    answerer: &Answerer,
+    count: usize,
+    context: &mut Context<'_>,
+) -> Result<Preview, Error> {
+    let source = open_ahead(&question.input)?;
+    let dir = hold(scratch, context)?;
+    let result = make_plan(&dir, question, source, Vec::new(), context)
+        .and_then(|(manifest, source)| render(&dir, &manifest, &source, answerer, count));
+    dir.remove()?;
+    result
+}

@@ -1,0 +1,251 @@
+//! Damaged state: recovered where that is certain, reported where it is not, never guessed at, and
+//! never in an output.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::server::{Reply, Server, answer_to};
+use crate::support::{Bench, assert_text, rows};
+
+const ROWS: usize = 30;
+const ASK: &str = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m -c 4 --parallel 2 \
+                   --shard-rows 10 --work-dir job --resume";
+
+/// A run in `job` that was killed with one shard sealed and one open, and what it should come to.
+struct Killed {
+    bench: Bench,
+    server: Server,
+    expected: String,
+}
+
+fn killed() -> Killed {
+    let server = Server::start(|call| match call.prompt.strip_prefix("text ").unwrap().parse() {
+        Ok(17_usize..) if call.nth == 1 => Reply::Hold(answer_to(&call.prompt)),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(ROWS));
+    let running = bench.start(&ASK.replace("--parallel 2", "--parallel 1"));
+    server.wait_for_calls(20);
+    let seal = bench.path("job/shards/00000/seal.json");
+    while !seal.exists() {
+        std::thread::yield_now();
+    }
+    running.kill();
+    server.release();
+    let quiet = Server::echo();
+    let other = Bench::with_server(&quiet);
+    other.write("in.jsonl", rows(ROWS));
+    other.run(ASK).expect(0);
+    Killed { bench, server, expected: other.read("out.jsonl") }
+}
+
+impl Killed {
+    fn shard(&self, number: u32) -> PathBuf {
+        self.bench.path(&format!("job/shards/{number:05}"))
+    }
+
+    /// Resumes, and makes sure that the output is right and few rows were called again.
+    #[track_caller]
+    fn recovers(&self, lost: usize) -> String {
+        let ended = self.bench.run(ASK).expect(0);
+        assert_text(&self.bench.read("out.jsonl"), &self.expected);
+        // Each kill repeats at most as many as were in flight.
+        let most = ROWS + 4 + lost;
+        assert!(self.server.count() <= most, "{} calls, {most} allowed", self.server.count());
+        self.bench.run("check --work-dir job").expect(0);
+        ended.stderr
+    }
+}
+
+fn journal(shard: &Path) -> Vec<u8> {
+    fs::read(shard.join("journal")).unwrap()
+}
+
+#[test]
+fn a_torn_tail_is_cut_off() {
+    for cut in [1, 2, 17, 100] {
+        let killed = killed();
+        let shard = killed.shard(1);
+        let bytes = journal(&shard);
+        fs::write(shard.join("journal"), &bytes[..bytes.len() - cut]).unwrap();
+        let said = killed.recovers(1);
+        assert!(said.contains("recovered: cut"), "{said}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_an_open_shard_costs_one_row() {
+    let killed = killed();
+    let shard = killed.shard(1);
+    let mut bytes = journal(&shard);
+    bytes[200] ^= 1;
+    fs::write(shard.join("journal"), bytes).unwrap();
+    let check = killed.bench.run("check --work-dir job").expect(70);
+    assert!(
+        check.stdout.contains("lost records: shards/00001/journal at byte 0"),
+        "{}",
+        check.stdout
+    );
+    let said = killed.recovers(1);
+    assert!(said.contains("kept in quarantine"), "{said}");
+    assert!(killed.bench.exists("job/quarantine/00001-000000000000.bytes"));
+}
+
+#[test]
+fn a_flipped_byte_in_a_sealed_shard_never_reaches_the_output() {
+    let length = journal(&killed().shard(0)).len();
+    for at in [0, 3, 60, 150, 300, length / 2, length - 1] {
+        let killed = killed();
+        let shard = killed.shard(0);
+        let mut bytes = journal(&shard);
+        bytes[at] ^= 4;
+        fs::write(shard.join("journal"), bytes).unwrap();
+        let said = killed.recovers(1);
+        assert!(said.contains("shard 0 is worked again"), "byte {at}: {said}");
+    }
+}
+
+#[test]
+fn check_repairs_what_can_be_repaired() {
+    let killed = killed();
+    for (shard, at) in [(0, 150), (1, 150)] {
+        let shard = killed.shard(shard);
+        let mut bytes = journal(&shard);
+        bytes[at] ^= 4;
+        fs::write(shard.join("journal"), bytes).unwrap();
+    }
+    fs::write(killed.shard(1).join("checkpoint/db"), b"").unwrap();
+    let found = killed.bench.run("check --work-dir job").expect(70);
+    assert_eq!(found.stdout.matches("lost records").count(), 2, "{}", found.stdout);
+    assert_eq!(found.stdout.matches("stale index").count(), 1, "{}", found.stdout);
+    killed.bench.run("check --work-dir job --repair").expect(0);
+    let after = killed.bench.run("check --work-dir job").expect(0);
+    assert!(after.stdout.contains("0 things found"), "{}", after.stdout);
+    killed.recovers(2);
+}
+
+#[test]
+fn journals_without_sled_and_sled_in_any_state_are_recovered() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 7] = [
+        ("gone", |checkpoint| fs::remove_dir_all(checkpoint).unwrap()),
+        ("emptied", |checkpoint| fs::write(checkpoint.join("db"), b"").unwrap()),
+        ("cut", |checkpoint| {
+            let db = fs::read(checkpoint.join("db")).unwrap();
+            fs::write(checkpoint.join("db"), &db[..db.len() / 3]).unwrap();
+        }),
+        ("zeros", |checkpoint| {
+            let db = fs::read(checkpoint.join("db")).unwrap();
+            fs::write(checkpoint.join("db"), vec![0; db.len()]).unwrap();
+        }),
+        ("without db", |checkpoint| fs::remove_file(checkpoint.join("db")).unwrap()),
+        ("without conf", |checkpoint| fs::remove_file(checkpoint.join("conf")).unwrap()),
+        ("a file", |checkpoint| {
+            fs::remove_dir_all(checkpoint).unwrap();
+            fs::write(checkpoint, b"not a directory").unwrap();
+        }),
+    ];
+    for (name, damage) in damages {
+        let killed = killed();
+        damage(&killed.shard(1).join("checkpoint"));
+        let said = killed.recovers(0);
+        assert!(!said.contains("panicked"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn sled_without_journals_is_not_believed() {
+    let killed = killed();
+    let done = journal(&killed.shard(1)).iter().filter(|byte| **byte == b'\n').count();
+    fs::remove_file(killed.shard(1).join("journal")).unwrap();
+    killed.recovers(done);
+}
+
+#[test]
+fn a_sealed_shard_that_is_gone_is_worked_again() {
+    let killed = killed();
+    fs::remove_dir_all(killed.shard(0)).unwrap();
+    killed.recovers(10);
+    let killed = self::killed();
+    fs::remove_file(killed.shard(0).join("journal")).unwrap();
+    killed.bench.run("check --work-dir job").expect(70);
+    killed.recovers(10);
+    let killed = self::killed();
+    fs::write(killed.shard(0).join("seal.json"), "{").unwrap();
+    killed.recovers(0);
+}
+
+#[test]
+fn a_damaged_or_newer_plan_is_not_guessed_at() {
+    let killed = killed();
+    let manifest = killed.bench.path("job/manifest.json");
+    let bytes = fs::read(&manifest).unwrap();
+    fs::write(&manifest, &bytes[..bytes.len() / 2]).unwrap();
+    killed.bench.run(ASK).expect(70).says("manifest.json is damaged");
+    let before = killed.bench.snapshot();
+    killed.bench.run(ASK).expect(70);
+    killed.bench.run("work --work-dir job").expect(70);
+    killed.bench.run("check --work-dir job").expect(70);
+    crate::support::assert_same(&killed.bench.snapshot(), &before);
+    fs::write(&manifest, &bytes).unwrap();
+
+    let marker = killed.bench.path("job/rowmill.json");
+    let text = fs::read_to_string(&marker).unwrap();
+    fs::write(&marker, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    killed.bench.run(ASK).expect(78).says("has format 2; this rowmill reads format 1");
+    fs::write(&marker, text).unwrap();
+    killed.recovers(0);
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_stays_as_it_is() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(5));
+    bench.write("precious/thesis.tex", "years of work");
+    bench.write("likeness/rowmill.json", "{\"magic\":\"something else\"}");
+    bench.write("file", "a file");
+    fs::create_dir(bench.path("empty")).unwrap();
+    let before = bench.snapshot();
+    for dir in ["precious", "likeness", "file"] {
+        for option in ["", "--overwrite", "--resume"] {
+            let ask = "run in.jsonl -o out.jsonl -p {{text}} -m m";
+            bench
+                .run(&format!("{ask} --work-dir {dir} {option}"))
+                .expect(73)
+                .says("is not a work directory");
+            bench.run(&format!("plan in.jsonl -m m --work-dir {dir}")).expect(73);
+        }
+        bench.run(&format!("work --work-dir {dir}")).expect(73);
+        bench.run(&format!("status --work-dir {dir}")).expect(73);
+        crate::support::assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+    bench.run("run in.jsonl -o out.jsonl -p {{text}} -m m --work-dir empty").expect(0);
+    // Something that was put into a work directory of ours is not deleted with it either.
+    bench.write("empty/notes.txt", "mine");
+    bench
+        .run("run in.jsonl -o out.jsonl -p {{text}} -m m --work-dir empty --overwrite")
+        .expect(73)
+        .says("notes.txt");
+    assert_eq!(bench.read("empty/notes.txt"), "mine");
+}
+
+#[test]
+fn a_work_dir_taken_away_while_it_is_worked_ends_the_run() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 9" if call.nth == 1 => Reply::Hold(answer_to(&call.prompt)),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(20));
+    let ask = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m -c 1 --resume";
+    let running = bench.start(&format!("{ask} --work-dir job"));
+    server.wait_for_calls(9);
+    fs::rename(bench.path("job"), bench.path("moved")).unwrap();
+    server.release();
+    running.wait().expect(74).says("was removed or renamed");
+    bench.run(&format!("{ask} --work-dir moved")).expect(0);
+    assert!(server.count() <= 22, "{}", server.count());
+}

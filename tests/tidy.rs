@@ -1,0 +1,155 @@
+//! The rules of the house, read off the sources: layers, doors, sizes, heads of files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which layer each module is in. A module uses modules of lower layers only.
+const LAYERS: &[(&str, u32)] = &[
+    ("job", 0),
+    ("store", 1),
+    ("format", 1),
+    ("http", 1),
+    ("policy", 1),
+    ("telemetry", 1),
+    ("shutdown", 1),
+    ("input", 2),
+    ("provider", 2),
+    ("prompt", 2),
+    ("plan", 3),
+    ("work", 3),
+    ("merge", 3),
+    ("report", 3),
+    ("pipeline", 4),
+    ("cli", 6),
+];
+
+/// The outside crates that one module alone may name.
+const DOORS: &[(&str, &[&str])] = &[
+    ("sled", &["store"]),
+    ("hyper_util", &["http"]),
+    ("hyper_rustls", &["http"]),
+    ("rustls", &["http"]),
+    ("csv_core", &["format"]),
+    ("indicatif", &["telemetry", "cli"]),
+    ("signal_hook", &["cli"]),
+    ("clap", &["cli"]),
+];
+
+/// Lines of a file before its tests.
+const FILE_LINES: usize = 500;
+
+/// A source file: the module it belongs to, and its text before its tests.
+struct Source {
+    path: PathBuf,
+    module: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut dirs = vec![root.clone()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+            let text = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap().to_owned();
+            let inner = path.strip_prefix(&root).unwrap();
+            let module = inner.iter().next().unwrap().to_string_lossy();
+            let module = module.trim_end_matches(".rs").to_owned();
+            found.push(Source { path, module, text });
+        }
+    }
+    assert!(found.len() > 50, "the sources were found");
+    found
+}
+
+/// The modules of ours that a text names.
+fn used(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for part in text.split("crate::").skip(1) {
+        let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);
+        if !part[..end].is_empty() {
+            names.push(part[..end].to_owned());
+        } else if let Some(list) = part.strip_prefix('{').and_then(|p| p.split(';').next()) {
+            for name in list.split(',') {
+                let name: String = name
+                    .trim()
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
+                names.push(name);
+            }
+        }
+    }
+    names.retain(|name| LAYERS.iter().any(|(module, _)| module == name));
+    names
+}
+
+#[test]
+fn modules_use_lower_layers_only() {
+    let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
+    for Source { path, module, text } in sources() {
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let layer = layers.get(module.as_str());
+        let layer = layer.unwrap_or_else(|| panic!("{module} stands in no layer"));
+        for name in used(&text) {
+            let is_lower = name == module || layers[name.as_str()] < *layer;
+            assert!(is_lower, "{} is in layer {layer} and uses {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn outside_crates_are_named_at_their_doors_only() {
+    for Source { path, module, text } in sources() {
+        for (name, doors) in DOORS {
+            let is_named =
+                text.contains(&format!("{name}::")) || text.contains(&format!("use {name};"));
+            let may = doors.contains(&module.as_str());
+            assert!(may || !is_named, "{} names {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_have_a_head_and_fit_their_bound() {
+    for Source { path, text, .. } in sources() {
+        assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= FILE_LINES, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn the_library_is_mute_and_has_no_environment() {
+    for Source { path, module, text } in sources() {
+        if module == "cli" || module == "main" {
+            continue;
+        }
+        for word in ["println!", "eprintln!", "process::exit", "env::var", "std::env::args", "dbg!"]
+        {
+            assert!(!text.contains(word), "{} has {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_layers_are_those_of_the_documentation() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let text = fs::read_to_string(path).unwrap();
+    for (module, layer) in LAYERS {
+        let row = text.lines().find(|line| {
+            line.starts_with(&format!("| {layer} |")) && line.contains(&format!("`{module}`"))
+        });
+        assert!(row.is_some(), "docs/architecture.md has no row for {module} in layer {layer}");
+    }
+}
