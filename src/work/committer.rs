@@ -10,12 +10,12 @@ use std::collections::HashMap;
 use crossbeam_channel::Receiver;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::slot::Slot;
+use super::slot::{Group, Slot};
 use super::{Error, Shared};
 use crate::format::telemetry::Facts;
 use crate::input::read_shard;
 use crate::job::Usage;
-use crate::store::{self, Checkpoint, Damage, Entry, Record, Seal, Syncer};
+use crate::store::{self, Checkpoint, Damage, Record, Seal, Syncer};
 use crate::telemetry::now_ms;
 
 /// What a worker wants of its committer. Orders are carried out one after the other.
@@ -29,15 +29,6 @@ pub(super) enum Order {
     Seal(u32),
     /// Close everything.
     Close,
-}
-
-/// A part of a journal that was written and is not durable yet.
-#[derive(Debug)]
-pub(super) struct Group {
-    pub(super) shard: u32,
-    pub(super) begin: u64,
-    pub(super) end: u64,
-    pub(super) entries: Vec<Entry>,
 }
 
 /// What a committer has done.

@@ -212,13 +212,7 @@ impl Coordinator {
             Happened::Committed { worker, tally } => {
                 self.tally.add(&tally);
                 let Tally { ok, failed, usage, .. } = tally;
-                let show = Effect::Show(Event::Committed { worker, ok, failed, usage });
-                let mut effects = vec![show];
-                let failed = self.tally.failed;
-                if failed > 0 && self.options.max_errors.is_some_and(|most| failed >= most) {
-                    effects.extend(self.stop(StopReason::MaxErrors { failed }, now));
-                }
-                effects
+                vec![Effect::Show(Event::Committed { worker, ok, failed, usage })]
             }
             Happened::Sealed(seal) => {
                 self.open.remove(&seal.shard);

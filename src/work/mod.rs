@@ -19,7 +19,7 @@ mod slot;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -210,6 +210,8 @@ struct Shared<'a> {
     asked: &'a Shutdown,
     // Likewise once a worker has found that nothing can succeed.
     is_stopping: AtomicBool,
+    // Rows that failed in this session, durable or not.
+    failed: AtomicU64,
 }
 
 /// Works the open shards of a plan until all rows have outcomes or the run ends.
@@ -245,6 +247,7 @@ pub fn run(
         stage,
         asked: shutdown,
         is_stopping: AtomicBool::new(false),
+        failed: AtomicU64::new(0),
     };
     std::thread::scope(|scope| {
         for (number, line) in lines.into_iter().enumerate() {

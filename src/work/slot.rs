@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::attempt::Landing;
-use super::committer::Group;
 use super::feed::{Feed, RowIndex};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
@@ -35,6 +34,15 @@ pub(super) struct Slot<'a> {
     pub(super) is_sealing: bool,
     envelope: Vec<u8>,
     attempts: Vec<u8>,
+}
+
+/// A part of a journal that was written and is not durable yet.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) shard: u32,
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) entries: Vec<Entry>,
 }
 
 /// A row as far as it can be prepared: its id, and its prompt or why there is none.

@@ -134,6 +134,15 @@ impl<'a> Worker<'a> {
         let _ = self.shared.events.send(happened);
     }
 
+    /// Counts a row that failed for good, and stops the run if it is one too many.
+    fn count_failed(&mut self) {
+        self.written.failed += 1;
+        let failed = self.shared.failed.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.shared.options.max_errors.is_some_and(|most| failed >= most) {
+            self.stop(StopReason::MaxErrors { failed });
+        }
+    }
+
     /// Has another shard opened when all rows of those at hand are started.
     fn open_next(&mut self) {
         let has_rows = self.slots.iter().any(|slot| !slot.feed.is_exhausted());
@@ -168,11 +177,11 @@ impl<'a> Worker<'a> {
             let Some(row) = slot.feed.take(now) else { break };
             let job = &self.shared.manifest.job;
             let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, &self.line) {
+            match (prompt, self.line.clone()) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
                     slot.put_invalid(row, &id, &failure, job, at_ms);
-                    self.written.failed += 1;
+                    self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
                         self.shared.health.forget_probe();
@@ -181,7 +190,7 @@ impl<'a> Worker<'a> {
                 (Ok(prompt), Some(line)) => {
                     slot.starting(row);
                     let flight = Flight { shard: slot.number, row, id, is_probe };
-                    flights.push(Box::pin(fly(Rc::clone(line), flight, prompt)));
+                    flights.push(Box::pin(fly(line, flight, prompt)));
                 }
                 (Ok(prompt), None) => {
                     let flight = Flight { shard: slot.number, row, id, is_probe };
@@ -248,7 +257,7 @@ impl<'a> Worker<'a> {
                 slot.put_landing(&landing, tries.made, job, at_ms);
                 match decision {
                     None => self.written.ok += 1,
-                    Some(_) => self.written.failed += 1,
+                    Some(_) => self.count_failed(),
                 }
             }
             Some(Decision::Again(after)) => {
