@@ -9,8 +9,11 @@
 //! begins, its value the offset at which it ends and the packed [`Entry`]s of its rows.
 
 use std::cell::Cell;
+use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::record::Entry;
 use super::{Error, disk};
@@ -80,18 +83,14 @@ impl Checkpoint {
                 // An emptied file opens as an empty database; so does one whose process was killed
                 // before sled wrote. Neither is used, and the second is no news.
                 Ok(Ok(_)) => {
-                    close(db);
+                    close(db, path);
                     None
                 }
                 Ok(Err(doubt)) | Err(doubt) => {
-                    close(db);
+                    close(db, path);
                     Some(doubt)
                 }
             },
-            Err(error) if error.contains("could not acquire lock") => {
-                // Somebody reads it: leave it alone, go on without, catch up another time.
-                return Ok((open(None), Known::default(), Some(error)));
-            }
             Err(error) => Some(error),
         };
         disk::remove_dir(path)?;
@@ -109,7 +108,7 @@ impl Checkpoint {
             Err(error) => return Some(error),
         };
         let known = guarded(|| read_groups(&db, journal_length));
-        close(db);
+        close(db, path);
         match known {
             Ok(Ok(known)) if known.watermark == 0 && journal_length > 0 => {
                 Some("empty beside a journal that is not".to_owned())
@@ -134,7 +133,7 @@ impl Checkpoint {
 
     fn shut(&mut self) {
         if let Some(db) = self.db.take() {
-            close(db);
+            close(db, &self.path);
         }
     }
 
@@ -155,11 +154,23 @@ impl Drop for Checkpoint {
 }
 
 /// Closes a database; sled flushes then, which may panic on a full disk.
-fn close(db: sled::Db) {
+///
+/// sled's pool of threads may hold the file a little longer than the database lives, and with it
+/// the lock: who opened it again, or removed its directory, would now and then fail. So this waits
+/// until the lock is free, but not for long: an index is not worth it.
+fn close(db: sled::Db, path: &Path) {
+    const TRIES: u32 = 100;
     let _ = guarded(|| {
         drop(db);
         Ok(())
     });
+    let Ok(file) = File::open(path.join("db")) else { return };
+    for _ in 0..TRIES {
+        if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known, String>> {

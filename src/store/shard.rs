@@ -157,7 +157,8 @@ impl Held {
         Ok(OpenShard { number, journal, checkpoint, started, state, repairs, repeated })
     }
 
-    /// Opens a sealed shard again: its seal goes first.
+    /// Opens a sealed shard again: its seal goes first, and before it what a crash may have left of
+    /// its index. Who unseals a shard has reason to read all of its journal.
     ///
     /// # Errors
     /// When the seal cannot be removed durably.
@@ -165,6 +166,7 @@ impl Held {
         let dir = self.shard_dir(number);
         let seal = dir.join("seal.json");
         if seal.exists() {
+            disk::remove_dir(&dir.join("checkpoint"))?;
             disk::remove(&seal)?;
             disk::sync_dir(&dir)?;
         }
@@ -458,6 +460,17 @@ mod tests {
         fs::write(journal.with_file_name("checkpoint").join("db"), b"").unwrap();
         assert_eq!(open(&outer), (vec![1, 2, 3], vec![]));
         assert_sound(&outer, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn an_index_left_beside_a_seal_hides_no_damage() {
+        let (outer, journal) = with_three(true);
+        // As after a kill between the seal and the removal of the index.
+        fs::write(journal.with_file_name("seal.json"), b"{}").unwrap();
+        let mut bytes = fs::read(&journal).unwrap();
+        bytes[40] ^= 0x20;
+        fs::write(&journal, bytes).unwrap();
+        assert_eq!(open(&outer), (vec![2, 3], vec![DamageKind::LostRecords]));
     }
 
     #[test]
