@@ -25,10 +25,14 @@ pub fn read_shard<'a>(
     entry: &ShardEntry,
     max_row_bytes: u64,
 ) -> Result<ShardRows<'a>, Error> {
+    /// Most shards are smaller, and take at once what they need instead of growing to it.
+    const ROOM: u64 = 4 << 20;
     let unreadable = |error| Error::Unreadable { path: source.path.clone(), source: error };
     let range = source.range(entry.offset, entry.bytes).map_err(unreadable)?;
     let mut reader =
         ChunkReader::new(range, source.cut(), entry.offset, entry.first_line, max_row_bytes);
+    let room = usize::try_from(entry.bytes.min(ROOM)).unwrap_or_default();
+    reader.recycle(Vec::with_capacity(room));
     let chunk = reader.next_chunk(Limits::NONE).map_err(unreadable)?;
     let changed = || Error::Changed { path: source.path.clone(), first_row: entry.first_row };
     let chunk = chunk.ok_or_else(changed)?;

@@ -5,7 +5,6 @@
 
 mod totals;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -14,7 +13,8 @@ use crate::format::{envelope, telemetry};
 use crate::job::OutcomeKind;
 use crate::shutdown::{self, Shutdown};
 use crate::store::{
-    self, Held, Manifest, Record, Role, RowRecords, Seal, ShardEntry, Stage, Staged, Target,
+    self, Held, Manifest, Record, Role, RowRecords, Seal, ShardEntry, ShardReader, Stage, Staged,
+    Target,
 };
 
 pub use totals::Totals;
@@ -122,21 +122,18 @@ pub fn run(
         totals: Totals::default(),
         shutdown,
     };
-    let (jobs_in, jobs) = bounded::<u32>(options.threads);
-    let (results_in, results) = bounded(options.threads);
-    let is_small = |seal: &Seal| seal.bytes <= SMALL;
+    let (small, threads) = (small_of(&shards), options.threads.max(1));
     let write = &mut writer;
-    std::thread::scope(move |scope| -> Result<(), Error> {
-        for _ in 0..options.threads.max(1) {
-            let (jobs, results) = (jobs.clone(), results_in.clone());
-            scope.spawn(move || read_all(dir, manifest, wanted, &jobs, &results));
+    std::thread::scope(|scope| {
+        let mut readers = Vec::new();
+        for first in 0..threads {
+            let ((made_in, made), (spare, spares)) = (bounded(1), bounded(2));
+            let mine = small.iter().copied().skip(first).step_by(threads);
+            scope.spawn(move || read_all(dir, manifest, wanted, mine, &made_in, &spares));
+            readers.push(Reader { made, spare });
         }
-        drop((jobs, results_in));
-        let small: Vec<u32> = shards.iter().filter(|s| is_small(s)).map(|s| s.shard).collect();
-        // Ends when all are taken, or nobody takes them any more.
-        scope.spawn(move || small.into_iter().try_for_each(|shard| jobs_in.send(shard)));
-        // Takes the results along: the readers end when they are gone.
-        write.write_all(dir, manifest, wanted, &shards, results)
+        // Takes the readers along: their threads end when nobody takes from them any more.
+        write.write_all(dir, manifest, wanted, &shards, readers)
     })?;
     writer.finish()
 }
@@ -158,20 +155,35 @@ fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Seal>, Error> {
     if left == 0 { Ok(seals) } else { Err(Error::Unfinished { left, wanted: manifest.wanted() }) }
 }
 
-type Made = (u32, Result<Lines, store::Error>);
+/// The shards whose lines are made in memory.
+fn small_of(shards: &[Seal]) -> Vec<u32> {
+    shards.iter().filter(|seal| seal.bytes <= SMALL).map(|seal| seal.shard).collect()
+}
+
+type Made = Result<Lines, store::Error>;
+
+/// The other end of a thread that makes lines: of every n-th shard, where n is their number, so
+/// that none can run ahead of the writer by more than two shards.
+struct Reader {
+    made: Receiver<Made>,
+    // Lines that were written: their memory is used again.
+    spare: Sender<Lines>,
+}
 
 fn read_all(
     dir: &Held,
     manifest: &Manifest,
     wanted: Wanted,
-    jobs: &Receiver<u32>,
-    results: &Sender<Made>,
+    shards: impl Iterator<Item = u32>,
+    made: &Sender<Made>,
+    spares: &Receiver<Lines>,
 ) {
-    for shard in jobs {
-        let mut lines = Lines::default();
+    let mut reader = ShardReader::default();
+    for shard in shards {
+        let mut lines = spares.try_recv().unwrap_or_default();
         let entry = &manifest.shards[shard as usize];
-        let made = read_shard(dir, shard, entry, wanted, &mut lines, &mut |_| Ok(()));
-        if results.send((shard, made.map(|()| lines))).is_err() {
+        let read = read_shard(dir, shard, entry, wanted, &mut reader, &mut lines, &mut |_| Ok(()));
+        if made.send(read.map(|()| lines)).is_err() {
             return;
         }
     }
@@ -183,17 +195,18 @@ fn read_shard(
     number: u32,
     entry: &ShardEntry,
     wanted: Wanted,
+    reader: &mut ShardReader,
     lines: &mut Lines,
     flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
 ) -> Result<(), store::Error> {
-    let verified = dir.verify_shard(number, entry)?;
-    let is_sealed = dir.seal(number)?.is_some_and(|seal| seal.blake3 == verified.blake3);
+    let read = reader.read(dir, number, entry)?;
+    let is_sealed = dir.seal(number)?.is_some_and(|seal| seal.blake3 == read.verified.blake3);
     if !is_sealed {
         let reason = "its journal is not the one that was sealed".to_owned();
         return Err(store::Error::Unsound { shard: number, reason });
     }
-    lines.totals.repeated += verified.repeated;
-    verified.for_each_row(&mut |row| {
+    lines.totals.repeated += read.verified.repeated;
+    read.for_each_row(&mut |row| {
         put_row(&row, wanted, lines);
         flush(lines)
     })
@@ -240,31 +253,28 @@ impl Writer<'_> {
         manifest: &Manifest,
         wanted: Wanted,
         shards: &[Seal],
-        results: Receiver<Made>,
+        readers: Vec<Reader>,
     ) -> Result<(), Error> {
-        let mut made = BTreeMap::new();
+        let mut turns = readers.iter().cycle();
         for seal in shards {
             // A drain lets this finish: it takes no call and little time.
             if self.shutdown.stage() == shutdown::Stage::Aborting {
                 return Err(Error::Interrupted);
             }
-            let number = seal.shard;
             if seal.bytes > SMALL {
-                let mut lines = Lines::default();
-                let entry = &manifest.shards[number as usize];
-                read_shard(dir, number, entry, wanted, &mut lines, &mut |lines| self.put(lines))?;
+                let entry = &manifest.shards[seal.shard as usize];
+                let (mut reader, mut lines) = (ShardReader::default(), Lines::default());
+                let put = &mut |lines: &mut Lines| self.put(lines);
+                read_shard(dir, seal.shard, entry, wanted, &mut reader, &mut lines, put)?;
                 self.totals.add(&lines.totals);
-                continue;
-            }
-            while !made.contains_key(&number) {
-                // The readers end early only when they panic, and then so does the scope.
-                let Ok((number, lines)) = results.recv() else { break };
-                made.insert(number, lines);
-            }
-            if let Some(lines) = made.remove(&number) {
-                let mut lines = lines?;
+            } else if let Some(Reader { made, spare }) = turns.next()
+                // A reader ends early only when it panics, and then so does the scope.
+                && let Ok(made) = made.recv()
+            {
+                let mut lines = made?;
                 self.put(&mut lines)?;
-                self.totals.add(&lines.totals);
+                self.totals.add(&std::mem::take(&mut lines.totals));
+                let _ = spare.try_send(lines);
             }
         }
         Ok(())

@@ -96,7 +96,7 @@ const SHARD_ROWS: usize = 10_000;
 const SHARD_BYTES: u64 = 4 << 20;
 /// Small inputs are cut as well, so that all workers have something to do.
 const SHARD_BYTES_MIN: u64 = 64 << 10;
-const SHARDS_MIN: u64 = 16;
+const SHARDS_MIN: u64 = 8;
 
 impl Scan<'_> {
     /// Reads the input. The ids go to an index that will stand at `ids`.

@@ -33,9 +33,11 @@ pub struct Duplicate<'a> {
 /// The bytes of an entry on disk.
 const SIZE: usize = 32;
 /// Parts that entries are spread over once they are many.
-const PARTS: usize = 64;
-/// Entries held in memory before they are spread: 32 MiB of them.
-const HELD: usize = 1 << 20;
+const PARTS: usize = 256;
+/// Entries held in memory before they are spread: 2 MiB of them.
+const HELD: usize = 1 << 16;
+/// The bytes that wait for each part's file.
+const PART_BUFFER: usize = 1 << 13;
 
 /// Collects entries in any order.
 #[derive(Debug)]
@@ -72,9 +74,9 @@ impl IdIndexWriter {
         if self.parts.is_empty() {
             for number in 0..PARTS {
                 let mut name = self.path.file_name().unwrap_or_default().to_owned();
-                name.push(format!(".part-{number:02}"));
+                name.push(format!(".part-{number:03}"));
                 let path = self.path.with_file_name(name);
-                let file = BufWriter::with_capacity(1 << 16, create(&path)?);
+                let file = BufWriter::with_capacity(PART_BUFFER, create(&path)?);
                 self.parts.push(Part { path, file });
             }
         }
@@ -135,7 +137,7 @@ impl IdIndexWriter {
 }
 
 fn part_of(id: IdHash) -> usize {
-    // The first six bits: a number below 64.
+    // The first eight bits: a number below 256.
     (id >> (IdHash::BITS - PARTS.trailing_zeros())) as usize
 }
 

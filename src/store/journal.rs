@@ -96,7 +96,7 @@ pub(super) enum Piece<'a> {
 }
 
 /// How much is read at a time.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 1 << 18;
 
 /// Reads a journal from `start` to its end, record by record. Says how long it is.
 pub(super) fn scan(

@@ -40,7 +40,7 @@ pub use seal::Seal;
 pub use shard::{OpenShard, ShardState};
 pub use started::Started;
 pub use target::{OutputLock, Target};
-pub use verify::{RowRecords, VerifiedShard};
+pub use verify::{ReadShard, RowRecords, ShardReader, Verified};
 pub use workdir::{Held, Kind, WorkDir};
 
 /// The version of the work directory's format. Newer ones are refused, never guessed at.

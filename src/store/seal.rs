@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, disk};
-use crate::job::{OutcomeKind, Usage};
+use crate::job::Usage;
 
 /// What is known of a complete shard without reading its journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,17 +33,6 @@ pub struct Seal {
     pub blake3: String,
     /// When the first and the last outcome were known, in milliseconds since the Unix epoch.
     pub at_ms: (u64, u64),
-}
-
-impl Seal {
-    /// Counts a row's outcome.
-    pub fn count_row(&mut self, kind: OutcomeKind) {
-        match kind {
-            OutcomeKind::Ok => self.ok += 1,
-            OutcomeKind::Failed => self.failed += 1,
-            OutcomeKind::Invalid => self.invalid += 1,
-        }
-    }
 }
 
 /// Reads a seal. One that cannot be read counts as none: the journal tells all it could.

@@ -11,34 +11,109 @@ use super::shard::is_of;
 use super::{Error, ShardEntry, ShardState, WorkDir, disk};
 use crate::job::OutcomeKind;
 
-/// A shard's journal, read back whole.
+/// What a journal came to that was read back whole and is sound.
 #[derive(Debug)]
-pub struct VerifiedShard {
-    bytes: Bytes,
-    index: Index,
+pub struct Verified {
     /// The journal's length.
     pub length: u64,
     /// The journal's blake3 hash, as hex.
     pub blake3: String,
+    /// Rows with an answer, rows that failed, rows that are invalid.
+    pub rows: (u64, u64, u64),
     /// Rows called again after a crash, as the journal notes them.
     pub repeated: u64,
     /// When the first and the last outcome were known.
     pub at_ms: (u64, u64),
 }
 
-/// A journal's bytes: in memory when they are few, else read record by record.
-#[derive(Debug)]
-enum Bytes {
-    Held(Vec<u8>),
-    File(File, PathBuf),
+impl WorkDir {
+    /// Reads a shard's journal back, checks every record of it and shows it.
+    ///
+    /// # Errors
+    /// [`Error::Unsound`] when a record is damaged or a row has no outcome.
+    pub fn verify_shard(
+        &self,
+        number: u32,
+        entry: &ShardEntry,
+        visit: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Verified, Error> {
+        let path = self.shard_dir(number).join("journal");
+        let file = disk::open(&path)?;
+        read_back(&file, &path, number, entry, &mut |_, _, record| visit(record))
+    }
 }
 
-/// Where a journal has what of which row: sorted by row, then by place.
+fn read_back(
+    file: &File,
+    path: &Path,
+    number: u32,
+    entry: &ShardEntry,
+    visit: &mut dyn FnMut(u64, &[u8], &Record<'_>),
+) -> Result<Verified, Error> {
+    /// Long stretches are hashed several times as fast as single lines.
+    const STRETCH: usize = 1 << 17;
+    let unsound = |reason: String| Error::Unsound { shard: number, reason };
+    let (mut hasher, mut unhashed) = (blake3::Hasher::new(), Vec::new());
+    let mut state = ShardState::new(entry);
+    let (mut length, mut repeated, mut at_ms) = (0, 0, (u64::MAX, 0));
+    scan(file, path, 0, &mut |piece| match piece {
+        Piece::Record { offset, line, record } if is_of(&record, entry) => {
+            unhashed.extend_from_slice(line);
+            if unhashed.len() >= STRETCH {
+                hasher.update(&unhashed);
+                unhashed.clear();
+            }
+            length = offset + line.len() as u64;
+            repeated += record.repeated();
+            if let Record::Outcome(outcome) = &record {
+                at_ms = (at_ms.0.min(outcome.at_ms), at_ms.1.max(outcome.at_ms));
+                state.note(outcome.row, Some(outcome.kind));
+            }
+            visit(offset, line, &record);
+            Ok(())
+        }
+        Piece::Record { offset, .. } => {
+            Err(unsound(format!("the record at byte {offset} is of another shard")))
+        }
+        Piece::Bad { offset, reason, .. } => {
+            Err(unsound(format!("the record at byte {offset} is damaged: {reason}")))
+        }
+    })?;
+    let rows = state.counts();
+    let done = rows.0 + rows.1 + rows.2;
+    if done != entry.wanted {
+        let wanted = entry.wanted;
+        return Err(unsound(format!("{done} of its {wanted} rows have an outcome")));
+    }
+    let blake3 = hasher.update(&unhashed).finalize().to_hex().to_string();
+    Ok(Verified { length, blake3, rows, repeated, at_ms })
+}
+
+/// Reads shards' journals back row by row, one after another in the same memory.
 #[derive(Debug, Default)]
-struct Index {
+pub struct ShardReader {
+    held: Vec<u8>,
     places: Vec<Place>,
 }
 
+/// A shard's journal that was read back whole, and whose rows can be shown.
+#[derive(Debug)]
+pub struct ReadShard<'r> {
+    bytes: Bytes<'r>,
+    // Sorted by row, then by place.
+    places: &'r [Place],
+    /// What it came to.
+    pub verified: Verified,
+}
+
+/// A journal's bytes: in memory when they are few, else read record by record.
+#[derive(Debug)]
+enum Bytes<'r> {
+    Held(&'r [u8]),
+    File(File, PathBuf),
+}
+
+/// Where a journal has what of which row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     row: u64,
@@ -48,62 +123,43 @@ struct Place {
     kind: u8,
 }
 
-impl WorkDir {
+impl ShardReader {
     /// Reads a shard's journal back and checks every record of it.
     ///
     /// # Errors
     /// [`Error::Unsound`] when a record is damaged or a row has no outcome.
-    pub fn verify_shard(&self, number: u32, entry: &ShardEntry) -> Result<VerifiedShard, Error> {
+    pub fn read(
+        &mut self,
+        dir: &WorkDir,
+        number: u32,
+        entry: &ShardEntry,
+    ) -> Result<ReadShard<'_>, Error> {
         /// Journals up to this size are held in memory while they are read in row order.
         const HELD: u64 = 32 << 20;
-        let path = self.shard_dir(number).join("journal");
-        let unsound = |reason: String| Error::Unsound { shard: number, reason };
+        let path = dir.shard_dir(number).join("journal");
         let file = disk::open(&path)?;
         let length = file.metadata().map_err(disk::context("read", &path))?.len();
-        let mut hasher = blake3::Hasher::new();
-        let mut index = Index::default();
-        let (mut repeated, mut at_ms) = (0, (u64::MAX, 0));
-        let mut held = Vec::new();
-        let mut end = 0;
-        scan(&file, &path, 0, &mut |piece| match piece {
-            Piece::Record { offset, line, record } if is_of(&record, entry) => {
-                if length <= HELD {
-                    held.extend_from_slice(line);
-                } else {
-                    hasher.update(line);
-                }
-                end = offset + line.len() as u64;
-                repeated += record.repeated();
-                if let Record::Outcome(outcome) = &record {
-                    at_ms = (at_ms.0.min(outcome.at_ms), at_ms.1.max(outcome.at_ms));
-                }
-                index.add(&record, offset, line.len());
-                Ok(())
+        let is_held = length <= HELD;
+        let Self { held, places } = self;
+        held.clear();
+        places.clear();
+        if is_held {
+            held.reserve_exact(usize::try_from(length).unwrap_or_default());
+        }
+        let verified = read_back(&file, &path, number, entry, &mut |offset, line, record| {
+            if is_held {
+                held.extend_from_slice(line);
             }
-            Piece::Record { offset, .. } => {
-                Err(unsound(format!("the record at byte {offset} is of another shard")))
-            }
-            Piece::Bad { offset, reason, .. } => {
-                Err(unsound(format!("the record at byte {offset} is damaged: {reason}")))
-            }
+            places.extend(Place::of(record, offset, line.len()));
         })?;
-        if length <= HELD {
-            hasher.update(&held);
-        }
-        index.places.sort_unstable();
-        let done = index.rows().filter(|places| best(places).is_some()).count() as u64;
-        if done != entry.wanted {
-            let wanted = entry.wanted;
-            return Err(unsound(format!("{done} of its {wanted} rows have an outcome")));
-        }
-        let bytes = if length <= HELD { Bytes::Held(held) } else { Bytes::File(file, path) };
-        let blake3 = hasher.finalize().to_hex().to_string();
-        Ok(VerifiedShard { bytes, index, length: end, blake3, repeated, at_ms })
+        places.sort_unstable();
+        let bytes = if is_held { Bytes::Held(held) } else { Bytes::File(file, path) };
+        Ok(ReadShard { bytes, places, verified })
     }
 }
 
-impl Index {
-    fn add(&mut self, record: &Record<'_>, offset: u64, length: usize) {
+impl Place {
+    fn of(record: &Record<'_>, offset: u64, length: usize) -> Option<Self> {
         let (row, kind) = match record {
             Record::Outcome(outcome) => (
                 outcome.row,
@@ -114,16 +170,16 @@ impl Index {
                 },
             ),
             Record::Retry { row, .. } => (*row, 0),
-            Record::Repeated { .. } => return,
+            Record::Repeated { .. } => return None,
         };
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        self.places.push(Place { row, offset, length, kind });
+        Some(Self { row, offset, length, kind })
     }
+}
 
-    /// The places of each row, row by row.
-    fn rows(&self) -> impl Iterator<Item = &[Place]> {
-        self.places.chunk_by(|a, b| a.row == b.row)
-    }
+/// The places of each row, row by row.
+fn rows(places: &[Place]) -> impl Iterator<Item = &[Place]> {
+    places.chunk_by(|a, b| a.row == b.row)
 }
 
 /// What a journal has of one row.
@@ -135,7 +191,7 @@ pub struct RowRecords<'a> {
     pub all: Vec<Record<'a>>,
 }
 
-impl VerifiedShard {
+impl ReadShard<'_> {
     /// Shows every row, in order.
     ///
     /// # Errors
@@ -145,7 +201,7 @@ impl VerifiedShard {
         visit: &mut dyn FnMut(RowRecords<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut buffer = Vec::new();
-        for places in self.index.rows() {
+        for places in rows(self.places) {
             let Some(best) = best(places) else { continue };
             let all = self.bytes.records(places, &mut buffer)?;
             if let Some(Record::Outcome(outcome)) = all.get(best) {
@@ -156,7 +212,7 @@ impl VerifiedShard {
     }
 }
 
-impl Bytes {
+impl Bytes<'_> {
     fn records<'a>(
         &'a self,
         places: &[Place],

@@ -15,7 +15,7 @@ use super::{Error, Shared};
 use crate::format::telemetry::Facts;
 use crate::input::read_shard;
 use crate::job::Usage;
-use crate::store::{self, Checkpoint, Damage, Record, Seal, Syncer};
+use crate::store::{self, Checkpoint, Damage, Record, Seal, Syncer, Verified};
 use crate::telemetry::now_ms;
 
 /// What a worker wants of its committer. Orders are carried out one after the other.
@@ -130,31 +130,23 @@ impl<'a> Committer<'a> {
                 None
             }
         };
-        let verified = match self.shared.dir.verify_shard(number, entry) {
-            Ok(verified) => verified,
+        let mut seal = Seal { shard: number, rows: entry.wanted, ..Seal::default() };
+        let verified = self.shared.dir.verify_shard(number, entry, &mut |record| {
+            let (calls, usage) = totals(record);
+            seal.calls += calls;
+            seal.usage.add(&usage);
+        });
+        match verified {
+            Ok(Verified { length, blake3, rows, repeated, at_ms }) => {
+                (seal.ok, seal.failed, seal.invalid) = rows;
+                (seal.bytes, seal.blake3) = (length, blake3);
+                (seal.repeated, seal.at_ms) = (repeated, at_ms);
+            }
             Err(store::Error::Unsound { shard, reason }) => {
                 return Ok(Done::Unsound(shard, reason));
             }
             Err(error) => return Err(error.into()),
-        };
-        let mut seal = Seal {
-            shard: number,
-            rows: entry.wanted,
-            repeated: verified.repeated,
-            bytes: verified.length,
-            blake3: verified.blake3.clone(),
-            at_ms: verified.at_ms,
-            ..Seal::default()
-        };
-        verified.for_each_row::<store::Error>(&mut |row| {
-            seal.count_row(row.outcome.kind);
-            for record in &row.all {
-                let (calls, usage) = totals(record);
-                seal.calls += calls;
-                seal.usage.add(&usage);
-            }
-            Ok(())
-        })?;
+        }
         self.shared.dir.seal_shard(&seal, checkpoint)?;
         Ok(Done::Sealed(seal))
     }
