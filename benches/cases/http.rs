@@ -1,0 +1,90 @@
+//! What the client costs when the server costs nothing, and when it is slow.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{ROUNDS, job, middle, seconds, text};
+use crate::support::data::Ground;
+use crate::support::process::{Cost, cost, is_installed, rowmill};
+use crate::support::server::Server;
+use crate::support::table::{Aim, Table};
+
+const ROWS: u64 = 100_000;
+
+/// Rows a second and CPU a row, in every durability mode, beside what wrk gets from the same server
+/// with as many connections.
+pub fn throughput(ground: &Ground, table: &mut Table) {
+    let server = Server::start(Duration::ZERO);
+    let has_wrk = is_installed(Command::new("sh").args(["-c", "command -v wrk"]));
+    if !has_wrk {
+        table.note("wrk is not installed (apt-get install wrk): no ratios");
+    }
+    for concurrency in ["64", "256"] {
+        for durability in ["strict", "interval:1s", "seal"] {
+            let (mut theirs, mut ours, mut cpu) = (vec![], vec![], vec![]);
+            for _ in 0..ROUNDS {
+                if has_wrk {
+                    theirs.push(wrk(ground, &server, concurrency));
+                }
+                let Cost { wall, cpu: used, .. } = run(ground, &server, concurrency, durability);
+                ours.push(ROWS as f64 / seconds(wall));
+                cpu.push(seconds(used) * 1e6 / ROWS as f64);
+            }
+            let (ours, cpu) = (middle(ours), middle(cpu));
+            let theirs = if has_wrk { middle(theirs) } else { f64::NAN };
+            let shown = (format!("{ours:.0} rows/s"), format!("wrk {theirs:.0} requests/s"));
+            let what = format!("-c {concurrency} {durability}");
+            table.ratio(what, shown, ours / theirs, Aim::AtLeast(0.25));
+            let shown = (format!("{cpu:.1} µs"), "30 µs");
+            table.ratio(
+                "  CPU a row, plan and merge included",
+                shown,
+                cpu / 30.0,
+                Aim::AtMost(1.0),
+            );
+        }
+    }
+}
+
+fn run(ground: &Ground, server: &Server, concurrency: &str, durability: &str) -> Cost {
+    let (input, url) = (ground.rows(ROWS), server.url());
+    let (dir, output) = (ground.fresh("http"), ground.fresh("http.jsonl"));
+    cost(
+        rowmill(["run"])
+            .args(job(&input, "mock"))
+            .args(["--base-url", &url, "-c", concurrency, "--durability", durability])
+            .args(["--work-dir", text(&dir), "-o", text(&output), "--no-final-summary"]),
+    )
+}
+
+/// Requests a second that wrk gets with a request like rowmill's.
+fn wrk(ground: &Ground, server: &Server, connections: &str) -> f64 {
+    const SCRIPT: &str = r#"
+        wrk.method = "POST"
+        wrk.headers["content-type"] = "application/json"
+        wrk.body = '{"model":"mock","messages":[{"role":"user","content":"' ..
+            string.rep("Is the mood of this review good or bad? ", 6) .. '"}]}'
+    "#;
+    let script = ground.path("wrk.lua");
+    fs::write(&script, SCRIPT).expect("a disk");
+    let said = Command::new("wrk")
+        .args(["-t", "1", "-c", connections, "-d", "2s", "-s", text(&script)])
+        .arg(format!("{}/chat/completions", server.url()))
+        .output()
+        .expect("wrk");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let line = said.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("wrk said {said}"))
+}
+
+/// The share of the ideal time when answers take long.
+pub fn latency(ground: &Ground, table: &mut Table) {
+    const LATENCY: Duration = Duration::from_millis(200);
+    const CONCURRENCY: u64 = 1_000;
+    let server = Server::start(LATENCY);
+    let ideal = seconds(LATENCY) * (ROWS / CONCURRENCY) as f64;
+    let wall = seconds(run(ground, &server, &CONCURRENCY.to_string(), "strict").wall);
+    let shown = (format!("{wall:.2} s"), format!("ideal {ideal:.2} s"));
+    table.ratio("-c 1000 strict", shown, ideal / wall, Aim::AtLeast(0.95));
+}

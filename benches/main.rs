@@ -1,0 +1,60 @@
+//! The benchmarks: whole commands of the release binary beside tools that do a part of the same work,
+//! in one run on one machine. What is printed are ratios, because only they travel.
+//!
+//! `cargo bench` runs all of them; `cargo bench -- http plan` those that are named. A tool that is
+//! not installed is left out, and that is said.
+
+#![expect(
+    unreachable_pub,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a program of its own"
+)]
+
+mod cases;
+mod support;
+
+use support::data::Ground;
+use support::table::Table;
+
+/// A benchmark: its name, what it does, and the function that does it.
+type Case = (&'static str, &'static str, fn(&Ground, &mut Table));
+
+const CASES: [Case; 6] = [
+    ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
+    (
+        "latency",
+        "100,000 answers of 200 ms, 1,000 at a time, beside the ideal",
+        cases::http::latency,
+    ),
+    ("plan", "planning 2 GB of JSON Lines, beside DuckDB and b3sum", cases::files::plan),
+    ("resume", "resuming 2,000,000 rows, finished and half-finished", cases::resume::resume),
+    ("merge", "merging 2,000,000 rows, beside cat of the journals", cases::files::merge),
+    ("growth", "CPU a row and peak memory from 10,000 to 2,000,000 rows", cases::growth::growth),
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [serve, delay_ms] = &args[..]
+        && serve == support::server::SERVE
+    {
+        support::server::serve(delay_ms.parse().expect("milliseconds"));
+        return;
+    }
+    if let Some(unknown) = args.iter().find(|arg| !CASES.iter().any(|case| case.0 == **arg)) {
+        let names: Vec<&str> = CASES.iter().map(|case| case.0).collect();
+        eprintln!("there is no benchmark {unknown}; there are {}", names.join(", "));
+        std::process::exit(2);
+    }
+    let ground = Ground::new();
+    let mut table = Table::default();
+    for (name, what, run) in CASES {
+        if args.is_empty() || args.iter().any(|arg| arg == name) {
+            eprintln!("{name}: {what} …");
+            table.section(name, what);
+            run(&ground, &mut table);
+        }
+    }
+    table.print();
+}

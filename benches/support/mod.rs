@@ -1,0 +1,6 @@
+//! What all benchmarks need.
+
+pub mod data;
+pub mod process;
+pub mod server;
+pub mod table;
