@@ -1,4 +1,24 @@
-//! rowmill
+//! rowmill runs a language model over every row of a dataset and brings back one answer a row: across
+//! crashes, rate limits, outages and weeks, without losing a row and without paying for one twice.
+//!
+//! Three stages meet only in the files of a work directory:
+//!
+//! ```text
+//! input ──▶ plan ──▶ manifest ──▶ work ──▶ journals ──▶ merge ──▶ outputs
+//! ```
+//!
+//! [`plan`] cuts the input into shards and checks all that can be checked without a call; [`work`] calls
+//! the model and appends what became of each row to its shard's journal, which is the truth; [`merge`]
+//! verifies the journals and writes the outputs. [`pipeline`] puts them in order, and is where to start
+//! reading: its functions are the commands. Resuming is running the stages again.
+//!
+//! Below the stages stand [`input`], [`provider`] and [`prompt`], then the doors to the outside: [`store`]
+//! (the work directory), [`http`] (the network), [`telemetry`] (the screen), and the pure decisions of
+//! [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the
+//! table, `docs/formats.md` every file, `docs/durability.md` the promise.
+//!
+//! But for [`cli`] nothing here prints, exits, reads the environment or installs signal handlers.
+
 pub mod cli;
 pub mod format;
 pub mod http;

@@ -153,3 +153,20 @@ fn the_layers_are_those_of_the_documentation() {
         assert!(row.is_some(), "docs/architecture.md has no row for {module} in layer {layer}");
     }
 }
+
+#[test]
+fn every_kind_of_failure_and_every_exit_code_is_documented() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let formats = fs::read_to_string(docs.join("formats.md")).unwrap();
+    for kind in rowmill::job::FailureKind::ALL {
+        let row = format!("| `{}` | `{}` |", kind.name(), kind.class());
+        assert!(formats.contains(&row), "docs/formats.md has no row {row}");
+    }
+    let codes = fs::read_to_string(docs.join("exit-codes.md")).unwrap();
+    for code in [0, 1, 2, 3, 4, 65, 66, 69, 70, 73, 74, 75, 77, 78] {
+        assert!(
+            codes.contains(&format!("\n| {code} | ")),
+            "docs/exit-codes.md has no row for {code}"
+        );
+    }
+}
