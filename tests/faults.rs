@@ -272,3 +272,28 @@ fn odd_but_honest_answers_are_understood() {
         }
     }
 }
+
+#[test]
+fn an_encrypted_endpoint_is_called_when_its_certificate_is_trusted() {
+    let (server, certificate) = Server::start_tls(|call| Reply::Answer(answer_to(&call.prompt)));
+    let mut bench = Bench::new();
+    bench.write("in.jsonl", rows(10));
+    let roots = bench.write("roots.pem", certificate);
+    bench.set("SSL_CERT_FILE", roots.to_str().unwrap());
+    bench.run(&format!("{ASK} --base-url {}", server.https_url())).expect(0);
+    assert_eq!(server.count(), 10);
+}
+
+#[test]
+fn a_certificate_that_was_never_good_stops_the_run_at_once() {
+    let (server, _) = Server::start_tls(|call| Reply::Answer(answer_to(&call.prompt)));
+    let (_, other) = Server::start_tls(|_| Reply::Close);
+    let mut bench = Bench::new();
+    bench.write("in.jsonl", rows(10));
+    let roots = bench.write("roots.pem", other);
+    bench.set("SSL_CERT_FILE", roots.to_str().unwrap());
+    let ended = bench.run(&format!("{ASK} --base-url {}", server.https_url())).expect(69);
+    assert!(ended.stderr.contains("no encrypted connection"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("10 rows are left"), "{}", ended.stderr);
+    assert_eq!(server.count(), 0);
+}

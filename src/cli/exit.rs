@@ -258,6 +258,10 @@ pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line
         StopReason::Quota { why } => {
             (NO_PERMISSION, format!("stopped: quota or credit is used up: {why}"), "add credit")
         }
+        StopReason::Tls { why } => {
+            let first = "mend the URL or the certificate (SSL_CERT_FILE names further roots)";
+            (UNAVAILABLE, format!("stopped: {why}"), first)
+        }
         StopReason::Outage { out, why } => {
             let out = out.as_secs();
             let what = format!("stopped: the endpoint was out of reach for {out} s: {why}");

@@ -51,6 +51,14 @@ pub enum Error {
         /// What the system or the TLS library said.
         reason: String,
     },
+    /// A connection was made, but no encrypted one.
+    #[error("no encrypted connection to {authority}: {reason}")]
+    Tls {
+        /// Host and port.
+        authority: String,
+        /// What the TLS library said.
+        reason: String,
+    },
     /// The connection was closed before any byte of an answer.
     #[error("{authority} closed the connection without an answer")]
     Closed {
@@ -206,7 +214,14 @@ impl Client {
         let uri = self.endpoint.uri().clone();
         let mut connector = self.connector.0.clone();
         let connecting = async {
-            let io = connector.call(uri).await.map_err(|error| refused(chain(&*error)))?;
+            let io = connector.call(uri).await.map_err(|error| {
+                let reason = chain(&*error);
+                if is_tls(&*error) {
+                    Error::Tls { authority: self.authority(), reason }
+                } else {
+                    refused(reason)
+                }
+            })?;
             http1::handshake(io).await.map_err(|error| refused(chain(&error)))
         };
         let (sender, connection) = tokio::time::timeout(self.limits.connect, connecting)
@@ -260,6 +275,14 @@ fn closed_early(error: &hyper::Error) -> bool {
         })
     };
     error.is_canceled() || error.is_closed() || error.is_incomplete_message() || reset()
+}
+
+/// Whether it was the TLS library that refused a connection.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || inner.is_some_and(|inner| is_tls(inner))
+        || error.source().is_some_and(is_tls)
 }
 
 /// An error with its causes.

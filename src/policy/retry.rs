@@ -27,7 +27,7 @@ pub enum Decision {
 pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decision {
     let allowed = match failure.kind {
         FailureKind::Credentials | FailureKind::Quota => return Decision::StopRun,
-        FailureKind::Connection | FailureKind::RateLimit => {
+        FailureKind::Connection | FailureKind::Tls | FailureKind::RateLimit => {
             return Decision::Pause(failure.retry_after);
         }
         FailureKind::Timeout | FailureKind::BrokenAnswer | FailureKind::Server => retries,
@@ -76,7 +76,7 @@ mod tests {
         for kind in K::ALL {
             let expected = match kind {
                 K::Credentials | K::Quota => Decision::StopRun,
-                K::Connection | K::RateLimit => Decision::Pause(None),
+                K::Connection | K::Tls | K::RateLimit => Decision::Pause(None),
                 K::Timeout | K::BrokenAnswer | K::Server | K::BadResponse | K::EmptyAnswer => {
                     Decision::Again(Duration::from_millis(500))
                 }

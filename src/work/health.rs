@@ -12,12 +12,13 @@ pub(super) struct Health {
     outage: Mutex<Outage>,
     // Looked at before every call, so that a healthy endpoint costs no lock.
     is_well: AtomicBool,
+    has_answered: AtomicBool,
 }
 
 impl Health {
     pub(super) fn new(max_outage: Duration) -> Self {
         let outage = Mutex::new(Outage::new(max_outage, Instant::now()));
-        Self { outage, is_well: AtomicBool::new(true) }
+        Self { outage, is_well: AtomicBool::new(true), has_answered: AtomicBool::new(false) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Outage) -> T) -> T {
@@ -36,8 +37,17 @@ impl Health {
         self.with(|outage| outage.may_call(now))
     }
 
+    /// Whether any call was ever answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
     /// A call was answered. True when that ends a pause.
     pub(super) fn answered(&self) -> bool {
+        // Read first: what all workers write all the time is slow.
+        if !self.has_answered() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
         !self.is_well.load(Ordering::Acquire) && self.with(Outage::answered)
     }
 

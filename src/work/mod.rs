@@ -120,6 +120,11 @@ pub enum StopReason {
         /// In its words.
         why: String,
     },
+    /// No encrypted connection could be made, ever: waiting will not mend that.
+    Tls {
+        /// What is wrong.
+        why: String,
+    },
     /// The endpoint was out of reach for longer than allowed.
     Outage {
         /// For how long.

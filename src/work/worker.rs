@@ -279,6 +279,10 @@ impl<'a> Worker<'a> {
             (decide(failure, tries, self.shared.options.retries, fastrand::f64()), failure)
         });
         match decision {
+            // A certificate that was good may be renewed late; one that never was stays bad.
+            Some((_, failure)) if failure.kind == FailureKind::Tls && !health.has_answered() => {
+                self.stop(StopReason::Tls { why: failure.message.clone() });
+            }
             Some((Decision::Pause(asked), failure)) => self.pause(asked, failure, now),
             Some((Decision::StopRun, failure)) => self.stop(stop_reason(failure)),
             // A server that is overloaded says so for everyone.

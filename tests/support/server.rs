@@ -6,6 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 /// A call as the server saw it.
@@ -66,6 +68,13 @@ struct State {
     is_over: bool,
 }
 
+/// A connection, plain or encrypted.
+type Stream = Box<dyn ReadWrite>;
+
+trait ReadWrite: Read + Write + Send {}
+
+impl<S: Read + Write + Send> ReadWrite for S {}
+
 type Script = dyn Fn(&Call) -> Reply + Send + Sync;
 
 /// The server; it ends with the test.
@@ -85,6 +94,14 @@ impl Server {
 
     /// Starts one on a port.
     pub fn at(port: u16, script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(port, |stream| Box::new(stream) as Stream, script)
+    }
+
+    fn listen(
+        port: u16,
+        wrap: impl Fn(TcpStream) -> Stream + Send + 'static,
+        script: impl Fn(&Call) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
@@ -97,11 +114,33 @@ impl Server {
                 }
                 state.connections += 1;
                 drop(state);
-                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+                stream.set_nodelay(true).unwrap();
+                let (script, seen, stream) = (Arc::clone(&script), Arc::clone(&seen), wrap(stream));
                 std::thread::spawn(move || serve(stream, &*script, &seen));
             }
         });
         Self { port, shared }
+    }
+
+    /// Starts one that speaks TLS, with a certificate for `localhost` signed by itself; gives that
+    /// certificate as PEM as well.
+    pub fn start_tls(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> (Self, String) {
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let pem = signed.cert.pem();
+        let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key.into())
+            .unwrap();
+        let config = Arc::new(config);
+        let wrap = move |stream: TcpStream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            Box::new(StreamOwned::new(connection, stream)) as Stream
+        };
+        (Self::listen(0, wrap, script), pem)
     }
 
     /// A server whose answer to each prompt is a function of the prompt.
@@ -111,6 +150,11 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    /// As [`Self::url`], for one that speaks TLS.
+    pub fn https_url(&self) -> String {
+        format!("https://localhost:{}/v1", self.port)
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -191,10 +235,8 @@ pub fn completion(text: &str) -> String {
     .to_string()
 }
 
-fn serve(stream: TcpStream, script: &Script, shared: &(Mutex<State>, Condvar)) {
-    stream.set_nodelay(true).unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
+fn serve(stream: Stream, script: &Script, shared: &(Mutex<State>, Condvar)) {
+    let mut reader = BufReader::new(stream);
     while let Some((path, headers, body)) = read_request(&mut reader) {
         let (mutex, condvar) = shared;
         let mut state = mutex.lock().unwrap();
@@ -217,14 +259,14 @@ fn serve(stream: TcpStream, script: &Script, shared: &(Mutex<State>, Condvar)) {
         }
         mutex.lock().unwrap().active -= 1;
         condvar.notify_all();
-        if !send(&mut writer, reply) {
+        if !send(reader.get_mut(), reply) {
             return;
         }
     }
 }
 
 fn read_request(
-    reader: &mut BufReader<TcpStream>,
+    reader: &mut BufReader<Stream>,
 ) -> Option<(String, HashMap<String, String>, Vec<u8>)> {
     let mut line = String::new();
     if reader.read_line(&mut line).ok()? == 0 {
@@ -245,7 +287,7 @@ fn read_request(
 }
 
 /// Sends a reply; false when the connection is to be closed.
-fn send(writer: &mut TcpStream, reply: Reply) -> bool {
+fn send(writer: &mut Stream, reply: Reply) -> bool {
     let (status, headers, body, stays) = match reply {
         Reply::Answer(text) | Reply::Hold(text) => (200, Vec::new(), completion(&text), true),
         Reply::AnswerAndClose(text) => (200, Vec::new(), completion(&text), false),
