@@ -358,3 +358,110 @@ impl<'de> Deserialize<'de> for Text {
         deserializer.deserialize_any(TextVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn openai() -> OpenAi {
+        let job: JobSpec = serde_json::from_str(
+            r#"{"model":"m","prompt":"","instruction":"be \"brief\"","parameters":{"seed":7},
+                "id_field":null,"selection":{"offset":0,"limit":null,"sample":null},
+                "on_duplicate":"error","on_missing_field":"error","max_row_bytes":9,
+                "include_input":false}"#,
+        )
+        .unwrap();
+        OpenAi::new(&job, Secret::new("sk-canary")).unwrap()
+    }
+
+    fn told(status: u16, body: &str) -> String {
+        match openai().decode(status, &HeaderMap::new(), body.as_bytes(), 0) {
+            Ok(answer) => {
+                let reason = answer.finish_reason.unwrap_or_default();
+                format!("{} ({reason})", answer.text)
+            }
+            Err(failure) => {
+                assert_eq!(failure.status, Some(status));
+                failure.kind.class().to_owned()
+            }
+        }
+    }
+
+    #[test]
+    fn the_body_is_what_the_reference_asks_for() {
+        assert_eq!(
+            String::from_utf8(openai().encode("say \"x\"\n").to_vec()).unwrap(),
+            r#"{"model":"m","messages":[{"role":"system","content":"be \"brief\""},{"role":"user","content":"say \"x\"\n"}],"seed":7}"#
+        );
+    }
+
+    #[test]
+    fn answers_are_read_in_every_spelling() {
+        let with = |message: &str, reason: &str| {
+            told(
+                200,
+                &format!(r#"{{"choices":[{{"message":{message},"finish_reason":"{reason}"}}]}}"#),
+            )
+        };
+        assert_eq!(with(r#"{"content":"yes"}"#, "stop"), "yes (stop)");
+        assert_eq!(with(r#"{"content":"ye"}"#, "length"), "ye (length)");
+        let parts = r#"{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}"#;
+        assert_eq!(with(parts, "stop"), "ab (stop)");
+        assert_eq!(with(r#"{"content":null,"refusal":"no"}"#, "stop"), "content_filter");
+        assert_eq!(with(r#"{"content":"half"}"#, "content_filter"), "content_filter");
+        assert_eq!(with(r#"{"content":""}"#, "stop"), "empty_answer");
+        assert_eq!(with(r#"{"content":null,"tool_calls":[]}"#, "tool_calls"), "empty_answer");
+        assert_eq!(told(200, r#"{"choices":[]}"#), "empty_answer");
+        for body in ["<html>", "", "{", "7", r#"{"error":"overloaded"}"#] {
+            assert_eq!(told(200, body), "bad_response", "{body}");
+        }
+    }
+
+    #[test]
+    fn usage_is_counted_with_its_parts() {
+        let body = r#"{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":9,
+            "completion_tokens":4,"prompt_tokens_details":{"cached_tokens":3},
+            "completion_tokens_details":{"reasoning_tokens":2}}}"#;
+        let answer = openai().decode(200, &HeaderMap::new(), body.as_bytes(), 0).unwrap();
+        let expected = Usage {
+            input_tokens: 9,
+            output_tokens: 4,
+            cached_input_tokens: 3,
+            reasoning_tokens: 2,
+        };
+        assert_eq!(answer.usage, Some(expected));
+    }
+
+    #[test]
+    fn each_refusal_has_its_class() {
+        let error = |code: &str| format!(r#"{{"error":{{"message":"x","code":"{code}"}}}}"#);
+        for (status, code, class) in [
+            (400, "", "bad_request"),
+            (400, "context_length_exceeded", "too_long"),
+            (400, "content_policy_violation", "content_filter"),
+            (401, "", "credentials"),
+            (402, "", "quota"),
+            (403, "", "credentials"),
+            (404, "", "not_found"),
+            (408, "", "server_error"),
+            (413, "", "too_long"),
+            (418, "", "bad_request"),
+            (422, "", "bad_request"),
+            (429, "", "rate_limit"),
+            (429, "insufficient_quota", "quota"),
+            (302, "", "redirect"),
+            (500, "", "server_error"),
+            (529, "", "server_error"),
+        ] {
+            assert_eq!(told(status, &error(code)), class, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_the_endpoint_repeats_is_not_told_further() {
+        for body in [r#"{"error":{"message":"bad key sk-canary"}}"#, "no such key: sk-canary"] {
+            let failure = openai().decode(401, &HeaderMap::new(), body.as_bytes(), 0).unwrap_err();
+            assert!(!failure.message.contains("sk-canary"), "{}", failure.message);
+        }
+    }
+}

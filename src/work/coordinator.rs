@@ -285,3 +285,116 @@ fn perform(effect: Effect, run: &mut Run<'_>, sink: &mut dyn Sink) {
         Effect::Show(event) => sink.emit(&event),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Limits;
+    use crate::policy::Durability;
+    use crate::store::Seal;
+
+    fn state(shards: &[u32]) -> Coordinator {
+        let options = Options {
+            parallel: 2,
+            concurrency: 4,
+            retries: 3,
+            limits: Limits { connect: TICK, total: TICK, body: 1 },
+            max_outage: TICK,
+            drain_timeout: Duration::from_secs(30),
+            max_errors: None,
+            durability: Durability::Strict,
+            retry_failed: true,
+            shards: None,
+        };
+        Coordinator {
+            options,
+            wanted: 10,
+            ok_before: 0,
+            failed_before: 0,
+            open: shards.iter().map(|shard| (*shard, 0)).collect(),
+            tally: Tally::default(),
+            repeated: 0,
+            workers_left: 2,
+            stage: Stage::Running,
+            ending: None,
+            deadline: None,
+            error: None,
+            began: Instant::now(),
+        }
+    }
+
+    /// Effects but for what is shown, in short.
+    fn told(effects: Vec<Effect>) -> Vec<String> {
+        let effects = effects.into_iter().filter(|effect| !matches!(effect, Effect::Show(_)));
+        effects.map(|effect| format!("{effect:?}")).collect()
+    }
+
+    fn sealed(shard: u32) -> Happened {
+        Happened::Sealed(Seal { shard, ..Seal::default() })
+    }
+
+    fn stop() -> Happened {
+        Happened::Stop(StopReason::MaxErrors { failed: 3 })
+    }
+
+    #[test]
+    fn shards_are_queued_in_order_and_the_queue_closes_with_the_last() {
+        let mut state = state(&[4, 1]);
+        let now = Instant::now();
+        assert_eq!(told(state.start()), ["Queue(1)", "Queue(4)"]);
+        assert_eq!(told(state.handle(sealed(4), now)), [""; 0]);
+        assert_eq!(told(state.handle(sealed(1), now)), ["CloseQueue"]);
+        assert_eq!(told(self::state(&[]).start()), ["CloseQueue"]);
+    }
+
+    #[test]
+    fn a_first_signal_drains_a_second_or_the_deadline_aborts() {
+        let now = Instant::now();
+        let drain = ["Advance(Draining)", "CloseQueue"];
+        let abort = ["Advance(Aborting)", "CloseQueue"];
+        let mut state = state(&[1]);
+        assert_eq!(told(state.look(Stage::Running, now)), [""; 0]);
+        assert_eq!(told(state.look(Stage::Draining, now)), drain);
+        assert_eq!(told(state.look(Stage::Draining, now)), [""; 0]);
+        assert_eq!(told(state.look(Stage::Aborting, now)), abort);
+        assert_eq!(state.ending, Some(Ending::Drained));
+        let mut state = self::state(&[1]);
+        state.look(Stage::Draining, now);
+        assert_eq!(told(state.look(Stage::Draining, now + Duration::from_secs(29))), [""; 0]);
+        assert_eq!(told(state.look(Stage::Draining, now + Duration::from_secs(30))), abort);
+    }
+
+    #[test]
+    fn the_first_reason_to_stop_counts() {
+        let now = Instant::now();
+        let mut state = state(&[1]);
+        assert_eq!(told(state.handle(stop(), now)), ["Advance(Draining)", "CloseQueue"]);
+        let later = Happened::Stop(StopReason::Quota { why: String::new() });
+        assert_eq!(told(state.handle(later, now)), [""; 0]);
+        state.look(Stage::Draining, now);
+        assert_eq!(state.ending, Some(Ending::Stopped(StopReason::MaxErrors { failed: 3 })));
+    }
+
+    #[test]
+    fn a_shard_found_unsound_again_and_again_ends_the_run() {
+        let now = Instant::now();
+        let mut state = state(&[1]);
+        let unsound = || Happened::Unsound { shard: 1, reason: "bad disk".to_owned() };
+        assert_eq!(told(state.handle(unsound(), now)), ["Queue(1)"]);
+        assert_eq!(told(state.handle(unsound(), now)), ["Queue(1)"]);
+        assert_eq!(told(state.handle(unsound(), now)), ["Advance(Aborting)", "CloseQueue"]);
+        assert!(matches!(state.error, Some(Error::Unsound { shard: 1, .. })));
+    }
+
+    #[test]
+    fn an_error_of_a_worker_stops_the_others_and_the_first_is_told() {
+        let now = Instant::now();
+        let mut state = state(&[1]);
+        let failed = Happened::Ended(Err(Error::Panicked));
+        let abort = ["Advance(Aborting)", "CloseQueue"];
+        assert_eq!(told(state.handle(failed, now)), abort);
+        state.handle(Happened::Ended(Ok(())), now);
+        assert_eq!(state.workers_left, 0);
+        assert!(matches!(state.error, Some(Error::Panicked)));
+    }
+}
