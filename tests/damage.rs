@@ -93,6 +93,30 @@ fn a_flipped_byte_in_an_open_shard_costs_one_row() {
 }
 
 #[test]
+fn a_flipped_byte_that_an_index_covers_is_found_before_the_shard_is_sealed() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 8" if call.nth == 1 => Reply::Hold(answer_to(&call.prompt)),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(10));
+    let ask = ASK.replace("--parallel 2", "--parallel 1 --drain-timeout 0");
+    let running = bench.start(&ask);
+    server.wait_for_calls(10);
+    // A drained run closes its index, which makes it durable.
+    running.signal("-INT");
+    assert_eq!(running.wait().code, 130);
+    let shard = bench.path("job/shards/00000");
+    let mut bytes = journal(&shard);
+    bytes[200] ^= 1;
+    fs::write(shard.join("journal"), bytes).unwrap();
+    let ended = bench.run(ASK).expect(0);
+    assert!(ended.stderr.contains("shard 0 is worked again"), "{}", ended.stderr);
+    assert_eq!(bench.lines("out.jsonl").len(), 10);
+    assert!(server.count() <= 12, "the row that was held and the one that was lost");
+}
+
+#[test]
 fn a_flipped_byte_in_a_sealed_shard_never_reaches_the_output() {
     let length = journal(&killed().shard(0)).len();
     for at in [0, 3, 60, 150, 300, length / 2, length - 1] {

@@ -144,8 +144,7 @@ impl Held {
         shards.dedup();
         for number in shards {
             if let Some(entry) = manifest.shards.get(number as usize) {
-                // An index of a damaged journal would hide the damage it covers.
-                disk::remove_dir(&self.shard_dir(number).join("checkpoint"))?;
+                self.forget_index(number)?;
                 drop(self.open_shard(number, entry, false, now_ms)?);
             }
         }

@@ -166,11 +166,19 @@ impl Held {
         let dir = self.shard_dir(number);
         let seal = dir.join("seal.json");
         if seal.exists() {
-            disk::remove_dir(&dir.join("checkpoint"))?;
+            self.forget_index(number)?;
             disk::remove(&seal)?;
             disk::sync_dir(&dir)?;
         }
         Ok(())
+    }
+
+    /// Removes the index of a shard whose journal is not sound: it would hide the damage it covers.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget_index(&self, number: u32) -> Result<(), Error> {
+        disk::remove_dir(&self.shard_dir(number).join("checkpoint"))
     }
 
     /// Seals a shard whose journal was synced and verified. Its checkpoint and mark go.

@@ -143,6 +143,9 @@ impl<'a> Committer<'a> {
                 (seal.repeated, seal.at_ms) = (repeated, at_ms);
             }
             Err(store::Error::Unsound { shard, reason }) => {
+                // Whoever opens it again is to read all of it.
+                drop(checkpoint);
+                self.shared.dir.forget_index(shard)?;
                 return Ok(Done::Unsound(shard, reason));
             }
             Err(error) => return Err(error.into()),
