@@ -199,7 +199,7 @@ fn fill_shard(
         .filter(|rename| rename.id.is_none())
         .map(|rename| rename.row)
         .collect();
-    let mut open = dir.open_shard(number, shard, false, from.now_ms)?;
+    let mut open = dir.open_shard(number, shard, from.now_ms)?;
     let begin = open.journal.length();
     let (mut lines, mut entries) = (Vec::new(), Vec::new());
     for &(row, offset, length) in taken {

@@ -145,7 +145,7 @@ impl Held {
         for number in shards {
             if let Some(entry) = manifest.shards.get(number as usize) {
                 self.forget_index(number)?;
-                drop(self.open_shard(number, entry, false, now_ms)?);
+                drop(self.open_shard(number, entry, now_ms)?);
             }
         }
         let mut left = found;

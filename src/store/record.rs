@@ -28,11 +28,11 @@ pub enum Record<'a> {
         /// The failed attempt, in a JSON list.
         attempts: &'a [u8],
     },
-    /// Rows that may have been called before a crash and are called again:
-    /// `{"repeated":[17,19],"at":…}`.
+    /// Calls that were under way when a session was cut off, and are made again:
+    /// `{"repeated":16,"at":…}`.
     Repeated {
-        /// The list of row numbers, as JSON text.
-        rows: &'a [u8],
+        /// How many.
+        calls: u64,
         /// When the crash was noticed, in milliseconds since the Unix epoch.
         at_ms: u64,
     },
@@ -78,10 +78,8 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(attempts);
                 out.push(b'}');
             }
-            Self::Repeated { rows, at_ms } => {
-                out.extend_from_slice(b"{\"repeated\":");
-                out.extend_from_slice(rows);
-                let _ = write!(out, ",\"at\":{at_ms}}}");
+            Self::Repeated { calls, at_ms } => {
+                let _ = write!(out, "{{\"repeated\":{calls},\"at\":{at_ms}}}");
             }
         }
         let checksum = crc32c::crc32c(&out[start + HEAD..]);
@@ -114,14 +112,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// How many rows a [`Record::Repeated`] names.
+    /// How many calls a [`Record::Repeated`] tells of.
     #[must_use]
     pub fn repeated(&self) -> u64 {
-        match self {
-            Self::Repeated { rows: b"[]", .. } => 0,
-            Self::Repeated { rows, .. } => memchr::memchr_iter(b',', rows).count() as u64 + 1,
-            _ => 0,
-        }
+        if let Self::Repeated { calls, .. } = self { *calls } else { 0 }
     }
 }
 
@@ -185,11 +179,10 @@ fn checksum(head: &[u8]) -> Option<u32> {
 fn parse(json: &[u8]) -> Option<Record<'_>> {
     let mut cursor = Cursor(json);
     if cursor.skip(b"{\"repeated\":").is_some() {
-        let end = memchr::memchr(b']', cursor.0)? + 1;
-        let rows = cursor.take(end)?;
+        let calls = cursor.number()?;
         cursor.skip(b",\"at\":")?;
         let at_ms = cursor.number()?;
-        return Some(Record::Repeated { rows, at_ms });
+        return Some(Record::Repeated { calls, at_ms });
     }
     cursor.skip(b"{\"row\":")?;
     let row = cursor.number()?;
@@ -308,7 +301,7 @@ mod tests {
             Record::Outcome(whole),
             Record::Outcome(adopted),
             Record::Retry { row: 3, at_ms: 4, attempts: b"[{\"ok\":false}]" },
-            Record::Repeated { rows: b"[1,22,333]", at_ms: 9 },
+            Record::Repeated { calls: 333, at_ms: 9 },
         ] {
             let line = encoded(&record);
             assert_eq!(Record::decode(&line), Ok(record));
@@ -317,7 +310,6 @@ mod tests {
         }
         assert_eq!(whole.id(), br#""a,\"b""#);
         assert_eq!(id_of(br#"{"id":12,"row_number":1}"#), b"12");
-        assert_eq!(Record::Repeated { rows: b"[1,22,333]", at_ms: 9 }.repeated(), 3);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct OpenShard {
     pub journal: Journal,
     /// The index of the journal.
     pub checkpoint: Checkpoint,
-    /// How far its rows have been started.
+    /// How many calls were started.
     pub started: Started,
     /// What is known of its rows.
     pub state: ShardState,
@@ -87,8 +87,7 @@ struct Scan {
 }
 
 impl Held {
-    /// Opens a shard for work, repairing what a crash or a bad disk left. `retry_failed` says
-    /// whether rows that failed are to be tried again, which is noted for the next start.
+    /// Opens a shard for work, repairing what a crash or a bad disk left.
     ///
     /// # Errors
     /// When files cannot be read or written.
@@ -96,7 +95,6 @@ impl Held {
         &self,
         number: u32,
         entry: &ShardEntry,
-        retry_failed: bool,
         now_ms: u64,
     ) -> Result<OpenShard, Error> {
         let dir = self.shard_dir(number);
@@ -145,15 +143,17 @@ impl Held {
             state.note(entry.row, entry.kind);
         }
         let entries = known.entries.iter().chain(&found.entries);
-        let repeated = mark
-            .map_or_else(Vec::new, |mark| repeated_rows(mark, entry, entries, found.repeated_at));
-        note_repeated(&mut journal, &repeated, now_ms)?;
+        let repeated = mark.map_or(0, |mark| repeated_calls(mark, entries, found.repeated_at));
+        if repeated > 0 {
+            let mut line = Vec::new();
+            Record::Repeated { calls: repeated, at_ms: now_ms }.encode(&mut line);
+            journal.append(&line)?;
+        }
         if journal.length() > known.watermark {
             journal.syncer().sync()?;
         }
-        let started = Started::begin(&dir.join("started"), journal.length(), retry_failed)?;
+        let started = Started::begin(&dir.join("started"), journal.length())?;
         catch_up(&mut checkpoint, known.watermark, journal.length(), &found.entries);
-        let repeated = repeated.len() as u64;
         Ok(OpenShard { number, journal, checkpoint, started, state, repairs, repeated })
     }
 
@@ -268,43 +268,18 @@ fn rewrite(journal: &Journal, path: &Path, entry: &ShardEntry) -> Result<(), Err
     disk::replace(path, &kept)
 }
 
-/// The rows that the last session may have called without an outcome.
-fn repeated_rows<'a>(
+/// The calls of the last session that left no record: they were under way when it was cut off.
+fn repeated_calls<'a>(
     mark: Mark,
-    shard: &ShardEntry,
     entries: impl Iterator<Item = &'a Entry>,
     counted_at: Option<u64>,
-) -> Vec<u64> {
-    if mark.row < shard.first_row || counted_at.is_some_and(|at| at >= mark.opened_at) {
-        return Vec::new();
+) -> u64 {
+    if counted_at.is_some_and(|at| at >= mark.opened_at) {
+        return 0;
     }
-    let mut before = ShardState::new(shard);
-    let mut ended = ShardState::new(shard);
-    for entry in entries {
-        let state = if entry.offset < mark.opened_at { &mut before } else { &mut ended };
-        state.note(entry.row, entry.kind);
-    }
-    let last = mark.row.min(shard.first_row + shard.rows - 1);
-    (shard.first_row..=last)
-        .filter(|row| {
-            let was_open = match before.outcome(*row) {
-                None => true,
-                Some(OutcomeKind::Failed) => mark.retry_failed,
-                Some(OutcomeKind::Ok | OutcomeKind::Invalid) => false,
-            };
-            was_open && ended.outcome(*row).is_none()
-        })
-        .collect()
-}
-
-fn note_repeated(journal: &mut Journal, rows: &[u64], at_ms: u64) -> Result<(), Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let list = serde_json::to_vec(rows).unwrap_or_default();
-    let mut line = Vec::new();
-    Record::Repeated { rows: &list, at_ms }.encode(&mut line);
-    journal.append(&line).map(|_| ())
+    let since = entries.filter(|entry| entry.offset >= mark.opened_at);
+    let ended = since.filter(|entry| entry.kind != Some(OutcomeKind::Invalid)).count() as u64;
+    mark.calls.saturating_sub(ended)
 }
 
 /// Brings a checkpoint up to its journal.
@@ -375,7 +350,7 @@ mod tests {
     fn with_three(with_checkpoint: bool) -> (tempfile::TempDir, PathBuf) {
         let outer = tempfile::tempdir().unwrap();
         let dir = held(&outer.path().join("work"));
-        let mut open = dir.open_shard(0, &entry(), false, 0).unwrap();
+        let mut open = dir.open_shard(0, &entry(), 0).unwrap();
         for row in 1..=3 {
             let line = line(row, OutcomeKind::Ok);
             let offset = open.journal.append(&line).unwrap();
@@ -394,7 +369,7 @@ mod tests {
     /// Opens shard 0; gives the rows that are done and what was repaired.
     fn open(outer: &tempfile::TempDir) -> (Vec<u64>, Vec<DamageKind>) {
         let dir = held(&outer.path().join("work"));
-        let open = dir.open_shard(0, &entry(), false, 0).unwrap();
+        let open = dir.open_shard(0, &entry(), 0).unwrap();
         let done = (1..=ROWS).filter(|row| open.state.outcome(*row).is_some()).collect();
         (done, open.repairs.iter().map(|damage| damage.kind).collect())
     }
@@ -506,22 +481,28 @@ mod tests {
     fn calls_repeated_after_a_crash_are_counted_once() {
         let (outer, _) = with_three(false);
         let path = outer.path().join("work");
-        let repeated = |retry_failed: bool, started: u64, done: &[(u64, OutcomeKind)]| {
+        let retry = |row| {
+            let mut line = Vec::new();
+            Record::Retry { row, at_ms: 1, attempts: b"[]" }.encode(&mut line);
+            line
+        };
+        let repeated = |started: u64, lines: &[Vec<u8>]| {
             let dir = held(&path);
-            let mut open = dir.open_shard(0, &entry(), retry_failed, 0).unwrap();
-            open.started.up_to(started).unwrap();
-            for (row, kind) in done {
-                open.journal.append(&line(*row, *kind)).unwrap();
+            let mut open = dir.open_shard(0, &entry(), 0).unwrap();
+            open.started.more(started).unwrap();
+            for line in lines {
+                open.journal.append(line).unwrap();
             }
             open.repeated
         };
-        // Starts row 4 and 5; row 5 fails, row 4 is in flight when the process dies.
-        assert_eq!(repeated(false, 5, &[(5, OutcomeKind::Failed)]), 0);
-        // The next start repeats row 4 alone, and dies before it calls.
-        assert_eq!(repeated(true, 0, &[]), 1);
-        // Nothing was started then; this one tries row 5 again, and row 4.
-        assert_eq!(repeated(true, 5, &[(4, OutcomeKind::Ok)]), 0);
-        assert_eq!(repeated(true, 5, &[(5, OutcomeKind::Ok)]), 1, "row 5, which had failed");
-        assert_eq!(repeated(true, 0, &[]), 0);
+        // Row 4 is called, fails, and waits to be tried again; row 5 is in flight at the kill.
+        assert_eq!(repeated(2, &[retry(4)]), 0);
+        // The next start repeats one call, and dies before it makes any.
+        assert_eq!(repeated(0, &[]), 1);
+        // Nothing was started then. This one calls both, and ends one.
+        assert_eq!(repeated(2, &[line(5, OutcomeKind::Failed)]), 0);
+        assert_eq!(repeated(1, &[line(4, OutcomeKind::Ok)]), 1);
+        assert_eq!(repeated(0, &[line(4, OutcomeKind::Invalid)]), 0);
+        assert_eq!(repeated(0, &[]), 0);
     }
 }

@@ -1,8 +1,8 @@
-//! How far a shard's rows have been started: what tells, after a crash, which calls are repeated.
+//! How many calls were started for a shard's rows: what tells, after a crash, how many are repeated.
 //!
-//! Rows are started in their order, so one number says which were: those up to it that have no
-//! outcome may have been called. The number is written before the calls are made, in place and
-//! without a sync: it survives a kill, and it decides nothing but a count in the summary.
+//! Every call that ends leaves a record in the journal, so what was started and has none was under
+//! way. The number is written before the calls are made, in place and without a sync: it survives a
+//! kill, and it decides nothing but a count in the summary.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,20 +23,17 @@ pub struct Started {
 pub(super) struct Mark {
     /// The journal's length when the session opened the shard.
     pub(super) opened_at: u64,
-    /// The highest row started; 0 for none.
-    pub(super) row: u64,
-    /// Whether rows that had failed before were tried again.
-    pub(super) retry_failed: bool,
+    /// The calls started since.
+    pub(super) calls: u64,
 }
 
-const SIZE: usize = 21;
+const SIZE: usize = 20;
 
 impl Mark {
     fn encode(self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         bytes[4..12].copy_from_slice(&self.opened_at.to_le_bytes());
-        bytes[12..20].copy_from_slice(&self.row.to_le_bytes());
-        bytes[20] = u8::from(self.retry_failed);
+        bytes[12..].copy_from_slice(&self.calls.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[4..]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -48,29 +45,29 @@ impl Mark {
         if crc32c::crc32c(&bytes[4..]).to_le_bytes() != bytes[..4] {
             return None;
         }
-        Some(Self { opened_at: number(4)?, row: number(12)?, retry_failed: bytes[20] != 0 })
+        Some(Self { opened_at: number(4)?, calls: number(12)? })
     }
 }
 
 impl Started {
     /// Begins a session's mark; nothing is started yet.
-    pub(super) fn begin(path: &Path, opened_at: u64, retry_failed: bool) -> Result<Self, Error> {
+    pub(super) fn begin(path: &Path, opened_at: u64) -> Result<Self, Error> {
         let file = disk::open_write(path)?;
-        let mut started =
-            Self { file, path: path.to_owned(), mark: Mark { opened_at, row: 0, retry_failed } };
+        let mark = Mark { opened_at, calls: 0 };
+        let mut started = Self { file, path: path.to_owned(), mark };
         started.write()?;
         Ok(started)
     }
 
-    /// Notes that all rows up to `row` are started. To be called before they are.
+    /// Notes that so many more calls are started. To be called before they are.
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn up_to(&mut self, row: u64) -> Result<(), Error> {
-        if row <= self.mark.row {
+    pub fn more(&mut self, calls: u64) -> Result<(), Error> {
+        if calls == 0 {
             return Ok(());
         }
-        self.mark.row = row;
+        self.mark.calls += calls;
         self.write()
     }
 
@@ -79,7 +76,7 @@ impl Started {
     /// # Errors
     /// When the note cannot be written.
     pub fn clear(&mut self) -> Result<(), Error> {
-        self.mark.row = 0;
+        self.mark.calls = 0;
         self.write()
     }
 
@@ -102,10 +99,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("started");
         assert_eq!(read(&path).unwrap(), None);
-        let mut started = Started::begin(&path, 700, true).unwrap();
-        started.up_to(12).unwrap();
-        started.up_to(9).unwrap();
-        let mark = Mark { opened_at: 700, row: 12, retry_failed: true };
+        let mut started = Started::begin(&path, 700).unwrap();
+        started.more(12).unwrap();
+        started.more(3).unwrap();
+        let mark = Mark { opened_at: 700, calls: 15 };
         assert_eq!(read(&path).unwrap(), Some(mark));
         for at in 0..SIZE {
             let mut bytes = mark.encode();
@@ -113,6 +110,6 @@ mod tests {
             assert_eq!(Mark::decode(&bytes), None);
         }
         started.clear().unwrap();
-        assert_eq!(read(&path).unwrap().map(|mark| mark.row), Some(0));
+        assert_eq!(read(&path).unwrap().map(|mark| mark.calls), Some(0));
     }
 }

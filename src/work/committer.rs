@@ -94,7 +94,7 @@ impl<'a> Committer<'a> {
         let Shared { dir, manifest, source, options, .. } = self.shared;
         let entry = &manifest.shards[number as usize];
         let rows = read_shard(source, entry, manifest.job.max_row_bytes)?;
-        let open = dir.open_shard(number, entry, options.retry_failed, now_ms())?;
+        let open = dir.open_shard(number, entry, now_ms())?;
         let renames = dir.duplicates(number, entry)?;
         self.syncers.insert(number, open.journal.syncer());
         self.checkpoint = Some((number, open.checkpoint));

@@ -29,8 +29,8 @@ pub(super) struct Slot<'a> {
     waiting: usize,
     synced_to: u64,
     entries: Vec<Entry>,
-    // The highest row started, and whether that is not noted yet.
-    highest: u64,
+    /// Calls that are started and not noted yet.
+    pub(super) starting: u64,
     pub(super) is_sealing: bool,
     envelope: Vec<u8>,
     attempts: Vec<u8>,
@@ -72,7 +72,7 @@ impl<'a> Slot<'a> {
             waiting: 0,
             synced_to,
             entries: Vec::new(),
-            highest: 0,
+            starting: 0,
             is_sealing: false,
             envelope: Vec::new(),
             attempts: Vec::new(),
@@ -119,14 +119,9 @@ impl<'a> Slot<'a> {
         self.entry.first_row + row as u64
     }
 
-    /// Notes that a row is about to be called for.
-    pub(super) fn starting(&mut self, row: RowIndex) {
-        self.highest = self.highest.max(self.number_of(row));
-    }
-
-    /// Writes down how far rows have been started, before any of them is called for.
+    /// Notes the calls that are being started. To be called before they are sent.
     pub(super) fn note_started(&mut self) -> Result<(), Error> {
-        self.started.up_to(self.highest)
+        self.started.more(std::mem::take(&mut self.starting))
     }
 
     /// Writes down that no call is under way.

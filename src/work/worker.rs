@@ -188,7 +188,7 @@ impl<'a> Worker<'a> {
                     }
                 }
                 (Ok(prompt), Some(line)) => {
-                    slot.starting(row);
+                    slot.starting += 1;
                     let flight = Flight { shard: slot.number, row, id, is_probe };
                     flights.push(Box::pin(fly(line, flight, prompt)));
                 }
