@@ -297,3 +297,20 @@ fn a_certificate_that_was_never_good_stops_the_run_at_once() {
     assert!(ended.stderr.contains("10 rows are left"), "{}", ended.stderr);
     assert_eq!(server.count(), 0);
 }
+
+#[test]
+fn a_call_sent_again_because_its_connection_was_closed_is_told() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 1", _) | (_, 2..) => Reply::Answer(answer_to(&call.prompt)),
+        // It took the call, on a connection that was open since the last one.
+        _ => Reply::Close,
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(5));
+    let ended = bench.run(&format!("{ASK} -c 1 --retries 0 --telemetry-output t.jsonl")).expect(0);
+    assert_eq!(server.count(), 9);
+    assert_eq!(ended.summary()["calls"]["made"], 9);
+    let lines = bench.lines("t.jsonl");
+    assert_eq!(lines.len(), 9);
+    assert_eq!(lines[1]["error"]["type"], "ConnectionError");
+}

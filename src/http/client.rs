@@ -65,6 +65,14 @@ pub enum Error {
         /// Host and port.
         authority: String,
     },
+    /// A connection that had been used before was closed before any byte of an answer: most likely
+    /// the server had given it up when the call was on its way. Whether the server took the call
+    /// is not known.
+    #[error("{authority} closed a connection that had been used before, without an answer")]
+    Stale {
+        /// Host and port.
+        authority: String,
+    },
     /// The connection broke in the middle of the answer, or what came was no HTTP.
     #[error("the answer of {authority} broke off: {reason}")]
     Broken {
@@ -174,8 +182,9 @@ impl Client {
             }
             match connection.send_request(self.request(&call)).await {
                 Ok(response) => return self.read(response, connection).await,
-                // The server closed the idle connection while the call was on its way.
-                Err(error) if closed_early(&error) => break,
+                Err(error) if closed_early(&error) => {
+                    return Err(Error::Stale { authority: self.authority() });
+                }
                 Err(error) => return Err(self.broken(&error)),
             }
         }

@@ -70,6 +70,8 @@ failure_kinds! {
     Timeout = "TimeoutError", "timeout";
     /// The endpoint could not be reached, or closed the connection before it answered.
     Connection = "ConnectionError", "connection";
+    /// A connection kept open was closed when it was used again.
+    Stale = "ConnectionError", "stale_connection";
     /// The endpoint's certificate is not trusted, or it speaks no TLS.
     Tls = "TLSError", "tls";
     /// The connection broke in the middle of an answer.

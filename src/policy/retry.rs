@@ -10,6 +10,8 @@ use crate::job::{Failure, FailureKind};
 pub enum Decision {
     /// Try the row again after this time.
     Again(Duration),
+    /// Try the row again at once; the attempt does not count against it.
+    AtOnce,
     /// The endpoint is in trouble: nobody calls it for a while, at least as long as it asked for.
     /// The row waits too, and the attempt does not count against it.
     Pause(Option<Duration>),
@@ -30,6 +32,8 @@ pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decis
         FailureKind::Connection | FailureKind::Tls | FailureKind::RateLimit => {
             return Decision::Pause(failure.retry_after);
         }
+        // Each connection fails like this once, and then there are fresh ones.
+        FailureKind::Stale => return Decision::AtOnce,
         FailureKind::Timeout | FailureKind::BrokenAnswer | FailureKind::Server => retries,
         // An answer that cannot be used was paid for; the next is seldom better.
         FailureKind::BadResponse => retries.min(2),
@@ -76,6 +80,7 @@ mod tests {
         for kind in K::ALL {
             let expected = match kind {
                 K::Credentials | K::Quota => Decision::StopRun,
+                K::Stale => Decision::AtOnce,
                 K::Connection | K::Tls | K::RateLimit => Decision::Pause(None),
                 K::Timeout | K::BrokenAnswer | K::Server | K::BadResponse | K::EmptyAnswer => {
                     Decision::Again(Duration::from_millis(500))

@@ -244,7 +244,8 @@ impl<'a> Worker<'a> {
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
         let slot = &mut self.slots[index];
-        let counts = !matches!(decision, Some(Decision::Pause(_) | Decision::StopRun));
+        let counts =
+            !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
         self.written.calls += u64::from(self.line.is_some());
@@ -264,7 +265,7 @@ impl<'a> Worker<'a> {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now + after);
             }
-            Some(Decision::Pause(_) | Decision::StopRun) => {
+            Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun) => {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now);
             }
