@@ -394,6 +394,41 @@ fn answers_are_taken_over_from_an_output_without_a_work_dir() {
 }
 
 #[test]
+fn answers_to_another_question_are_not_taken_over() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(5));
+    let no_ids = "run in.jsonl -o out.jsonl -p {{text}} -m m";
+    for ask in [ASK, no_ids] {
+        bench.run(&format!("{ask} --overwrite")).expect(0);
+        assert!(!bench.exists("out.jsonl.rowmill"));
+        if rustix::fs::getxattr(bench.path("out.jsonl"), "user.rowmill.job", &mut [0; 256]).is_err()
+        {
+            eprintln!("SKIPPED: this file system keeps no extended attributes");
+            return;
+        }
+        let before = bench.read("out.jsonl");
+        let others = [
+            ask.replace("-m m", "-m other"),
+            ask.replace("{{text}}", "!{{text}}"),
+            format!("{ask} --temperature 1"),
+        ];
+        for other in others {
+            bench.run(&format!("{other} --resume")).expect(78).says("another question");
+        }
+        bench.run(&format!("{ask} --resume")).expect(0);
+        assert_eq!(bench.read("out.jsonl"), before);
+    }
+    let calls = server.count();
+    // Without ids, rows that moved cannot be told apart.
+    let moved = rows(6).split_once('\n').unwrap().1.to_owned();
+    bench.write("in.jsonl", moved);
+    bench.run(&format!("{no_ids} --resume")).expect(78).says("--id-field");
+    assert!(!bench.exists("out.jsonl.rowmill"), "nothing is left behind");
+    assert_eq!(server.count(), calls);
+}
+
+#[test]
 fn an_output_that_is_there_is_never_replaced_unasked() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);
@@ -404,7 +439,9 @@ fn an_output_that_is_there_is_never_replaced_unasked() {
         );
         bench.write(name, "precious");
         bench.run(&ask).expect(73).says(name).says("--overwrite");
+        bench.run(&format!("{ask} --resume")).expect(73).says(name).says("--overwrite");
         assert_eq!(bench.read(name), "precious");
+        assert!(!bench.exists("out.jsonl.rowmill"), "nothing is left behind");
         fs::remove_file(bench.path(name)).unwrap();
     }
     assert_eq!(server.count(), 0);

@@ -145,6 +145,14 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             let next = "move it away and run the same command again".to_owned();
             line(CANNOT_CREATE, KEPT, next)
         }
+        Error::NotOurs { .. } => {
+            let next = format!("choose another path, or replace it: {}", typed.overwriting());
+            line(CANNOT_CREATE, UNTOUCHED, next)
+        }
+        Error::OtherQuestion { .. } => {
+            let next = format!("choose another output, or begin anew: {}", typed.overwriting());
+            line(MISMATCH, UNTOUCHED, next)
+        }
         Error::NotPlanned { work_dir } => {
             let next = format!("plan it first: rowmill plan INPUT --work-dir {}", shown(work_dir));
             line(MISMATCH, UNTOUCHED, next)

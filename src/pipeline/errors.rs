@@ -71,6 +71,20 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// An output is there, and rowmill did not write it.
+    #[error("{} exists and is no file that rowmill wrote", path.display())]
+    NotOurs {
+        /// The output.
+        path: PathBuf,
+    },
+    /// An output is there, of a run that asked something else.
+    #[error("{} holds answers to another question: {what}", path.display())]
+    OtherQuestion {
+        /// The output.
+        path: PathBuf,
+        /// In what it differs.
+        what: &'static str,
+    },
     /// There is no plan to work by.
     #[error("{} holds no plan", work_dir.display())]
     NotPlanned {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::ours;
 use super::targets::Targets;
 use super::{Context, Error, Policy, Question, Run};
 use crate::input::{self, Source};
@@ -64,6 +65,9 @@ pub(super) fn prepare(
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
         }
         _ => {
+            if policy == Policy::Resume {
+                ours::may_be_replaced(targets, &run.question.job)?;
+            }
             dir.wipe()?;
             let there = targets.there();
             if policy == Policy::Resume && there.is_empty() {
@@ -72,6 +76,10 @@ pub(super) fn prepare(
             }
             let (manifest, source) = make_plan(dir, &run.question, source, there, context)?;
             if policy == Policy::Resume && targets.output.is_there() {
+                if let Err(error) = ours::is_of_this_input(targets, &manifest) {
+                    dir.wipe()?;
+                    return Err(error);
+                }
                 adopt(dir, &manifest, &source, targets, context)?;
             }
             Ok((manifest, source))

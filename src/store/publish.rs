@@ -8,9 +8,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::XattrFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::target::TAG;
 use super::{Error, Held, Target, WorkDir, disk};
 
 /// What an output is.
@@ -102,6 +104,15 @@ impl Staged {
     #[must_use]
     pub fn file(&self) -> &CommitFile {
         &self.0
+    }
+
+    /// Notes on the file what it is an output of; see [`Target::tag`]. Where the file system keeps
+    /// no such notes, there is none.
+    pub fn tag(&self, tag: &str) {
+        if let Some(staged) = &self.0.staged {
+            let path = self.0.target.with_file_name(staged);
+            let _ = rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty());
+        }
     }
 }
 

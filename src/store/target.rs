@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use super::lock::{self, Lock};
 use super::{Error, Holder, disk};
 
+/// The extended attribute that says what an output is an output of.
+pub(super) const TAG: &str = "user.rowmill.job";
+
 /// An output's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -55,6 +58,17 @@ impl Target {
             }
             Err(error) => Err(disk::context("look at", path)(error)),
         }
+    }
+
+    /// What is noted on the file about the run that published it: an extended attribute, which moves
+    /// with the file and is lost when it is copied.
+    #[must_use]
+    pub fn tag(&self) -> Option<String> {
+        const LONGEST: usize = 256;
+        let Self::File(path) = self else { return None };
+        let mut value = [0; LONGEST];
+        let length = rustix::fs::getxattr(path, TAG, &mut value[..]).ok()?;
+        String::from_utf8(value.get(..length)?.to_vec()).ok()
     }
 
     /// Whether there is a file that would be replaced.
