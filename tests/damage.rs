@@ -150,6 +150,32 @@ fn check_repairs_what_can_be_repaired() {
 }
 
 #[test]
+fn check_tells_lost_records_from_what_a_crash_leaves() {
+    let cut = |name: &str| {
+        let killed = killed();
+        let bytes = journal(&killed.shard(0));
+        match name {
+            "sealed, cut" => {
+                fs::write(killed.shard(0).join("journal"), &bytes[..bytes.len() - 9]).unwrap();
+            }
+            "sealed, gone" => fs::remove_file(killed.shard(0).join("journal")).unwrap(),
+            "open, gone" => fs::remove_file(killed.shard(1).join("journal")).unwrap(),
+            _ => {
+                let open = journal(&killed.shard(1));
+                fs::write(killed.shard(1).join("journal"), &open[..open.len() - 9]).unwrap();
+            }
+        }
+        killed.bench.run("check --work-dir job")
+    };
+    for name in ["sealed, cut", "sealed, gone", "open, gone"] {
+        let said = cut(name).expect(70).stdout;
+        assert!(said.contains("lost records: shards/"), "{name}: {said}");
+    }
+    let said = cut("open, cut").stdout;
+    assert!(said.contains("residue: shards/00001/journal"), "{said}");
+}
+
+#[test]
 fn journals_without_sled_and_sled_in_any_state_are_recovered() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 7] = [

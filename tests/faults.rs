@@ -137,7 +137,7 @@ fn retry_after_is_understood_in_every_spelling() {
         Server::start(|_| Reply::Status(429, vec![("retry-after", "7200".into())], String::new()));
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(3));
-    bench.run(&format!("{ASK} -c 1")).expect(69).says("out of reach for 7200 s");
+    bench.run(&format!("{ASK} -c 1")).expect(69).says("left alone for 7200 s");
     assert_eq!(server.count(), 1);
 }
 

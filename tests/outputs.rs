@@ -56,6 +56,13 @@ fn an_output_may_be_neither_the_input_nor_another_output() {
         .run(&format!("{ASK} -o out.jsonl --error-output ./out.jsonl"))
         .expect(2)
         .says("--error-output must not be the file of --output");
+    bench.write("prompt.txt", "{{text}}");
+    let ask = ASK.replace("-p {{text}}", "");
+    for option in ["--template", "--instruction", "--api-key-file"] {
+        let ask = format!("{ask} {option} prompt.txt -o prompt.txt --overwrite");
+        bench.run(&ask).expect(2).says(&format!("--output must not be the file of {option}"));
+    }
+    assert_eq!(bench.read("prompt.txt"), "{{text}}");
     bench.run(&format!("{ASK} -o out.jsonl --telemetry-output -")).expect(2);
     fs::create_dir(bench.path("job")).unwrap();
     bench

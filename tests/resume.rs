@@ -146,6 +146,12 @@ fn nothing_left_to_do_makes_no_call_and_changes_no_byte() {
     bench.run(&format!("{ASK} --resume")).expect(0).says("took over 25 answers");
     assert_same_files(&bench, &before, &times);
     assert_eq!(server.count(), 50);
+    // A work dir that a kill kept from being removed goes the next time.
+    bench.run(&format!("{ASK} --overwrite --keep-work-dir")).expect(0);
+    assert!(bench.exists("out.jsonl.rowmill"));
+    bench.run(&format!("{ASK} --resume")).expect(0);
+    assert_same_files(&bench, &before, &modified(&bench));
+    assert_eq!(server.count(), 75);
 }
 
 type Times = HashMap<std::path::PathBuf, (i64, i64)>;

@@ -177,8 +177,10 @@ fn a_dry_run_shows_the_first_requests_and_makes_none() {
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(100));
     let before = bench.snapshot();
-    let ended = bench.run("run in.jsonl -o out.jsonl -p 'Q: {{text}}' -m m --dry-run").expect(0);
-    assert!(ended.stdout.contains("\"content\": \"Q: text 1\""), "{}", ended.stdout);
+    let ask = "run in.jsonl -o out.jsonl -p 'Q: {{text}}' -m m --param n_=12345678901234567890.50";
+    let ended = bench.run(&format!("{ask} --dry-run")).expect(0);
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"Q: text 1"}],"n_":12345678901234567890.50}"#;
+    assert!(ended.stdout.contains(body), "byte for byte what would be sent: {}", ended.stdout);
     assert!(ended.stdout.contains("/v1/chat/completions"));
     assert!(ended.stderr.contains("100 would be asked about"));
     assert_eq!(server.count(), 0);

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::parse::{duration, parameter, probability, shards, temperature};
+use super::parse::{duration, parameter, probability, shards, some_time, temperature};
 use crate::job::{OnDuplicate, OnMissingField};
 use crate::policy::{Allowance, Durability};
 
@@ -110,7 +111,8 @@ pub(super) struct RunArgs {
     pub(super) outputs: OutputArgs,
     #[command(flatten)]
     pub(super) screen: ScreenArgs,
-    /// The work directory; by default the output's path with .rowmill behind it. A default one is
+    /// The work directory; by default the output's path with .rowmill behind it, or the input's name
+    /// where the output is standard output. A default one is
     /// removed once all rows have answers and are published, a named one is kept
     #[arg(long, value_name = "DIR", help_heading = "Work")]
     pub(super) work_dir: Option<PathBuf>,
@@ -237,7 +239,7 @@ pub(super) struct InputArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(super) input: Option<PathBuf>,
     /// The field that holds a row's id, a string or an integer; by default the row number is the id
-    #[arg(long, value_name = "FIELD")]
+    #[arg(long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     pub(super) id_field: Option<String>,
     /// Leave out so many rows at the beginning
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -255,7 +257,7 @@ pub(super) struct InputArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value = "error")]
     pub(super) on_duplicate: OnDuplicateArg,
     /// The largest row taken, in bytes; larger ones fail without a call
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) max_row_bytes: u64,
     /// The most rows of a shard; by default as many as suit the input, at most 10,000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -287,7 +289,7 @@ impl From<OnDuplicateArg> for OnDuplicate {
 pub(super) struct PromptArgs {
     /// The row template: {{field}} stands for a field, {{row_json}} for the whole row. By default
     /// the model is shown the whole row
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "template")]
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "template", value_parser = NonEmptyStringValueParser::new())]
     pub(super) prompt: Option<String>,
     /// A file that holds the row template
     #[arg(long, value_name = "FILE")]
@@ -324,7 +326,7 @@ impl From<OnMissingFieldArg> for OnMissingField {
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
     /// The model; `passthrough` answers with the prompt, without a call
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(super) model: String,
     /// Where the endpoint is [env: OPENAI_BASE_URL] [default: https://api.openai.com/v1]
     #[arg(long, value_name = "URL")]
@@ -359,7 +361,7 @@ pub(super) struct PaceArgs {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(super) retries: u32,
     /// How long one call may take, in seconds or as 5m
-    #[arg(long, value_name = "TIME", default_value = "600", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "600", value_parser = some_time)]
     pub(super) timeout: Duration,
     /// How long the endpoint may be out of reach; rows wait, they do not fail
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]

@@ -154,7 +154,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     };
     let work = work_options(&args.pace, args.resume, None, &mut surroundings);
     let outputs = output_paths(&args.outputs);
-    let run = Run { place, question, answerer, work, outputs, policy };
+    let reads = reads(&args.prompt, &args.model);
+    let run = Run { place, question, answerer, work, outputs, reads, policy };
     let finished = surroundings.with(|context| pipeline::run(&run, context))?;
     print_summary(&args.outputs, &finished);
     Ok(finish(&finished, args.allow_failed, &surroundings.caught, typed))
@@ -444,6 +445,16 @@ fn output_paths(args: &OutputArgs) -> OutputPaths {
         telemetry: args.telemetry_output.clone(),
         summary: args.summary_output.clone(),
     }
+}
+
+/// The files that a command reads besides its input.
+fn reads(prompt: &PromptArgs, model: &ModelArgs) -> Vec<(&'static str, PathBuf)> {
+    let files = [
+        ("the file of --template", &prompt.template),
+        ("the file of --instruction", &prompt.instruction),
+        ("the file of --api-key-file", &model.api_key_file),
+    ];
+    files.into_iter().filter_map(|(what, path)| Some((what, path.clone()?))).collect()
 }
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.

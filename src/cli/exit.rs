@@ -1,6 +1,7 @@
 //! Exit codes, and the line that goes with each: what happened, what is safe, what to type.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -59,12 +60,27 @@ impl Typed<'_> {
 
     /// With `--resume`, and without what contradicts it.
     pub(super) fn resumed(&self) -> String {
-        let is_work = self.0.get(1).is_some_and(|command| command == "work");
-        if is_work {
+        // Only `run` has to be told to go on.
+        if self.0.get(1).is_none_or(|command| command != "run") {
             self.with(&["--overwrite"], None)
         } else {
             self.with(&["--overwrite"], Some("--resume"))
         }
+    }
+
+    /// The work directory that the command line names, for hints.
+    fn work_dir(&self) -> String {
+        let words: Vec<_> = self.0.iter().map(|word| word.to_string_lossy()).collect();
+        let named = |option: &str| {
+            let behind = |at: usize| words.get(at + 1).map(|word| word.to_string());
+            words.iter().position(|word| *word == option).and_then(behind).or_else(|| {
+                let with = format!("{option}=");
+                words.iter().find_map(|word| word.strip_prefix(&with).map(str::to_owned))
+            })
+        };
+        let beside = || named("-o").or_else(|| named("--output")).map(|it| it + ".rowmill");
+        let dir = named("--work-dir").or_else(beside);
+        dir.map_or_else(|| "DIR".to_owned(), |dir| quoted(&dir))
     }
 
     /// With `--overwrite`, and without what contradicts it.
@@ -112,11 +128,12 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         Error::Store(error) => of_store(error, typed),
         Error::Work(error) => of_work(error, typed),
         Error::Incomplete { .. } => {
-            let next = "finish it first: rowmill work --work-dir DIR".to_owned();
+            let next = format!("finish it first: rowmill work --work-dir {}", typed.work_dir());
             line(MISMATCH, "nothing was published", next)
         }
         Error::Unsound { .. } => {
-            let next = "rowmill work --work-dir DIR does its damaged rows again".to_owned();
+            let next =
+                format!("rowmill work --work-dir {} does its damaged rows again", typed.work_dir());
             line(DAMAGED, "nothing was published, nothing was deleted", next)
         }
         Error::Drift { .. } => {
@@ -214,6 +231,9 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
         store::Error::Io { .. } if error.is_out_of_space() => {
             (IO, KEPT, format!("make room, then: {}", typed.resumed()))
         }
+        store::Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
+            (IO, KEPT, format!("who read the output went away; once more: {}", typed.resumed()))
+        }
         store::Error::Io { .. } => {
             (IO, KEPT, format!("see to the disk, then: {}", typed.resumed()))
         }
@@ -228,7 +248,13 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
         }
         store::Error::Newer { .. } => (MISMATCH, UNTOUCHED, "use a newer rowmill".to_owned()),
         store::Error::Damaged { .. } | store::Error::Unsound { .. } => {
-            (DAMAGED, "nothing was deleted", "rowmill check --work-dir DIR".to_owned())
+            let is_check = typed.0.get(1).is_some_and(|command| command == "check");
+            let next = if is_check {
+                "put the file back from a copy, or begin anew with --overwrite".to_owned()
+            } else {
+                format!("see what is left: rowmill check --work-dir {}", typed.work_dir())
+            };
+            (DAMAGED, "nothing was deleted", next)
         }
         store::Error::Gone { .. } => {
             let next = format!("put it back, then: {}", typed.resumed());
@@ -270,6 +296,13 @@ pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line
             let first = "mend the URL or the certificate (SSL_CERT_FILE names further roots)";
             (UNAVAILABLE, format!("stopped: {why}"), first)
         }
+        StopReason::AsksTooMuch { wait, why } => {
+            let wait = wait.as_secs();
+            let what = format!(
+                "stopped: the endpoint asks to be left alone for {wait} s, longer than --max-outage: {why}"
+            );
+            (UNAVAILABLE, what, "wait for so long, or allow more with --max-outage")
+        }
         StopReason::Outage { out, why } => {
             let out = out.as_secs();
             let what = format!("stopped: the endpoint was out of reach for {out} s: {why}");
@@ -291,10 +324,10 @@ pub(super) fn of_failed(failed: u64, of: u64, is_published: bool, typed: &Typed<
     let safe = if is_published { "the outputs are published" } else { KEPT };
     let next = match typed.0.get(1) {
         Some(command) if command == "work" => {
-            "try them again: rowmill work --retry-failed …".to_owned()
+            format!("try them again: rowmill work --work-dir {} --retry-failed", typed.work_dir())
         }
         Some(command) if command == "merge" => {
-            "try them again: rowmill work --work-dir DIR --retry-failed".to_owned()
+            format!("try them again: rowmill work --work-dir {} --retry-failed", typed.work_dir())
         }
         _ => format!("try them again: {}", typed.resumed()),
     };

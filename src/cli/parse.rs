@@ -27,6 +27,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| expected())
 }
 
+/// A time that is not nothing.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("expected more than nothing".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// `KEY=JSON`.
 pub(super) fn parameter(text: &str) -> Result<Parameter, String> {
     let (name, value) = text.split_once('=').ok_or("expected KEY=JSON")?;

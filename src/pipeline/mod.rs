@@ -89,6 +89,9 @@ pub struct Run {
     pub work: work::Options,
     /// Where outputs go.
     pub outputs: OutputPaths,
+    /// Files besides the input that the command reads, with the options that name them: no output
+    /// may take their place.
+    pub reads: Vec<(&'static str, PathBuf)>,
     /// How to go about what is there already.
     pub policy: Policy,
 }
@@ -135,7 +138,7 @@ fn hold(path: &Path, context: &mut Context<'_>) -> Result<Held, Error> {
 pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let started_ms = now_ms();
     let Run { place, question, policy, .. } = run;
-    let targets = Targets::resolve(&run.outputs, Some(&question.input), &place.path)?;
+    let targets = Targets::resolve(&run.outputs, Some(&question.input), &run.reads, &place.path)?;
     refuse_unasked(run, &targets)?;
     let source = open_ahead(&question.input)?;
     let mut dir = hold(&place.path, context)?;
@@ -163,11 +166,13 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         threads: question.plan.threads,
         started_ms,
     };
-    if let Some(finished) = publish::unchanged(&dir, &publication)? {
-        return Ok(finished);
-    }
-    publish::may_take_places(&dir, &publication, *policy == Policy::Overwrite)?;
-    let finished = work_and_publish(run, &mut dir, &source, &publication, context)?;
+    let finished = match publish::unchanged(&dir, &publication)? {
+        Some(finished) => finished,
+        None => {
+            publish::may_take_places(&dir, &publication, *policy == Policy::Overwrite)?;
+            work_and_publish(run, &mut dir, &source, &publication, context)?
+        }
+    };
     let is_all_ok = finished.counts.failed == 0;
     let is_done = matches!(finished.end, End::Published | End::Unchanged);
     if place.is_temporary && is_all_ok && is_done {

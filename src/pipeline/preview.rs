@@ -1,6 +1,7 @@
 //! What a run would send first.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::Error;
 use crate::input::{Source, identify, read_shard};
@@ -28,7 +29,7 @@ pub struct PreviewedRow {
     pub url: Option<String>,
     /// The body, or the prompt of a model that is not called.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<serde_json::Value>,
+    pub body: Option<Box<RawValue>>,
     /// Why the row would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -84,12 +85,12 @@ fn shown(
 ) -> PreviewedRow {
     match prompt {
         Ok(prompt) => {
-            let body = answerer.model.encode(&prompt);
+            // Byte for byte what would be sent.
             let body = match &url {
-                Some(_) => serde_json::from_slice(&body).unwrap_or_default(),
-                None => prompt.into(),
+                Some(_) => serde_json::from_slice(&answerer.model.encode(&prompt)).ok(),
+                None => serde_json::value::to_raw_value(&prompt).ok(),
             };
-            PreviewedRow { row_number, url, body: Some(body), error: None }
+            PreviewedRow { row_number, url, body, error: None }
         }
         Err(failure) => {
             let error = format!("{}: {}", failure.kind.name(), failure.message);

@@ -113,7 +113,7 @@ pub fn merge(
     let dir = hold(path, context)?;
     let manifest = planned(&dir)?;
     let input = manifest.source.path.as_ref().map(PathBuf::from);
-    let targets = Targets::resolve(outputs, input.as_deref(), path)?;
+    let targets = Targets::resolve(outputs, input.as_deref(), &[], path)?;
     if include_input && !manifest.job.include_input {
         return Err(Error::NoInputKept);
     }

@@ -33,6 +33,7 @@ impl Targets {
     pub(super) fn resolve(
         paths: &OutputPaths,
         input: Option<&Path>,
+        reads: &[(&'static str, PathBuf)],
         work_dir: &Path,
     ) -> Result<Self, Error> {
         let side = |path: &Option<PathBuf>, option: &str| match path {
@@ -48,7 +49,7 @@ impl Targets {
             telemetry: side(&paths.telemetry, "--telemetry-output")?,
             summary: side(&paths.summary, "--summary-output")?,
         };
-        targets.check(input, work_dir)?;
+        targets.check(input, reads, work_dir)?;
         Ok(targets)
     }
 
@@ -64,15 +65,27 @@ impl Targets {
         std::iter::once((Role::Output, &self.output)).chain(sides)
     }
 
-    fn check(&self, input: Option<&Path>, work_dir: &Path) -> Result<(), Error> {
+    fn check(
+        &self,
+        input: Option<&Path>,
+        reads: &[(&'static str, PathBuf)],
+        work_dir: &Path,
+    ) -> Result<(), Error> {
         let all: Vec<_> = self.all().collect();
-        let input = input.filter(|path| *path != Path::new("-")).map(Target::resolve).transpose();
-        let input = input.unwrap_or_default();
+        let input = input.filter(|path| *path != Path::new("-"));
+        let input = input.map(|path| ("the input", path));
+        let reads = reads.iter().map(|(option, path)| (*option, path.as_path()));
+        // What cannot be looked at fails where it is read.
+        let reads: Vec<_> = input
+            .into_iter()
+            .chain(reads)
+            .filter_map(|(what, path)| Some((what, Target::resolve(path).ok()?)))
+            .collect();
         let inside = work_dir.canonicalize().ok();
         for (index, (role, target)) in all.iter().enumerate() {
             let name = option(*role);
-            if input.as_ref().is_some_and(|input| input.is_same_as(target)) {
-                return Err(Error::Usage(format!("{name} must not be the input")));
+            if let Some((what, _)) = reads.iter().find(|(_, file)| file.is_same_as(target)) {
+                return Err(Error::Usage(format!("{name} must not be {what}")));
             }
             for (other, earlier) in &all[..index] {
                 if earlier.is_same_as(target) {

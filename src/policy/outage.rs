@@ -34,6 +34,8 @@ pub enum Trouble {
     Paused(Instant),
     /// It has been out of reach for longer than allowed.
     Down(Duration),
+    /// It asked to be left alone for this time, which is longer than allowed.
+    AsksTooMuch(Duration),
 }
 
 impl Outage {
@@ -89,7 +91,7 @@ impl Outage {
         let wait = wait.min(self.max - out);
         self.until = self.until.max(now + asked.map_or(wait, |asked| asked.max(wait)));
         if self.until.saturating_duration_since(since) > self.max {
-            return Trouble::Down(self.until.saturating_duration_since(since));
+            return Trouble::AsksTooMuch(self.until.saturating_duration_since(now));
         }
         Trouble::Paused(self.until)
     }
@@ -139,6 +141,7 @@ mod tests {
                     waits.push((until - now).as_secs());
                     now = until;
                 }
+                Trouble::AsksTooMuch(_) => panic!("it asked for nothing"),
                 Trouble::Down(out) => {
                     assert!(out >= MAX);
                     break;
@@ -153,6 +156,9 @@ mod tests {
         let start = Instant::now();
         let mut outage = Outage::new(MAX, start);
         let asked = Some(Duration::from_secs(3600));
-        assert_eq!(outage.troubled(start, asked, 0.0), Trouble::Down(Duration::from_secs(3600)));
+        assert_eq!(
+            outage.troubled(start, asked, 0.0),
+            Trouble::AsksTooMuch(Duration::from_secs(3600))
+        );
     }
 }

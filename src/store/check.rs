@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::checkpoint::COVERS_MORE;
 use super::journal::{Piece, scan};
 use super::quarantine::{Damage, DamageKind};
 use super::shard::is_of;
@@ -57,14 +58,19 @@ impl WorkDir {
         let sealed = seal::read(&dir.join("seal.json"))?;
         let had_seal = dir.join("seal.json").exists();
         if !journal.exists() {
-            if had_seal {
-                let reason = "the journal of a sealed shard is gone".to_owned();
+            // A journal is synced before an index or a seal knows of it.
+            if had_seal || dir.join("checkpoint").exists() {
+                let reason = "the journal is gone, though it had records".to_owned();
                 found.push(self.of_file(&journal, Some(number), DamageKind::LostRecords, reason));
             }
             return Ok(());
         }
         let before = found.len();
         let length = self.check_journal(number, entry, &journal, found)?;
+        // Nothing is appended to a sealed journal: what its end lacks was there.
+        for damage in found.iter_mut().skip(before).filter(|_| had_seal) {
+            damage.kind = DamageKind::LostRecords;
+        }
         if !had_seal {
             if with_indexes {
                 self.check_index(number, &dir.join("checkpoint"), length, found);
@@ -118,7 +124,9 @@ impl WorkDir {
 
     fn check_index(&self, number: u32, path: &Path, length: u64, found: &mut Vec<Damage>) {
         if let Some(doubt) = Checkpoint::doubt(path, length) {
-            found.push(self.of_file(path, Some(number), DamageKind::StaleIndex, doubt));
+            let is_loss = doubt == COVERS_MORE;
+            let kind = if is_loss { DamageKind::LostRecords } else { DamageKind::StaleIndex };
+            found.push(self.of_file(path, Some(number), kind, doubt));
         }
     }
 }

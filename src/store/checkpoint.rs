@@ -173,6 +173,9 @@ fn close(db: sled::Db, path: &Path) {
     }
 }
 
+/// The doubt about a journal that has lost records: they are synced before the index knows of them.
+pub(super) const COVERS_MORE: &str = "covers more than the journal has";
+
 fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known, String>> {
     let mut known = Known::default();
     for item in db.iter() {
@@ -185,7 +188,7 @@ fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known,
             return Ok(Err("a commit group cannot be read".to_owned()));
         };
         if end < known.watermark || end > journal_length {
-            return Ok(Err("covers more than the journal has".to_owned()));
+            return Ok(Err(COVERS_MORE.to_owned()));
         }
         known.watermark = end;
     }

@@ -125,6 +125,13 @@ pub enum StopReason {
         /// What is wrong.
         why: String,
     },
+    /// The endpoint asked to be left alone for longer than allowed.
+    AsksTooMuch {
+        /// For how long.
+        wait: Duration,
+        /// What it said.
+        why: String,
+    },
     /// The endpoint was out of reach for longer than allowed.
     Outage {
         /// For how long.

@@ -311,6 +311,7 @@ impl<'a> Worker<'a> {
         match self.shared.health.troubled(now, asked) {
             Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
             Trouble::Down(out) => self.stop(StopReason::Outage { out, why }),
+            Trouble::AsksTooMuch(wait) => self.stop(StopReason::AsksTooMuch { wait, why }),
         }
     }
 
