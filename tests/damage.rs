@@ -118,11 +118,11 @@ fn a_flipped_byte_that_an_index_covers_is_found_before_the_shard_is_sealed() {
 
 #[test]
 fn a_flipped_byte_in_a_sealed_shard_never_reaches_the_output() {
-    let length = journal(&killed().shard(0)).len();
-    for at in [0, 3, 60, 150, 300, length / 2, length - 1] {
+    for at in [0, 3, 60, 150, 300, 2_000, usize::MAX] {
         let killed = killed();
         let shard = killed.shard(0);
         let mut bytes = journal(&shard);
+        let at = at.min(bytes.len() - 1);
         bytes[at] ^= 4;
         fs::write(shard.join("journal"), bytes).unwrap();
         let said = killed.recovers(1);

@@ -1,5 +1,6 @@
 //! What real endpoints do, and what rowmill does about it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ fn a_rate_limit_pauses_everyone_for_as_long_as_it_asks() {
     bench.run(&format!("{ASK} -c 1 --retries 0")).expect(0);
     let calls = server.calls();
     assert_eq!(calls.len(), 31);
-    assert_eq!((calls[2].prompt.as_str(), calls[3].prompt.as_str()), ("text 3", "text 3"));
+    assert_eq!(calls[2].prompt, "text 3");
     let waited = calls[3].at - calls[2].at;
     assert!(waited >= Duration::from_secs(1), "the next call came after {waited:?}");
 }
@@ -313,4 +314,29 @@ fn a_call_sent_again_because_its_connection_was_closed_is_told() {
     let lines = bench.lines("t.jsonl");
     assert_eq!(lines.len(), 9);
     assert_eq!(lines[1]["error"]["type"], "ConnectionError");
+}
+
+#[test]
+fn an_endpoint_that_fails_for_everyone_is_waited_for_and_no_row_fails() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let server = Server::start(move |call| match seen.fetch_add(1, Ordering::SeqCst) {
+        // As many as are taken for an outage, and one more for a probe.
+        20..41 => Reply::status(503),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(200));
+    bench.run(&format!("{ASK} -c 48 --retries 1")).expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 200);
+}
+
+#[test]
+fn a_row_that_makes_the_endpoint_hang_up_fails_alone() {
+    let (bench, server, code) = with_fault(|_| Reply::Close, "--retries 0 -c 1");
+    assert_eq!(code, 3);
+    assert_eq!(error_of(&bench)["type"], "ConnectionError");
+    assert_eq!(bench.lines("out.jsonl").iter().filter(|line| line["ok"] == true).count(), 9);
+    let calls = server.counts()["text 5"];
+    assert!((3..=4).contains(&calls), "{calls} calls");
 }

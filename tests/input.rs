@@ -266,3 +266,12 @@ fn rows_may_come_through_a_pipe() {
     let status = bench.run("status --work-dir job --json").expect(0).summary();
     assert_eq!(status["ok"], 30);
 }
+
+#[test]
+fn a_field_of_blanks_is_a_row_and_an_empty_line_is_none() {
+    let bench = Bench::new();
+    bench.write("in.csv", "text\nfoo\n   \n\nbar\n");
+    bench.run("run in.csv -o out.jsonl -p <{{text}}> -m passthrough").expect(0);
+    let results: Vec<_> = bench.lines("out.jsonl").iter().map(|it| it["result"].clone()).collect();
+    assert_eq!(results, ["<foo>", "<   >", "<bar>"]);
+}

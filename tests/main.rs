@@ -7,6 +7,7 @@
 
 mod damage;
 mod faults;
+mod guards;
 mod input;
 mod outputs;
 mod resume;

@@ -196,14 +196,14 @@ fn dry_run(
     let preview = surroundings
         .with(|context| pipeline::preview(&scratch, question, answerer, SHOWN, context))?;
     let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
-    eprintln!(
+    exit::say(&format!(
         "dry run: {} rows in the input, {} would be asked about, in {} shards; the first are:",
         source.rows,
         selected - skipped,
         shards.iter().filter(|shard| shard.wanted > 0).count(),
-    );
+    ));
     for row in &preview.rows {
-        println!("{}", serde_json::to_string_pretty(row).unwrap_or_default());
+        exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
     }
     Ok(ExitCode::from(exit::OK))
 }
@@ -218,12 +218,12 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
     let manifest =
         surroundings.with(|context| pipeline::plan(&place, &question, policy, context))?;
-    eprintln!(
+    exit::say(&format!(
         "planned: {} of {} rows in {} shards",
         manifest.wanted(),
         manifest.source.rows,
         manifest.open_shards().count()
-    );
+    ));
     Ok(ExitCode::from(exit::OK))
 }
 
@@ -260,10 +260,10 @@ fn status(args: &StatusArgs) -> Result<ExitCode, Failed> {
     let dir = WorkDir::open(&args.work_dir)?;
     let status = report::status(&dir, now_ms())?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status).unwrap_or_default());
+        exit::show(&serde_json::to_string_pretty(&status).unwrap_or_default());
     } else {
         for line in status.to_string().lines() {
-            println!("{}", escape(line));
+            exit::show(&escape(line));
         }
     }
     Ok(ExitCode::from(exit::OK))
@@ -282,16 +282,17 @@ fn check(args: &CheckArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         };
         let file = escape(&damage.file);
         let reason = escape(&damage.reason);
-        println!("{kind}: {file} at byte {}, {} bytes: {reason}", damage.offset, damage.length);
+        let (offset, length) = (damage.offset, damage.length);
+        exit::show(&format!("{kind}: {file} at byte {offset}, {length} bytes: {reason}"));
     }
     let is_bad = |kind| matches!(kind, DamageKind::LostRecords | DamageKind::Fatal);
     let bad = left.iter().filter(|damage| is_bad(damage.kind)).count();
     let repaired = found.len() - left.len();
-    println!(
+    exit::show(&format!(
         "{} shards read, {} things found, {repaired} repaired",
         manifest.open_shards().count(),
         found.len()
-    );
+    ));
     if bad == 0 {
         return Ok(ExitCode::from(exit::OK));
     }
@@ -484,6 +485,6 @@ fn print_summary(args: &OutputArgs, finished: &Finished) {
         return;
     }
     if let Some(summary) = &finished.summary {
-        println!("{}", summary.trim_end());
+        exit::show(summary.trim_end());
     }
 }

@@ -1,7 +1,7 @@
 //! Exit codes, and the line that goes with each: what happened, what is safe, what to type.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -40,11 +40,22 @@ pub(super) struct Line {
     pub(super) next: String,
 }
 
+/// Says something on standard error. Nobody may be listening any more: then there is nobody to tell
+/// that either.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Puts something on standard output; whoever read it may have gone, having seen enough.
+pub(super) fn show(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
 impl Line {
     pub(super) fn print(&self) -> ExitCode {
         // The parts are ours but for names and messages in them.
         let what = escape(&self.what);
-        eprintln!("rowmill: {what} · {} · {}", self.safe, self.next);
+        say(&format!("rowmill: {what} · {} · {}", self.safe, self.next));
         ExitCode::from(self.code)
     }
 }
@@ -162,6 +173,10 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             let next = "move it away and run the same command again".to_owned();
             line(CANNOT_CREATE, KEPT, next)
         }
+        Error::PlanLost { .. } => {
+            let next = format!("put it back, or give the answers up: {}", typed.overwriting());
+            line(DAMAGED, "nothing was deleted", next)
+        }
         Error::NotOurs { .. } => {
             let next = format!("choose another path, or replace it: {}", typed.overwriting());
             line(CANNOT_CREATE, UNTOUCHED, next)
@@ -224,12 +239,12 @@ fn of_plan(error: &plan::Error, typed: &Typed<'_>) -> Line {
 
 fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
     let (code, safe, next) = match error {
+        store::Error::Io { .. } if error.is_out_of_space() => {
+            (IO, KEPT, format!("make room, then: {}", typed.resumed()))
+        }
         store::Error::Io { what: "create", .. } | store::Error::Io { what: "open", .. } => {
             let next = "make the place writable, or choose another".to_owned();
             (CANNOT_CREATE, KEPT, next)
-        }
-        store::Error::Io { .. } if error.is_out_of_space() => {
-            (IO, KEPT, format!("make room, then: {}", typed.resumed()))
         }
         store::Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
             (IO, KEPT, format!("who read the output went away; once more: {}", typed.resumed()))
@@ -275,6 +290,9 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
             let next = "the disk damages what is written to it; move the work directory".to_owned();
             (DAMAGED, "nothing was deleted", next)
         }
+        work::Error::NoThread { .. } => {
+            (IO, KEPT, format!("allow more threads, or fewer with --parallel: {}", typed.resumed()))
+        }
         work::Error::Panicked => (BUG, KEPT, typed.resumed()),
     };
     Line { code, what: error.to_string(), safe, next }
@@ -311,6 +329,12 @@ pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line
     };
     let next = format!("{left} rows are left; {first}, then: {}", typed.resumed());
     Line { code, what, safe: KEPT, next }
+}
+
+/// The line of a command that panicked.
+pub(super) fn of_bug(typed: &Typed<'_>) -> Line {
+    let what = "a bug in rowmill; please report what it said above".to_owned();
+    Line { code: BUG, what, safe: KEPT, next: typed.resumed() }
 }
 
 /// The line of a run that a signal ended.

@@ -2,8 +2,6 @@
 //!
 //! Everything that touches the process as a whole is here and nowhere else.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
-
 mod args;
 mod commands;
 mod exit;
@@ -23,7 +21,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     system::prepare();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match Cli::try_parse_from(&arguments) {
-        Ok(cli) => commands::dispatch(cli, &arguments),
+        Ok(cli) => {
+            let run = || commands::dispatch(cli, &arguments);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|_| {
+                // The panic itself was told where it happened.
+                let typed = exit::Typed(&arguments);
+                exit::of_bug(&typed).print()
+            })
+        }
         Err(error) => {
             // Help and version come this way as well, and are no errors.
             let _ = error.print();

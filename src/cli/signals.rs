@@ -49,7 +49,7 @@ pub(super) fn install(trigger: Trigger) -> Caught {
             } else {
                 "stopping"
             };
-            eprintln!("rowmill: {text}");
+            super::exit::say(&format!("rowmill: {text}"));
         }
     };
     // Without the thread signals would be swallowed; without room for it nothing works anyway.

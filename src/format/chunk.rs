@@ -141,7 +141,12 @@ impl<R: Read> ChunkReader<R> {
         let mut bytes = std::mem::take(&mut self.spare);
         bytes.clear();
         bytes.append(&mut self.carry);
-        let mut state = Cutting { bytes, line: self.line, ..Cutting::default() };
+        let mut state = Cutting {
+            keeps_blanks: matches!(self.cut, Cut::Csv(_)),
+            bytes,
+            line: self.line,
+            ..Cutting::default()
+        };
         loop {
             if self.cut_records(&mut state, limits) {
                 break;
@@ -211,6 +216,8 @@ impl Cut {
 /// A chunk while it is being cut.
 #[derive(Default)]
 struct Cutting {
+    // Whether a record of blanks is one.
+    keeps_blanks: bool,
     bytes: Vec<u8>,
     records: Vec<Record>,
     // Where the record at hand begins, and how far the bytes have been looked at.
@@ -243,7 +250,12 @@ impl Cutting {
             self.skipping_from = None;
         } else {
             let text = &self.bytes[start..end];
-            let blank = text.len() - text.trim_ascii_start().len();
+            // In CSV blanks are data; only line ends are nothing.
+            let is_nothing = |byte: &u8| match self.keeps_blanks {
+                true => matches!(byte, b'\r' | b'\n'),
+                false => byte.is_ascii_whitespace(),
+            };
+            let blank = text.iter().take_while(|byte| is_nothing(byte)).count();
             if blank < text.len() {
                 let line = self.line + newlines(&text[..blank]);
                 self.records.push(Record { start, end, line, fault });

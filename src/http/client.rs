@@ -183,6 +183,8 @@ impl Client {
             match connection.send_request(self.request(&call)).await {
                 Ok(response) => return self.read(response, connection).await,
                 Err(error) if closed_early(&error) => {
+                    // The others are as old: the next call takes none of them.
+                    self.idle.borrow_mut().clear();
                     return Err(Error::Stale { authority: self.authority() });
                 }
                 Err(error) => return Err(self.broken(&error)),

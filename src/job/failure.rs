@@ -68,8 +68,10 @@ failure_kinds! {
     MissingTemplateField = "MissingTemplateField", "missing_template_field";
     /// No whole answer came in time.
     Timeout = "TimeoutError", "timeout";
-    /// The endpoint could not be reached, or closed the connection before it answered.
+    /// The endpoint could not be reached.
     Connection = "ConnectionError", "connection";
+    /// The endpoint closed the connection before it answered.
+    Closed = "ConnectionError", "connection_closed";
     /// A connection kept open was closed when it was used again.
     Stale = "ConnectionError", "stale_connection";
     /// The endpoint's certificate is not trusted, or it speaks no TLS.

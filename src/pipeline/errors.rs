@@ -85,6 +85,12 @@ pub enum Error {
         /// In what it differs.
         what: &'static str,
     },
+    /// There are outcomes, and the plan that says of what is gone.
+    #[error("{} holds answers, but its manifest.json is gone", work_dir.display())]
+    PlanLost {
+        /// The work directory.
+        work_dir: PathBuf,
+    },
     /// There is no plan to work by.
     #[error("{} holds no plan", work_dir.display())]
     NotPlanned {

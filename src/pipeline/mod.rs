@@ -165,19 +165,27 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         include_input: question.job.include_input,
         threads: question.plan.threads,
         started_ms,
+        overwrites: *policy == Policy::Overwrite,
     };
     let finished = match publish::unchanged(&dir, &publication)? {
         Some(finished) => finished,
         None => {
-            publish::may_take_places(&dir, &publication, *policy == Policy::Overwrite)?;
+            publish::may_take_places(&dir, &publication)?;
             work_and_publish(run, &mut dir, &source, &publication, context)?
         }
     };
     let is_all_ok = finished.counts.failed == 0;
     let is_done = matches!(finished.end, End::Published | End::Unchanged);
     if place.is_temporary && is_all_ok && is_done {
-        dir.remove()?;
-        return Ok(Finished { is_dir_kept: false, ..finished });
+        // The outputs are where they belong: what is left here is worth a word, not an error.
+        return Ok(match dir.remove() {
+            Ok(()) => Finished { is_dir_kept: false, ..finished },
+            Err(error) => {
+                let text = format!("the work directory was not removed: {error}");
+                context.sink.emit(&Event::Warning(text));
+                finished
+            }
+        });
     }
     Ok(finished)
 }

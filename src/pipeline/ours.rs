@@ -13,7 +13,7 @@ use super::targets::Targets;
 use crate::format::envelope;
 use crate::input;
 use crate::job::JobSpec;
-use crate::store::{Manifest, Role, Target};
+use crate::store::{Manifest, Role, Tag, Target};
 
 /// What stands in a telemetry line and a summary, as far as it tells them from other files.
 #[derive(Deserialize)]
@@ -45,46 +45,43 @@ pub(super) fn may_be_replaced(targets: &Targets, job: &JobSpec) -> Result<(), Er
             return Err(Error::NotOurs { path: path.clone() });
         }
     }
-    let asked = targets.output.tag().and_then(|tag| Tag::parse(&tag));
-    match (asked, targets.output_file()) {
-        (Some(tag), Some(path)) if tag.question != question(job) => Err(Error::OtherQuestion {
-            path: path.to_owned(),
-            what: "the model, the prompt or the parameters were others",
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Makes sure that rows without ids are those that an output's lines are about.
-pub(super) fn is_of_this_input(targets: &Targets, manifest: &Manifest) -> Result<(), Error> {
-    let tag = targets.output.tag().and_then(|tag| Tag::parse(&tag));
-    match (tag, targets.output_file()) {
-        (Some(tag), Some(path))
-            if manifest.job.id_field.is_none() && tag.input != manifest.source.blake3 =>
-        {
+    match (targets.output.tag(), targets.output_file()) {
+        (Tag::Is(tag), Some(path)) if noted(&tag).is_some_and(|it| it.0 != question(job)) => {
             Err(Error::OtherQuestion {
                 path: path.to_owned(),
-                what: "the input was another, and without --id-field its rows cannot be told apart",
+                what: "the model, the prompt or the parameters were others",
             })
         }
         _ => Ok(()),
     }
 }
 
-/// What an output is tagged with: hashes of the question and of the input.
-struct Tag {
-    question: String,
-    input: String,
-}
-
-impl Tag {
-    fn parse(text: &str) -> Option<Self> {
-        let (question, input) = text.strip_prefix("1 ")?.split_once(' ')?;
-        Some(Self { question: question.to_owned(), input: input.to_owned() })
+/// Makes sure that rows without ids are those that an output's lines are about.
+pub(super) fn is_of_this_input(targets: &Targets, manifest: &Manifest) -> Result<(), Error> {
+    let Some(path) = targets.output_file().filter(|_| manifest.job.id_field.is_none()) else {
+        return Ok(());
+    };
+    let is_other = match targets.output.tag() {
+        Tag::Is(tag) => noted(&tag).is_some_and(|it| it.1 != manifest.source.blake3),
+        Tag::Missing => true,
+        Tag::Unknown => false,
+    };
+    if !is_other {
+        return Ok(());
     }
+    Err(Error::OtherQuestion {
+        path: path.to_owned(),
+        what: "the input was another, or it is a copy that does not tell; without --id-field its \
+               rows cannot be told apart",
+    })
 }
 
-/// The tag of a run's output.
+/// What an output is noted to answer: hashes of the question and of the input.
+fn noted(tag: &str) -> Option<(&str, &str)> {
+    tag.strip_prefix("1 ")?.split_once(' ')
+}
+
+/// What is noted on a run's output.
 pub(super) fn tag(manifest: &Manifest) -> String {
     format!("1 {} {}", question(&manifest.job), manifest.source.blake3)
 }

@@ -65,6 +65,9 @@ pub(super) fn prepare(
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
         }
         _ => {
+            if policy != Policy::Overwrite && dir.has_lost_its_plan()? {
+                return Err(Error::PlanLost { work_dir: dir.path().to_owned() });
+            }
             if policy == Policy::Resume {
                 ours::may_be_replaced(targets, &run.question.job)?;
             }
@@ -74,13 +77,18 @@ pub(super) fn prepare(
                 let text = "nothing to resume: starting from the first row".to_owned();
                 context.sink.emit(&Event::Note(text));
             }
+            let takes_over = policy == Policy::Resume && targets.output.is_there();
+            if takes_over {
+                dir.begin_adopting()?;
+            }
             let (manifest, source) = make_plan(dir, &run.question, source, there, context)?;
-            if policy == Policy::Resume && targets.output.is_there() {
+            if takes_over {
                 if let Err(error) = ours::is_of_this_input(targets, &manifest) {
                     dir.wipe()?;
                     return Err(error);
                 }
                 adopt(dir, &manifest, &source, targets, context)?;
+                dir.end_adopting()?;
             }
             Ok((manifest, source))
         }

@@ -23,6 +23,8 @@ pub(super) struct Publication<'a> {
     pub(super) include_input: bool,
     pub(super) threads: usize,
     pub(super) started_ms: u64,
+    /// Whether files may be replaced that are none of this run's.
+    pub(super) overwrites: bool,
 }
 
 /// What was done since the command began.
@@ -110,15 +112,11 @@ pub(super) fn unchanged(
 }
 
 /// Makes sure that no output takes the place of a file that is none of this run's.
-pub(super) fn may_take_places(
-    dir: &Held,
-    publication: &Publication<'_>,
-    overwrite: bool,
-) -> Result<(), Error> {
+pub(super) fn may_take_places(dir: &Held, publication: &Publication<'_>) -> Result<(), Error> {
     let commit = dir.last_commit()?;
     for (_, target) in publication.targets.all() {
         let Target::File(path) = target else { continue };
-        if overwrite || !target.is_there() {
+        if publication.overwrites || !target.is_there() {
             continue;
         }
         let is_granted = publication.manifest.replaces.contains(&path_text(path));
@@ -130,6 +128,22 @@ pub(super) fn may_take_places(
         };
         if !is_ours {
             return Err(Error::OutputForeign { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Reads all journals, so that what is wrong with one is known before a line is written.
+fn verify_all(dir: &Held, manifest: &Manifest) -> Result<(), Error> {
+    for (shard, entry) in manifest.open_shards() {
+        let Some(seal) = dir.seal(shard)? else { continue };
+        let verified = dir.verify_shard(shard, entry, &mut |_| {});
+        match verified.map_err(merge::Error::Store)? {
+            verified if verified.blake3 == seal.blake3 => {}
+            _ => {
+                let reason = "its journal is not the one that was sealed".to_owned();
+                return Err(Error::Unsound { shard, reason });
+            }
         }
     }
     Ok(())
@@ -155,6 +169,10 @@ pub(super) fn publish(
         threads: publication.threads,
         sequence,
     };
+    if targets.all().any(|(_, target)| !matches!(target, Target::File(_))) {
+        // What was streamed cannot be taken back when a journal turns out damaged.
+        verify_all(dir, manifest)?;
+    }
     let merged = match merge::run(dir, manifest, &options, shutdown, stdout) {
         Ok(merged) => merged,
         Err(error) => {
@@ -180,7 +198,8 @@ pub(super) fn publish(
         is_dir_kept: true,
     };
     // What was taken over from the output and is the output already stays as it is.
-    if is_adopted && is_the_same(&merged.staged[0], &targets.output)? {
+    let has_sides = targets.all().all(|(_, target)| target.is_there());
+    if is_adopted && has_sides && is_the_same(&merged.staged[0], &targets.output)? {
         dir.discard(&merged.staged)?;
         return Ok(Finished { end: End::Unchanged, ..finished });
     }
@@ -188,6 +207,11 @@ pub(super) fn publish(
         let mut stage = Stage::begin(dir, sequence, Role::Summary, target, None)?;
         stage.write(summary.as_bytes())?;
         files.push(stage.finish()?.file().clone());
+    }
+    // Rows may have taken weeks, and somebody may have put a file there since.
+    if let Err(error) = may_take_places(dir, publication) {
+        targets.sweep(dir)?;
+        return Err(error);
     }
     dir.publish(Commit {
         sequence,

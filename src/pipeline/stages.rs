@@ -128,11 +128,12 @@ pub fn merge(
         include_input,
         threads,
         started_ms,
+        overwrites: policy == Policy::Overwrite,
     };
     if let Some(finished) = publish::unchanged(&dir, &publication)? {
         return Ok(finished);
     }
-    publish::may_take_places(&dir, &publication, policy == Policy::Overwrite)?;
+    publish::may_take_places(&dir, &publication)?;
     let mut session = publish::Session::default();
     session.resumed = publish::counts(&dir, &manifest)?.ok;
     publish::publish(&dir, &publication, &session, context.shutdown, context.stdout)

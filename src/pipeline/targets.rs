@@ -36,6 +36,14 @@ impl Targets {
         reads: &[(&'static str, PathBuf)],
         work_dir: &Path,
     ) -> Result<Self, Error> {
+        // They are written down in records, and names in those are text.
+        let sides = [&paths.errors, &paths.telemetry, &paths.summary];
+        for path in sides.into_iter().flatten().chain([&paths.output]) {
+            if path.to_str().is_none() {
+                let shown = path.display();
+                return Err(Error::Usage(format!("the output's name is not UTF-8: {shown}")));
+            }
+        }
         let side = |path: &Option<PathBuf>, option: &str| match path {
             Some(path) if path == Path::new("-") => {
                 Err(Error::Usage(format!("{option} cannot be standard output; only --output can")))

@@ -14,6 +14,8 @@ pub struct Outage {
     until: Instant,
     failures: u32,
     probing: bool,
+    // Rows that failed at their first call since the last answer.
+    failing: u32,
 }
 
 /// Whether a call may be made now.
@@ -42,13 +44,16 @@ impl Outage {
     /// An endpoint that is well, and may be out of reach for as long as `max`.
     #[must_use]
     pub fn new(max: Duration, now: Instant) -> Self {
-        Self { max, since: None, until: now, failures: 0, probing: false }
+        Self { max, since: None, until: now, failures: 0, probing: false, failing: 0 }
     }
+
+    /// So many rows that fail one after the other at their first call are taken for an outage.
+    pub const FAILING: u32 = 20;
 
     /// Whether nothing is wrong, so that nobody need ask.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.since.is_none()
+        self.since.is_none() && self.failing == 0
     }
 
     /// Asks for a call. After [`MayCall::Probe`] the call's end must be told.
@@ -67,11 +72,25 @@ impl Outage {
         MayCall::Probe
     }
 
-    /// A call was answered, well or badly: the endpoint is there. True when that ends a pause.
-    pub fn answered(&mut self) -> bool {
+    /// A call was answered: the endpoint is there. True when that ends a pause. Answers to calls
+    /// that were under way when the pause began do not end it: what the endpoint asked for holds.
+    pub fn answered(&mut self, now: Instant) -> bool {
+        self.failing = 0;
+        if now < self.until {
+            return false;
+        }
         self.probing = false;
         self.failures = 0;
         self.since.take().is_some()
+    }
+
+    /// A call was answered with an error that may be the endpoint's, not the row's; `is_first` says
+    /// that the row was called for the first time. A few of these are the rows' trouble. Many rows
+    /// in a row, and none answered in between, are an outage.
+    pub fn erred(&mut self, now: Instant, is_first: bool, random: f64) -> Option<Trouble> {
+        self.failing += u32::from(is_first);
+        let is_out = self.since.is_some() || self.failing >= Self::FAILING;
+        is_out.then(|| self.troubled(now, None, random))
     }
 
     /// A call showed that the endpoint must be left alone, at least for as long as it asked.
@@ -119,9 +138,37 @@ mod tests {
         assert_eq!(outage.may_call(at(6)), MayCall::Wait(at(7)));
         assert_eq!(outage.may_call(at(7)), MayCall::Probe);
         assert!(matches!(outage.may_call(at(7)), MayCall::Wait(_)), "one probe at a time");
-        assert!(outage.answered());
+        assert!(outage.answered(at(7)));
         assert_eq!(outage.may_call(at(7)), MayCall::Yes);
-        assert!(!outage.answered());
+        assert!(!outage.answered(at(8)));
+    }
+
+    #[test]
+    fn answers_to_earlier_calls_do_not_end_a_pause() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        outage.troubled(start, Some(Duration::from_secs(7)), 0.0);
+        assert!(!outage.answered(start + Duration::from_secs(6)));
+        assert!(!outage.is_well());
+        assert!(matches!(outage.may_call(start + Duration::from_secs(6)), MayCall::Wait(_)));
+    }
+
+    #[test]
+    fn many_rows_that_fail_one_after_the_other_are_an_outage_and_a_few_are_not() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        for round in 0..3 {
+            for _ in 1..Outage::FAILING {
+                assert_eq!(outage.erred(start, true, 0.0), None, "round {round}");
+            }
+            // Retries of rows that failed tell nothing new; one answer tells it all.
+            assert_eq!(outage.erred(start, false, 0.0), None);
+            outage.answered(start);
+            assert!(outage.is_well());
+        }
+        let troubles = (0..Outage::FAILING).filter_map(|_| outage.erred(start, true, 0.0));
+        assert_eq!(troubles.count(), 1);
+        assert!(outage.erred(start, false, 0.0).is_some(), "while it is out, all of them");
     }
 
     #[test]

@@ -29,7 +29,10 @@ pub enum Decision {
 pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decision {
     let allowed = match failure.kind {
         FailureKind::Credentials | FailureKind::Quota => return Decision::StopRun,
-        FailureKind::Connection | FailureKind::Tls | FailureKind::RateLimit => {
+        FailureKind::Connection
+        | FailureKind::Closed
+        | FailureKind::Tls
+        | FailureKind::RateLimit => {
             return Decision::Pause(failure.retry_after);
         }
         // Each connection fails like this once, and then there are fresh ones.
@@ -81,7 +84,7 @@ mod tests {
             let expected = match kind {
                 K::Credentials | K::Quota => Decision::StopRun,
                 K::Stale => Decision::AtOnce,
-                K::Connection | K::Tls | K::RateLimit => Decision::Pause(None),
+                K::Connection | K::Closed | K::Tls | K::RateLimit => Decision::Pause(None),
                 K::Timeout | K::BrokenAnswer | K::Server | K::BadResponse | K::EmptyAnswer => {
                     Decision::Again(Duration::from_millis(500))
                 }

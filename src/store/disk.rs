@@ -21,16 +21,23 @@ fn no_follow() -> i32 {
     i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
-/// Makes a directory that only its owner may enter; its parents are made like any others.
+/// Makes a directory that only its owner may enter, durably; its parents are made like any others.
 pub(super) fn create_dir(path: &Path) -> Result<(), Error> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(context("create", parent))?;
+    create_dir_with(path, 0o700)
+}
+
+fn create_dir_with(path: &Path, mode: u32) -> Result<(), Error> {
+    let parent = parent_of(path);
+    if !parent.exists() {
+        create_dir_with(parent, 0o777)?;
     }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => sync_dir(parent_of(path)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(context("create", path)(error)),
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) => return Err(context("create", path)(error)),
     }
+    // Also when it is there: who made it may have been killed before it was durable.
+    sync_dir(parent)
 }
 
 /// The directory that holds a path.
@@ -65,7 +72,14 @@ pub(super) fn open_append(path: &Path) -> Result<File, Error> {
             sync_dir(parent_of(path))?;
             Ok(file)
         }
-        opened => opened.map_err(context("open", path)),
+        opened => {
+            let file = opened.map_err(context("open", path))?;
+            if file.metadata().is_ok_and(|meta| meta.len() == 0) {
+                // Who made it may have been killed before its name was durable.
+                sync_dir(parent_of(path))?;
+            }
+            Ok(file)
+        }
     }
 }
 

@@ -48,8 +48,7 @@ impl Held {
             bytes.extend(serde_json::to_vec(rename).unwrap_or_default());
             bytes.push(b'\n');
         }
-        let dir = self.shard_dir(number);
-        disk::create_dir(&dir)?;
+        let dir = self.make_shard_dir(number)?;
         disk::replace(&dir.join("duplicates"), &bytes)?;
         Ok(blake3::hash(&bytes).to_hex().to_string())
     }

@@ -114,7 +114,8 @@ impl IdIndexWriter {
                 disk::remove(&path)?;
             }
         }
-        index.flush().map_err(disk::context("write", &self.path))?;
+        let written = index.into_inner().map_err(std::io::IntoInnerError::into_error);
+        written.and_then(|file| file.sync_all()).map_err(disk::context("write", &self.path))?;
         Ok(())
     }
 

@@ -110,6 +110,12 @@ impl Lock {
     }
 }
 
+/// Whether a file may be one that [`try_lock`] made: it is empty, or tells a holder.
+pub(super) fn may_be_ours(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == 0)
+        || signature(path).is_some()
+}
+
 /// Who wrote the lock file last, if it can be read.
 pub(super) fn signature(path: &Path) -> Option<Holder> {
     let mut text = String::new();

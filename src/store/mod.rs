@@ -8,6 +8,7 @@
 
 mod check;
 mod checkpoint;
+mod contents;
 mod disk;
 mod duplicates;
 mod ids;
@@ -39,7 +40,7 @@ pub use record::{Entry, Outcome, Record};
 pub use seal::Seal;
 pub use shard::{OpenShard, ShardState};
 pub use started::Started;
-pub use target::{OutputLock, Target};
+pub use target::{OutputLock, Tag, Target};
 pub use verify::{ReadShard, RowRecords, ShardReader, Verified};
 pub use workdir::{Held, Kind, WorkDir};
 

@@ -111,7 +111,10 @@ impl Staged {
     pub fn tag(&self, tag: &str) {
         if let Some(staged) = &self.0.staged {
             let path = self.0.target.with_file_name(staged);
-            let _ = rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty());
+            let tagged = rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty());
+            if tagged.is_ok() {
+                let _ = File::open(&path).and_then(|file| file.sync_all());
+            }
         }
     }
 }
@@ -270,9 +273,11 @@ impl Held {
     }
 
     fn write_commit(&self, commit: &Commit) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(commit).unwrap_or_default();
+        let path = commit_path(self, commit.sequence);
+        let text = serde_json::to_vec_pretty(commit).map_err(std::io::Error::other);
+        let mut text = text.map_err(disk::context("write", &path))?;
         text.push(b'\n');
-        disk::replace(&commit_path(self, commit.sequence), &text)
+        disk::replace(&path, &text)
     }
 
     fn carry_out(&self, commit: &mut Commit) -> Result<(), Error> {

@@ -97,8 +97,7 @@ impl Held {
         entry: &ShardEntry,
         now_ms: u64,
     ) -> Result<OpenShard, Error> {
-        let dir = self.shard_dir(number);
-        disk::create_dir(&dir)?;
+        let dir = self.make_shard_dir(number)?;
         self.unseal(number)?;
         let path = dir.join("journal");
         let mut journal = Journal::open(&path)?;

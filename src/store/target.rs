@@ -23,6 +23,17 @@ pub enum Target {
     Stdout,
 }
 
+/// What is noted on a file about the run that published it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tag {
+    /// This.
+    Is(String),
+    /// Nothing, though the file system would keep it: rowmill did not write this file.
+    Missing,
+    /// The file system keeps no notes.
+    Unknown,
+}
+
 impl Target {
     /// Looks at where an output is to go. `-` is standard output.
     ///
@@ -63,12 +74,17 @@ impl Target {
     /// What is noted on the file about the run that published it: an extended attribute, which moves
     /// with the file and is lost when it is copied.
     #[must_use]
-    pub fn tag(&self) -> Option<String> {
+    pub fn tag(&self) -> Tag {
         const LONGEST: usize = 256;
-        let Self::File(path) = self else { return None };
+        let Self::File(path) = self else { return Tag::Unknown };
         let mut value = [0; LONGEST];
-        let length = rustix::fs::getxattr(path, TAG, &mut value[..]).ok()?;
-        String::from_utf8(value.get(..length)?.to_vec()).ok()
+        match rustix::fs::getxattr(path, TAG, &mut value[..]) {
+            Ok(length) => {
+                Tag::Is(String::from_utf8_lossy(value.get(..length).unwrap_or_default()).into())
+            }
+            Err(rustix::io::Errno::NODATA) => Tag::Missing,
+            Err(_) => Tag::Unknown,
+        }
     }
 
     /// Whether there is a file that would be replaced.

@@ -11,13 +11,17 @@ use super::lock::{self, Holder, Lock};
 use super::{Error, FORMAT, Manifest, Seal, disk, manifest, seal};
 
 /// The marker's file: what makes a directory ours.
-const MARKER: &str = "rowmill.json";
-const LOCK: &str = "lock";
-const MANIFEST: &str = "manifest.json";
-const SHARDS: &str = "shards";
-const IDS: &str = "ids";
-const SPOOL: &str = "input.jsonl";
-const QUARANTINE: &str = "quarantine";
+pub(super) const MARKER: &str = "rowmill.json";
+pub(super) const LOCK: &str = "lock";
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const SHARDS: &str = "shards";
+pub(super) const IDS: &str = "ids";
+pub(super) const SPOOL: &str = "input.jsonl";
+pub(super) const QUARANTINE: &str = "quarantine";
+/// There while answers are taken over from an output: the plan does not count yet.
+pub(super) const ADOPTING: &str = "adopting";
+/// What the manifest is called while the directory is being emptied.
+pub(super) const WIPING: &str = "wiping";
 
 /// A work directory, for reading.
 #[derive(Debug, Clone)]
@@ -77,7 +81,9 @@ impl WorkDir {
         }
         let names = disk::names(path)?;
         if !names.iter().any(|name| name == MARKER) {
-            let begun = |name: &String| name == LOCK || name == "rowmill.json.new";
+            let begun = |name: &String| {
+                name == LOCK && lock::may_be_ours(&path.join(LOCK)) || name == "rowmill.json.new"
+            };
             return Ok(match names.iter().find(|name| !begun(name)) {
                 None => Kind::Empty,
                 Some(name) => Kind::Foreign(format!("it holds {name:?} and no {MARKER}")),
@@ -131,6 +137,9 @@ impl WorkDir {
     /// # Errors
     /// When it cannot be read, is damaged, or a newer rowmill made it.
     pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
+        if self.root.join(ADOPTING).exists() {
+            return Ok(None);
+        }
         manifest::read(&self.root.join(MANIFEST))
     }
 
@@ -168,35 +177,6 @@ impl WorkDir {
 
     pub(super) fn quarantine(&self) -> PathBuf {
         self.root.join(QUARANTINE)
-    }
-
-    /// Entries that rowmill did not write, relative to the work directory.
-    ///
-    /// # Errors
-    /// When a directory cannot be listed.
-    pub fn strangers(&self) -> Result<Vec<String>, Error> {
-        let mut found = Vec::new();
-        for name in disk::names(&self.root)? {
-            let known = [MARKER, LOCK, MANIFEST, SHARDS, IDS, SPOOL, "input.new.jsonl", QUARANTINE];
-            let base = name.strip_suffix(".new").unwrap_or(&name);
-            let numbered = base.starts_with("commit-") || base.starts_with("ids.part-");
-            if !known.contains(&base) && !numbered {
-                found.push(name);
-            }
-        }
-        for shard in disk::names(&self.root.join(SHARDS))? {
-            if shard.len() < 5 || !shard.bytes().all(|b| b.is_ascii_digit()) {
-                found.push(format!("{SHARDS}/{shard}"));
-                continue;
-            }
-            for name in disk::names(&self.root.join(SHARDS).join(&shard))? {
-                let known = ["journal", "checkpoint", "seal.json", "started", "duplicates"];
-                if !known.contains(&name.strip_suffix(".new").unwrap_or(&name)) {
-                    found.push(format!("{SHARDS}/{shard}/{name}"));
-                }
-            }
-        }
-        Ok(found)
     }
 }
 
@@ -278,6 +258,45 @@ impl Held {
         }
     }
 
+    pub(super) fn make_shard_dir(&self, shard: u32) -> Result<PathBuf, Error> {
+        disk::create_dir(&self.dir.root.join(SHARDS))?;
+        let dir = self.shard_dir(shard);
+        disk::create_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// Whether there are outcomes and no plan that says of what, though nobody was removing them:
+    /// somebody took the plan away.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn has_lost_its_plan(&self) -> Result<bool, Error> {
+        let root = &self.dir.root;
+        if root.join(MANIFEST).exists() || root.join(WIPING).exists() {
+            return Ok(false);
+        }
+        let shards = disk::names(&root.join(SHARDS))?;
+        Ok(shards.iter().any(|shard| root.join(SHARDS).join(shard).join("journal").exists()))
+    }
+
+    /// Notes that the plan to be made is of no use before [`Held::end_adopting`]: until then its
+    /// journals lack answers that are there to be taken over.
+    ///
+    /// # Errors
+    /// When the note cannot be made durable.
+    pub fn begin_adopting(&self) -> Result<(), Error> {
+        disk::replace(&self.dir.root.join(ADOPTING), b"")
+    }
+
+    /// The answers are taken over: the plan counts.
+    ///
+    /// # Errors
+    /// When the note cannot be removed.
+    pub fn end_adopting(&self) -> Result<(), Error> {
+        disk::remove(&self.dir.root.join(ADOPTING))?;
+        disk::sync_dir(&self.dir.root)
+    }
+
     /// Whether this process made the directory.
     #[must_use]
     pub fn was_created(&self) -> bool {
@@ -355,45 +374,6 @@ impl Held {
     /// When it cannot be removed.
     pub fn discard_ids(&self, index: &Path) -> Result<(), Error> {
         disk::remove(index)
-    }
-
-    /// Removes all that rowmill wrote but the marker and the lock, the plan first.
-    ///
-    /// # Errors
-    /// [`Error::Foreign`] when there is something that rowmill did not write: then nothing is
-    /// removed.
-    pub fn wipe(&self) -> Result<(), Error> {
-        if let Some(name) = self.dir.strangers()?.first() {
-            return Err(Error::Foreign {
-                path: self.dir.root.clone(),
-                reason: format!("it holds {name:?}, which rowmill did not write"),
-            });
-        }
-        let root = &self.dir.root;
-        // Without a plan the rest means nothing, whatever is cut off here.
-        disk::remove(&root.join(MANIFEST))?;
-        disk::sync_dir(root)?;
-        for name in disk::names(root)? {
-            match name.as_str() {
-                MARKER | LOCK => {}
-                SHARDS | QUARANTINE => disk::remove_dir(&root.join(name))?,
-                _ => disk::remove(&root.join(name))?,
-            }
-        }
-        disk::sync_dir(root)
-    }
-
-    /// Removes the work directory.
-    ///
-    /// # Errors
-    /// As [`Held::wipe`].
-    pub fn remove(self) -> Result<(), Error> {
-        self.wipe()?;
-        let root = &self.dir.root;
-        disk::remove(&root.join(MARKER))?;
-        disk::remove(&root.join(LOCK))?;
-        std::fs::remove_dir(root).map_err(disk::context("remove", root))?;
-        disk::sync_dir(disk::parent_of(root))
     }
 }
 

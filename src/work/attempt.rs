@@ -92,7 +92,8 @@ pub(super) fn echo(model: &Model, asked: &str, flight: Flight, prompt: String) -
 
 fn failure(error: &HttpError) -> Failure {
     let kind = match error {
-        HttpError::Connect { .. } | HttpError::Closed { .. } => FailureKind::Connection,
+        HttpError::Connect { .. } => FailureKind::Connection,
+        HttpError::Closed { .. } => FailureKind::Closed,
         HttpError::Stale { .. } => FailureKind::Stale,
         HttpError::Tls { .. } => FailureKind::Tls,
         HttpError::Broken { .. } => FailureKind::BrokenAnswer,

@@ -26,6 +26,9 @@ pub(super) struct Tries {
     pub(super) made: u32,
     /// Calls that count against the row's retries.
     pub(super) counted: u32,
+    // Closed without an answer; this worker's answers when that happened first.
+    closed: u32,
+    answers_then: u64,
 }
 
 impl Feed {
@@ -51,8 +54,10 @@ impl Feed {
     }
 
     /// The next row to start: one that is due for another try, else one that is new.
-    pub(super) fn take(&mut self, now: Instant) -> Option<RowIndex> {
-        if self.retry_at().is_some_and(|at| at <= now) {
+    pub(super) fn take(&mut self, now: Instant, is_probe: bool) -> Option<RowIndex> {
+        // A row that failed before tells little of the endpoint.
+        let is_fresh = is_probe && self.next < self.wanted.len();
+        if !is_fresh && self.retry_at().is_some_and(|at| at <= now) {
             return self.retries.pop().map(|Reverse((_, row))| row);
         }
         if self.next >= self.wanted.len() {
@@ -75,6 +80,17 @@ impl Feed {
         tries.made += 1;
         tries.counted += u32::from(counts);
         *tries
+    }
+
+    /// A call for a row was closed without an answer, when this worker had so many answers. Says how
+    /// often that happened, and whether others were answered since the first time.
+    pub(super) fn closed(&mut self, row: RowIndex, answers: u64) -> (u32, bool) {
+        let tries = self.tries.entry(row).or_default();
+        if tries.closed == 0 {
+            tries.answers_then = answers;
+        }
+        tries.closed += 1;
+        (tries.closed, answers > tries.answers_then)
     }
 
     /// How often a row was tried before.
@@ -117,15 +133,15 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut feed = Feed::new(vec![false, true, true, false, true]);
-        assert_eq!(feed.take(now), Some(1));
+        assert_eq!(feed.take(now, false), Some(1));
         feed.again(1, later);
-        assert_eq!(feed.take(now), Some(2));
-        assert_eq!(feed.take(later), Some(1));
-        assert_eq!(feed.take(later), Some(4));
+        assert_eq!(feed.take(now, false), Some(2));
+        assert_eq!(feed.take(later, false), Some(1));
+        assert_eq!(feed.take(later, false), Some(4));
         assert!(feed.is_exhausted() && !feed.is_ready(later));
-        assert_eq!((feed.take(later), feed.left()), (None, 3));
-        assert_eq!(feed.tried(1, true), Tries { made: 1, counted: 1 });
-        assert_eq!(feed.tried(1, false), Tries { made: 2, counted: 1 });
+        assert_eq!((feed.take(later, false), feed.left()), (None, 3));
+        assert_eq!(feed.tried(1, true), Tries { made: 1, counted: 1, ..Tries::default() });
+        assert_eq!(feed.tried(1, false), Tries { made: 2, counted: 1, ..Tries::default() });
         for row in [1, 2, 4] {
             feed.done(row);
         }
@@ -146,7 +162,7 @@ mod tests {
             let mut second = 0;
             while feed.left() > 0 {
                 let now = start + Duration::from_secs(second);
-                let Some(row) = feed.take(now) else {
+                let Some(row) = feed.take(now, false) else {
                     prop_assert!(feed.retry_at().is_some_and(|at| at > now), "nothing is lost");
                     second += 1;
                     continue;

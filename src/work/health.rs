@@ -48,12 +48,17 @@ impl Health {
         if !self.has_answered() {
             self.has_answered.store(true, Ordering::Relaxed);
         }
-        !self.is_well.load(Ordering::Acquire) && self.with(Outage::answered)
+        !self.is_well.load(Ordering::Acquire) && self.with(|outage| outage.answered(Instant::now()))
     }
 
     /// A call showed that the endpoint must be left alone.
     pub(super) fn troubled(&self, now: Instant, asked: Option<Duration>) -> Trouble {
         self.with(|outage| outage.troubled(now, asked, fastrand::f64()))
+    }
+
+    /// A call was answered with an error that may be the endpoint's.
+    pub(super) fn erred(&self, now: Instant, is_first: bool) -> Option<Trouble> {
+        self.with(|outage| outage.erred(now, is_first, fastrand::f64()))
     }
 
     /// A probe ended without telling anything.

@@ -97,6 +97,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The system has no room for another thread.
+    #[error("cannot start the thread {name}: {source}")]
+    NoThread {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A part of rowmill has a bug.
     #[error("a thread of rowmill's panicked; this is a bug")]
     Panicked,
@@ -264,11 +272,15 @@ pub fn run(
     std::thread::scope(|scope| {
         for (number, line) in lines.into_iter().enumerate() {
             let shared = &shared;
-            spawn(scope, format!("worker-{}", number + 1), move || {
+            let spawned = spawn(scope, format!("worker-{}", number + 1), move || {
                 let ended = catch_unwind(AssertUnwindSafe(|| start_worker(number, shared, line)));
                 let ended = ended.unwrap_or(Err(Error::Panicked));
                 let _ = shared.events.send(Happened::Ended(ended));
             });
+            if let Err(error) = spawned {
+                // The coordinator has the others end.
+                let _ = shared.events.send(Happened::Ended(Err(error)));
+            }
         }
         let run = coordinator::Run {
             queue: Some(queue_in),
@@ -308,10 +320,9 @@ fn spawn<'scope>(
     scope: &'scope std::thread::Scope<'scope, '_>,
     name: String,
     body: impl FnOnce() + Send + 'scope,
-) {
-    // Only a system without room for another thread fails here, and then nothing works.
-    let spawned = std::thread::Builder::new().name(name).spawn_scoped(scope, body);
-    spawned.unwrap_or_else(|error| panic!("cannot start a thread: {error}"));
+) -> Result<(), Error> {
+    let spawned = std::thread::Builder::new().name(name.clone()).spawn_scoped(scope, body);
+    spawned.map(|_| ()).map_err(|source| Error::NoThread { name, source })
 }
 
 fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Result<(), Error> {
@@ -324,7 +335,7 @@ fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Resul
     std::thread::scope(|scope| {
         spawn(scope, format!("commit-{}", number + 1), move || {
             committer::run(shared, &to_do, &done);
-        });
+        })?;
         // When it ends early, its orders end as well, and the committer with them.
         runtime.block_on(worker::Worker::new(number, shared, line, orders, is_done).run())
     })

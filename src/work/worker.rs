@@ -4,11 +4,13 @@
 //! a shard, hands what was written to its committer when enough is waiting, and then sleeps until
 //! something happens. All that can happen is an [`Event`].
 
+mod judge;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, TryRecvError};
 use futures_util::StreamExt;
@@ -19,8 +21,7 @@ use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
-use crate::job::{Failure, FailureKind};
-use crate::policy::{CommitWindow, Decision, Durability, MayCall, Trouble, decide};
+use crate::policy::{CommitWindow, Decision, Durability, MayCall};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
@@ -52,6 +53,8 @@ pub(super) struct Worker<'a> {
     written: Tally,
     syncing: Tally,
     health_until: Option<Instant>,
+    // Calls that were answered, well or badly.
+    answers: u64,
     is_closing: bool,
 }
 
@@ -83,6 +86,7 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             health_until: None,
+            answers: 0,
             is_closing: false,
         }
     }
@@ -174,7 +178,7 @@ impl<'a> Worker<'a> {
             };
             let Some(is_probe) = may_call else { break };
             let slot = &mut self.slots[index];
-            let Some(row) = slot.feed.take(now) else { break };
+            let Some(row) = slot.feed.take(now, is_probe) else { break };
             let job = &self.shared.manifest.job;
             let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
             match (prompt, self.line.clone()) {
@@ -272,49 +276,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// What follows of a call's end for its row and for the endpoint; nothing for an answer.
-    fn judge(&mut self, landing: &Landing, slot: usize, now: Instant) -> Option<Decision> {
-        let health = &self.shared.health;
-        let decision = landing.result.as_ref().err().map(|failure| {
-            let tries = self.slots[slot].feed.tries(landing.flight.row).counted + 1;
-            (decide(failure, tries, self.shared.options.retries, fastrand::f64()), failure)
-        });
-        match decision {
-            // A certificate that was good may be renewed late; one that never was stays bad.
-            Some((_, failure)) if failure.kind == FailureKind::Tls && !health.has_answered() => {
-                self.stop(StopReason::Tls { why: failure.message.clone() });
-            }
-            Some((Decision::Pause(asked), failure)) => self.pause(asked, failure, now),
-            Some((Decision::StopRun, failure)) => self.stop(stop_reason(failure)),
-            // A server that is overloaded says so for everyone.
-            Some((Decision::Again(_), failure)) if failure.retry_after.is_some() => {
-                self.pause(failure.retry_after, failure, now);
-            }
-            Some((_, failure)) if failure.status.is_none() => {
-                if landing.flight.is_probe {
-                    health.forget_probe();
-                }
-            }
-            _ => {
-                if self.line.is_some() && health.answered() {
-                    self.tell(Happened::Recovered);
-                    self.shared.gate.wake_all();
-                }
-            }
-        }
-        decision.map(|(decision, _)| decision)
-    }
-
-    /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
-    fn pause(&self, asked: Option<Duration>, failure: &Failure, now: Instant) {
-        let why = failure.message.clone();
-        match self.shared.health.troubled(now, asked) {
-            Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
-            Trouble::Down(out) => self.stop(StopReason::Outage { out, why }),
-            Trouble::AsksTooMuch(wait) => self.stop(StopReason::AsksTooMuch { wait, why }),
-        }
-    }
-
     /// Writes the lines that were made.
     fn write(&mut self, now: Instant) -> Result<(), Error> {
         for slot in &mut self.slots {
@@ -396,7 +357,9 @@ impl<'a> Worker<'a> {
     /// and were not started wait for something else than the time.
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
-        let retries = match (retries, self.health_until) {
+        // One that has passed says nothing: the worker waits for a permit then.
+        let health_until = self.health_until.filter(|until| *until > now);
+        let retries = match (retries, health_until) {
             // A row that is due while the endpoint is left alone is not due.
             (_, Some(until)) => Some(until),
             (retries, None) => retries.filter(|at| *at > now),
@@ -460,13 +423,5 @@ async fn landings(flights: &mut Flights, room: usize) -> Vec<Landing> {
 async fn sleep_until(time: Option<Instant>) {
     if let Some(time) = time {
         tokio::time::sleep_until(time.into()).await;
-    }
-}
-
-fn stop_reason(failure: &Failure) -> StopReason {
-    let why = failure.message.clone();
-    match failure.kind {
-        FailureKind::Quota => StopReason::Quota { why },
-        _ => StopReason::Credentials { why },
     }
 }

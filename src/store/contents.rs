@@ -1,0 +1,105 @@
+//! What is in a work directory, and how it is emptied: rowmill removes nothing that it did not write.
+
+use std::io::ErrorKind;
+
+use super::workdir::{ADOPTING, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SHARDS, SPOOL, WIPING};
+use super::{Error, Held, WorkDir, disk};
+
+impl WorkDir {
+    /// Entries that rowmill did not write, relative to the work directory.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn strangers(&self) -> Result<Vec<String>, Error> {
+        let mut found = Vec::new();
+        for name in disk::names(self.path())? {
+            let base = name.strip_suffix(".new").unwrap_or(&name);
+            if !is_known(base) {
+                found.push(name);
+            }
+        }
+        for shard in disk::names(&self.path().join(SHARDS))? {
+            if shard.len() < 5 || !shard.bytes().all(|b| b.is_ascii_digit()) {
+                found.push(format!("{SHARDS}/{shard}"));
+                continue;
+            }
+            for name in disk::names(&self.path().join(SHARDS).join(&shard))? {
+                let known = ["journal", "checkpoint", "seal.json", "started", "duplicates"];
+                if !known.contains(&name.strip_suffix(".new").unwrap_or(&name)) {
+                    found.push(format!("{SHARDS}/{shard}/{name}"));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Held {
+    /// Removes all that rowmill wrote but the marker and the lock, the plan first.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when there is something that rowmill did not write: then nothing is
+    /// removed.
+    pub fn wipe(&self) -> Result<(), Error> {
+        if let Some(name) = self.strangers()?.first() {
+            return Err(Error::Foreign {
+                path: self.path().to_owned(),
+                reason: format!("it holds {name:?}, which rowmill did not write"),
+            });
+        }
+        let root = self.path();
+        // Without a plan the rest means nothing, and its new name says why there is none, whatever
+        // is cut off here.
+        match std::fs::rename(root.join(MANIFEST), root.join(WIPING)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            renamed => renamed.map_err(disk::context("rename", &root.join(MANIFEST)))?,
+        }
+        disk::sync_dir(root)?;
+        for name in disk::names(root)? {
+            match name.as_str() {
+                MARKER | LOCK | WIPING => {}
+                SHARDS | QUARANTINE => disk::remove_dir(&root.join(name))?,
+                _ => disk::remove(&root.join(name))?,
+            }
+        }
+        disk::sync_dir(root)?;
+        disk::remove(&root.join(WIPING))?;
+        disk::sync_dir(root)
+    }
+
+    /// Removes the work directory.
+    ///
+    /// # Errors
+    /// As [`Held::wipe`].
+    pub fn remove(self) -> Result<(), Error> {
+        self.wipe()?;
+        let root = self.path();
+        disk::remove(&root.join(MARKER))?;
+        disk::remove(&root.join(LOCK))?;
+        std::fs::remove_dir(root).map_err(disk::context("remove", root))?;
+        disk::sync_dir(disk::parent_of(root))
+    }
+}
+
+/// Whether a name in a work directory is one that rowmill gives.
+fn is_known(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        MARKER,
+        LOCK,
+        MANIFEST,
+        SHARDS,
+        IDS,
+        SPOOL,
+        "input.new.jsonl",
+        QUARANTINE,
+        ADOPTING,
+        WIPING,
+    ];
+    let is_number =
+        |text: &str, digits| text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit());
+    let is_part = |part: &str| ["new", "places", "answers"].contains(&part) || is_number(part, 3);
+    let mut parts = name.split(".part-");
+    let is_index = parts.next() == Some(IDS) && parts.all(is_part);
+    let commit = name.strip_prefix("commit-").and_then(|rest| rest.strip_suffix(".json"));
+    NAMES.contains(&name) || is_index || commit.is_some_and(|number| is_number(number, 6))
+}
