@@ -304,6 +304,12 @@ fn another_input_is_refused_with_what_happened_to_its_rows() {
         bench.write("in.jsonl", input);
         bench.run(&format!("{ASK} --resume")).expect(78).says(text);
     }
+    // Without its index of ids it is refused all the same, with less to say.
+    let ids = bench.path("out.jsonl.rowmill/ids");
+    let bytes = fs::read(&ids).unwrap();
+    fs::write(&ids, &bytes[..bytes.len() - 7]).unwrap();
+    bench.run(&format!("{ASK} --resume")).expect(78).says("input: changed");
+    fs::write(&ids, bytes).unwrap();
     assert_eq!(server.count(), sent);
     bench.write("in.jsonl", &old);
     bench.run(&format!("{ASK} --resume")).expect(0);

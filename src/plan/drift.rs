@@ -9,7 +9,7 @@ use crate::input::{self, Source};
 use crate::job::{Difference, JobSpec};
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
-use crate::store::{Duplicate, Held, IdEntry, IdIndex, Manifest, ShardEntry};
+use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, Manifest, ShardEntry};
 use crate::telemetry::Silent;
 
 /// In what a command differs from the plan.
@@ -136,7 +136,11 @@ fn compare_input(
             }
             let rows = compare_rows(old, IdIndex::open(&new)?);
             dir.discard_ids(&new)?;
-            rows.map(Some)
+            match rows {
+                // Then it cannot be told in what the input differs, only that it does.
+                Err(Error::Store(store::Error::Damaged { .. })) => Ok(Some(drift)),
+                rows => rows.map(Some),
+            }
         }
         _ => Ok(Some(drift)),
     }

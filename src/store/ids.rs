@@ -5,9 +5,11 @@
 //! bits of their hash, and each part is sorted by itself.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crossbeam_channel::bounded;
 
 use super::{Error, disk};
 use crate::job::IdHash;
@@ -101,21 +103,19 @@ impl IdIndexWriter {
             self.put(&mut index, &self.held, on_duplicate)?;
         } else {
             self.spread()?;
-            for part in std::mem::take(&mut self.parts) {
-                let Part { path, file } = part;
-                file.into_inner().map_err(|e| disk::context("write", &path)(e.into_error()))?;
-                let mut entries = Vec::new();
-                let mut reader = IdIndex::open_at(&path)?;
-                while let Some(entry) = reader.next_entry()? {
-                    entries.push(entry);
-                }
-                entries.sort_unstable();
-                self.put(&mut index, &entries, on_duplicate)?;
-                disk::remove(&path)?;
-            }
+            let parts = std::mem::take(&mut self.parts);
+            // One thread reads and sorts a part while this one writes the part before it.
+            std::thread::scope(|scope| {
+                let (sorted_in, sorted) = bounded(1);
+                scope.spawn(move || {
+                    // Ends early when nobody takes them any more.
+                    let _ = parts.into_iter().try_for_each(|part| sorted_in.send(part.sorted()));
+                });
+                sorted.into_iter().try_for_each(|part| self.put(&mut index, &part?, on_duplicate))
+            })?;
         }
-        let written = index.into_inner().map_err(std::io::IntoInnerError::into_error);
-        written.and_then(|file| file.sync_all()).map_err(disk::context("write", &self.path))?;
+        // Not synced: it only ever explains in what an input differs that is known to.
+        index.flush().map_err(disk::context("write", &self.path))?;
         Ok(())
     }
 
@@ -134,6 +134,20 @@ impl IdIndexWriter {
             }
         }
         Ok(())
+    }
+}
+
+impl Part {
+    /// The entries, in their order; the file goes.
+    fn sorted(self) -> Result<Vec<IdEntry>, Error> {
+        let Self { path, file } = self;
+        file.into_inner().map_err(|error| disk::context("write", &path)(error.into_error()))?;
+        let bytes = disk::read_if_there(&path)?.unwrap_or_default();
+        let (entries, _) = bytes.as_chunks::<SIZE>();
+        let mut entries: Vec<_> = entries.iter().map(IdEntry::decode).collect();
+        entries.sort_unstable();
+        disk::remove(&path)?;
+        Ok(entries)
     }
 }
 
@@ -198,7 +212,7 @@ impl IdIndex {
     /// The next entry; nothing at the end.
     ///
     /// # Errors
-    /// When the file cannot be read or ends inside an entry.
+    /// When the file cannot be read; [`Error::Damaged`] when it ends inside an entry.
     pub fn next_entry(&mut self) -> Result<Option<IdEntry>, Error> {
         let context = disk::context("read", &self.path);
         let mut bytes = [0; SIZE];
@@ -208,8 +222,14 @@ impl IdIndex {
             Ok(_) => bytes[0] = first[0],
             Err(error) => return Err(context(error)),
         }
-        self.file.read_exact(&mut bytes[1..]).map_err(context)?;
-        Ok(Some(IdEntry::decode(&bytes)))
+        match self.file.read_exact(&mut bytes[1..]) {
+            Ok(()) => Ok(Some(IdEntry::decode(&bytes))),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                let reason = "it ends inside an entry".to_owned();
+                Err(Error::Damaged { path: self.path.clone(), reason })
+            }
+            Err(error) => Err(context(error)),
+        }
     }
 }
 
