@@ -200,11 +200,7 @@ fn read_shard(
     flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
 ) -> Result<(), store::Error> {
     let read = reader.read(dir, number, entry)?;
-    let is_sealed = dir.seal(number)?.is_some_and(|seal| seal.blake3 == read.verified.blake3);
-    if !is_sealed {
-        let reason = "its journal is not the one that was sealed".to_owned();
-        return Err(store::Error::Unsound { shard: number, reason });
-    }
+    dir.is_as_sealed(number, &read.verified)?;
     lines.totals.repeated += read.verified.repeated;
     read.for_each_row(&mut |row| {
         put_row(&row, wanted, lines);

@@ -100,13 +100,12 @@ fn is_ours(role: Role, path: &Path) -> Result<bool, Error> {
     const LOOKED_AT: u64 = 64 << 20;
     let unreadable = |source: io::Error| input::Error::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let mut file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     // Most files show what they are at once.
     for most in [1 << 20, LOOKED_AT] {
-        bytes.clear();
-        let file = File::open(path).map_err(unreadable)?;
-        file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
+        let more = most - bytes.len() as u64;
+        file.by_ref().take(more).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.trim_ascii().is_empty() && bytes.len() as u64 == length || shows(role, &bytes) {
             return Ok(true);
         }

@@ -43,6 +43,20 @@ impl WorkDir {
     }
 }
 
+impl WorkDir {
+    /// Makes sure that a journal that was read back is the one that was sealed.
+    ///
+    /// # Errors
+    /// [`Error::Unsound`] when it is another, or none was sealed.
+    pub fn is_as_sealed(&self, number: u32, verified: &Verified) -> Result<(), Error> {
+        if self.seal(number)?.is_some_and(|seal| seal.blake3 == verified.blake3) {
+            return Ok(());
+        }
+        let reason = "its journal is not the one that was sealed".to_owned();
+        Err(Error::Unsound { shard: number, reason })
+    }
+}
+
 fn read_back(
     file: &File,
     path: &Path,

@@ -21,62 +21,57 @@ impl Worker<'_> {
         slot: usize,
         now: Instant,
     ) -> Option<Decision> {
-        let health = &self.shared.health;
-        let decision = landing.result.as_ref().err().map(|failure| {
-            let (row, feed) = (landing.flight.row, &mut self.slots[slot].feed);
-            let (tries, retries) = (feed.tries(row), self.shared.options.retries);
-            if matches!(failure.kind, FailureKind::Closed | FailureKind::Stale) {
-                // An endpoint that answers others and never this row does so because of the row.
-                let (closed, answers_others) = feed.closed(row, self.answers);
-                if closed > retries + CLOSED_MOST && answers_others {
-                    return (Decision::GiveUp, failure);
-                }
+        let Err(failure) = &landing.result else {
+            self.answered();
+            return None;
+        };
+        let (health, retries) = (&self.shared.health, self.shared.options.retries);
+        let feed = &mut self.slots[slot].feed;
+        let tries = feed.tries(landing.flight.row);
+        let mut decision = decide(failure, tries.counted + 1, retries, fastrand::f64());
+        if matches!(failure.kind, FailureKind::Closed | FailureKind::Stale) {
+            // An endpoint that answers others and never this row does so because of the row.
+            let (closed, answers_others) = feed.closed(landing.flight.row, self.answers);
+            if closed > retries + CLOSED_MOST && answers_others {
+                decision = Decision::GiveUp;
             }
-            let decision = decide(failure, tries.counted + 1, retries, fastrand::f64());
-            (decision, failure)
-        });
-        if let Some((Decision::Again(_) | Decision::GiveUp, failure)) = decision
-            && matches!(failure.kind, FailureKind::Server | FailureKind::Timeout)
-            && failure.retry_after.is_none()
-        {
-            let made = self.slots[slot].feed.tries(landing.flight.row).made;
-            if let Some(trouble) = health.erred(now, made == 0) {
-                self.trouble(trouble, failure);
-                // An outage is not the row's fault, unless it goes on with this row for ever.
-                let is_hopeless = made >= self.shared.options.retries + OUTAGE_MOST;
-                return if is_hopeless {
-                    Some(Decision::GiveUp)
-                } else {
-                    Some(Decision::Pause(None))
-                };
-            }
-            return decision.map(|(decision, _)| decision);
         }
-        match decision {
+        match (decision, failure.kind) {
             // A certificate that was good may be renewed late; one that never was stays bad.
-            Some((_, failure)) if failure.kind == FailureKind::Tls && !health.has_answered() => {
+            (_, FailureKind::Tls) if !health.has_answered() => {
                 self.stop(StopReason::Tls { why: failure.message.clone() });
             }
-            Some((Decision::Pause(asked), failure)) => self.pause(asked, failure, now),
-            Some((Decision::StopRun, failure)) => self.stop(stop_reason(failure)),
+            (Decision::Pause(asked), _) => self.pause(asked, failure, now),
+            (Decision::StopRun, _) => self.stop(stop_reason(failure)),
+            (_, FailureKind::Server | FailureKind::Timeout) if failure.retry_after.is_none() => {
+                if let Some(trouble) = health.erred(now, tries.made == 0) {
+                    self.trouble(trouble, failure);
+                    // An outage is not the row's fault, unless it goes on with this row for ever.
+                    let is_hopeless = tries.made >= retries + OUTAGE_MOST;
+                    decision = if is_hopeless { Decision::GiveUp } else { Decision::Pause(None) };
+                }
+            }
             // A server that is overloaded says so for everyone.
-            Some((Decision::Again(_), failure)) if failure.retry_after.is_some() => {
+            (Decision::Again(_), _) if failure.retry_after.is_some() => {
                 self.pause(failure.retry_after, failure, now);
             }
-            Some((_, failure)) if failure.status.is_none() => {
+            _ if failure.status.is_none() => {
                 if landing.flight.is_probe {
                     health.forget_probe();
                 }
             }
-            _ => {
-                self.answers += 1;
-                if self.line.is_some() && health.answered() {
-                    self.tell(Happened::Recovered);
-                    self.shared.gate.wake_all();
-                }
-            }
+            _ => self.answered(),
         }
-        decision.map(|(decision, _)| decision)
+        Some(decision)
+    }
+
+    /// A call was answered, well or badly: the endpoint is there.
+    fn answered(&mut self) {
+        self.answers += 1;
+        if self.line.is_some() && self.shared.health.answered() {
+            self.tell(Happened::Recovered);
+            self.shared.gate.wake_all();
+        }
     }
 
     /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
