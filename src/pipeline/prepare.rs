@@ -65,13 +65,10 @@ pub(super) fn prepare(
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
         }
         _ => {
-            if policy != Policy::Overwrite && dir.has_lost_its_plan()? {
-                return Err(Error::PlanLost { work_dir: dir.path().to_owned() });
-            }
             if policy == Policy::Resume {
                 ours::may_be_replaced(targets, &run.question.job)?;
             }
-            dir.wipe()?;
+            clear(dir, policy)?;
             let there = targets.there();
             if policy == Policy::Resume && there.is_empty() {
                 let text = "nothing to resume: starting from the first row".to_owned();
@@ -93,6 +90,14 @@ pub(super) fn prepare(
             Ok((manifest, source))
         }
     }
+}
+
+/// Empties a directory for a new plan, unless there are answers in it that nobody gave up.
+pub(super) fn clear(dir: &Held, policy: Policy) -> Result<(), Error> {
+    if policy != Policy::Overwrite && dir.has_lost_its_plan()? {
+        return Err(Error::PlanLost { work_dir: dir.path().to_owned() });
+    }
+    Ok(dir.wipe()?)
 }
 
 pub(super) fn make_plan(

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::prepare::{compare, give_up, make_plan, open_ahead};
+use super::prepare::{clear, compare, give_up, make_plan, open_ahead};
 use super::preview::render;
 use super::targets::{OutputPaths, Targets};
 use super::{Context, End, Error, Finished, Place, Policy, Question, hold, interrupted};
@@ -33,9 +33,7 @@ pub fn plan(
         Some(manifest) if policy != Policy::Overwrite => {
             return compare(&dir, question, &manifest, source, context).map(|_| manifest);
         }
-        _ => dir
-            .wipe()
-            .map_err(Error::from)
+        _ => clear(&dir, policy)
             .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
     };
     match planned {

@@ -68,6 +68,16 @@ impl Bench {
         self.path(name).exists()
     }
 
+    /// Whether the file system keeps what is noted on an output; says so when it does not.
+    pub fn keeps_notes_on(&self, name: &str) -> bool {
+        let keeps =
+            rustix::fs::getxattr(self.path(name), "user.rowmill.job", &mut [0; 256]).is_ok();
+        if !keeps {
+            eprintln!("SKIPPED: this file system keeps no extended attributes");
+        }
+        keeps
+    }
+
     /// The lines of a JSON Lines file.
     pub fn lines(&self, name: &str) -> Vec<Value> {
         let text = self.read(name);
