@@ -17,10 +17,13 @@
 //! [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the
 //! table, `docs/formats.md` every file, `docs/durability.md` the promise.
 //!
+//! [`guard`] names what the promises rest on, for the proof in `docs/reliability.md`.
+//!
 //! But for [`cli`] nothing here prints, exits, reads the environment or installs signal handlers.
 
 pub mod cli;
 pub mod format;
+pub mod guard;
 pub mod http;
 pub mod input;
 pub mod job;

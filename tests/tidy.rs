@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Which layer each module is in. A module uses modules of lower layers only.
 const LAYERS: &[(&str, u32)] = &[
     ("job", 0),
+    ("guard", 0),
     ("store", 1),
     ("format", 1),
     ("http", 1),

@@ -74,6 +74,9 @@ impl Held {
     pub fn remove(self) -> Result<(), Error> {
         self.wipe()?;
         let root = self.path();
+        // Half a signature, or one that a power cut turned to zeros, beside no marker would look
+        // like a file of somebody else's.
+        self.unsign()?;
         disk::remove(&root.join(MARKER))?;
         disk::remove(&root.join(LOCK))?;
         std::fs::remove_dir(root).map_err(disk::context("remove", root))?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::Error;
+use crate::guard::Guard;
 
 /// Names what was being done to which path when an operation failed.
 pub(super) fn context(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -50,6 +51,9 @@ pub(super) fn parent_of(path: &Path) -> &Path {
 
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(path: &Path) -> Result<(), Error> {
+    if Guard::DirectorySync.is_left_out() {
+        return Ok(());
+    }
     File::open(path).and_then(|dir| dir.sync_all()).map_err(context("sync", path))
 }
 
@@ -119,7 +123,7 @@ pub(super) fn new_name(path: &Path) -> PathBuf {
 
 /// Replaces a file's bytes so that after any crash it has either the old or the new ones.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let new = new_name(path);
+    let new = if Guard::Rename.is_left_out() { path.to_owned() } else { new_name(path) };
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -129,9 +133,12 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
             .custom_flags(no_follow())
             .open(&new)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        if Guard::SyncBeforeRename.is_left_out() { Ok(()) } else { file.sync_all() }
     };
     write().map_err(context("write", &new))?;
+    if Guard::Rename.is_left_out() {
+        return Ok(());
+    }
     fs::rename(&new, path).map_err(context("replace", path))?;
     sync_dir(parent_of(path))
 }

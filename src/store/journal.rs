@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::record::Record;
 use super::{Error, disk};
+use crate::guard::Guard;
 
 /// A shard's journal, open for appending.
 #[derive(Debug)]
@@ -82,6 +83,9 @@ impl Syncer {
     /// When the disk says it is not. The pages may be lost then, whatever a second call says, so
     /// the run must end.
     pub fn sync(&self) -> Result<(), Error> {
+        if Guard::JournalSync.is_left_out() {
+            return Ok(());
+        }
         self.file.sync_data().map_err(disk::context("sync", &self.path))
     }
 }

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, disk};
+use crate::guard::Guard;
 
 /// Who holds a lock, in the words of its holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,7 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
         let file = disk::open_write(path)?;
         match file.try_lock() {
             Ok(()) => {}
+            Err(_) if Guard::Lock.is_left_out() => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(disk::context("lock", path)(error)),
         }
@@ -96,6 +98,14 @@ impl Lock {
             return false;
         };
         (held.dev(), held.ino()) == (there.dev(), there.ino())
+    }
+
+    /// Takes the signature away, durably: what is left of the file after a power cut is empty.
+    pub(super) fn unsign(&self, path: &Path) -> Result<(), Error> {
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.sync_all())
+            .map_err(disk::context("empty", path))
     }
 
     /// Writes down who holds the lock.

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::target::TAG;
 use super::{Error, Held, Target, WorkDir, disk};
+use crate::guard::Guard;
 
 /// What an output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +282,9 @@ impl Held {
     }
 
     fn carry_out(&self, commit: &mut Commit) -> Result<(), Error> {
+        if Guard::SummaryLast.is_left_out() {
+            commit.files.reverse();
+        }
         for file in &commit.files {
             let Some(staged) = &file.staged else { continue };
             let staged = file.target.with_file_name(staged);

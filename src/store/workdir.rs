@@ -235,15 +235,16 @@ impl Held {
         }
     }
 
-    /// Signs a directory that was just locked, and marks it as ours if it is new.
+    /// Marks a directory that was just locked as ours if it is new, and signs it.
     fn settle(path: &Path, lock: Lock, holder: Holder, created: bool) -> Result<Self, Error> {
         let root = path.canonicalize().map_err(disk::context("find", path))?;
         let marked = (|mut lock: Lock| {
-            lock.sign(&holder, &root.join(LOCK))?;
             let run = match read_marker(&root)? {
                 Some(marker) => marker.run,
                 None => write_marker(&root)?,
             };
+            // Only now: half a signature beside no marker would look like a file of somebody else's.
+            lock.sign(&holder, &root.join(LOCK))?;
             Ok((lock, run))
         })(lock);
         match marked {
@@ -310,6 +311,10 @@ impl Held {
     pub fn note_done(&mut self, rows: u64) -> Result<(), Error> {
         self.holder.done_at_start = Some(rows);
         self.lock.sign(&self.holder, &self.dir.root.join(LOCK))
+    }
+
+    pub(super) fn unsign(&self) -> Result<(), Error> {
+        self.lock.unsign(&self.dir.root.join(LOCK))
     }
 
     /// Makes sure that the directory is still where it was.

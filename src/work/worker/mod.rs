@@ -21,6 +21,7 @@ use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
+use crate::guard::Guard;
 use crate::policy::{CommitWindow, Decision, Durability, MayCall};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
@@ -100,10 +101,14 @@ impl<'a> Worker<'a> {
                 self.drop_flights(&mut flights);
             }
             // A permit is free only once the outcome it was taken for is written.
-            self.write(now)?;
+            if !Guard::WriteBeforePermit.is_left_out() {
+                self.write(now)?;
+            }
             self.open_next();
             self.feed(&mut flights, now)?;
-            self.write(now)?;
+            if !Guard::WriteBeforePermit.is_left_out() || flights.is_empty() {
+                self.write(now)?;
+            }
             self.commit(now);
             self.settle(&flights)?;
             match self.next_event(&mut flights, now).await {

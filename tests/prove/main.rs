@@ -1,0 +1,137 @@
+//! Proves what `docs/durability.md` promises, by disturbing the built binary in every way that is
+//! known, and writes what it found into `docs/reliability.md`.
+//!
+//! ```sh
+//! cargo test --release --test prove -- all        # everything; rewrites the document's tables
+//! cargo test --release --test prove -- points     # one table
+//! cargo test --test prove                         # the quick part, under three minutes
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(unreachable_pub, reason = "a test crate has no outside")]
+#![expect(clippy::print_stderr, reason = "progress and violations are told there")]
+#![expect(clippy::print_stdout, reason = "the last line is the result")]
+
+mod cuts;
+mod mutants;
+mod points;
+mod power;
+mod random;
+mod report;
+mod scene;
+#[path = "../support/server.rs"]
+#[expect(dead_code, reason = "the other tests use the rest of it")]
+mod server;
+mod shim;
+mod site;
+mod strict;
+mod table;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use shim::Shim;
+use site::Site;
+use table::Table;
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// What fits into three minutes.
+    Quick,
+    /// Everything.
+    All,
+}
+
+/// What all parts work with.
+pub struct Ground {
+    dir: PathBuf,
+    shim: Shim,
+    binary: PathBuf,
+    mutant: Option<&'static str>,
+    /// What chance is drawn from.
+    seed: u64,
+}
+
+impl Ground {
+    fn new(seed: u64) -> Result<Self, String> {
+        // In memory where there is a place for it: a sync costs nothing there, and what it is to
+        // protect from is tried elsewhere.
+        let memory = Path::new("/dev/shm");
+        let within = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let dir = within.join(format!("rowmill-prove-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+        let shim = Shim::build(&dir)?;
+        Ok(Self { dir, shim, binary: env!("CARGO_BIN_EXE_rowmill").into(), mutant: None, seed })
+    }
+
+    /// One site for each thread that works.
+    fn sites(&self, name: &str) -> Vec<Site> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        (0..threads)
+            .map(|thread| {
+                let mut site = Site::new(self.dir.join(format!("{name}-{thread}")), &self.binary);
+                site.mutant = self.mutant;
+                site
+            })
+            .collect()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+type Part = fn(&Ground, Scale) -> Table;
+
+/// The parts, by the names of their tables.
+const PARTS: &[(&str, Part)] = &[
+    ("complete", |ground, _| points::completeness(ground)),
+    ("points", points::prove),
+    ("strict", cuts::prove),
+    ("power", power::prove),
+    ("random", random::prove),
+    ("mutants", mutants::prove),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_all = wanted.iter().any(|name| name == "all");
+    let is_known = |name: &String| PARTS.iter().any(|(part, _)| part == name);
+    if !wanted.is_empty() && !is_all && !wanted.iter().any(is_known) {
+        // A filter that means other tests.
+        return ExitCode::SUCCESS;
+    }
+    let scale = if wanted.is_empty() { Scale::Quick } else { Scale::All };
+    let ground = match Ground::new(1) {
+        Ok(ground) => ground,
+        Err(error) => {
+            println!("prove: SKIPPED, nothing was tried: {error}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut tables = Vec::new();
+    for (name, part) in PARTS {
+        if wanted.is_empty() || is_all || wanted.iter().any(|it| it == name) {
+            let began = std::time::Instant::now();
+            tables.push(part(&ground, scale));
+            eprintln!("  took {:.1} s", began.elapsed().as_secs_f64());
+        }
+    }
+    let sum = |count: fn(&Table) -> u64| tables.iter().map(count).sum::<u64>();
+    let (points, skipped) = (sum(Table::points), sum(Table::skipped));
+    let mut violations = sum(|table| table.violations().len() as u64);
+    if scale == Scale::All
+        && let Err(error) = report::write(&ground, &tables)
+    {
+        eprintln!("docs/reliability.md was not written: {error}");
+        violations += 1;
+    }
+    let result = if violations == 0 { "ok" } else { "FAILED" };
+    println!("prove result: {result}. {points} points; {violations} violations; {skipped} skipped");
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
