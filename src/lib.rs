@@ -21,6 +21,8 @@
 
 pub mod cli;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 pub mod input;
 pub mod job;
