@@ -24,9 +24,9 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "csv", run: rows::csv, tries: 1000 },
-    Target { name: "escape", run: replies::escape, tries: 30_000 },
-    Target { name: "journal", run: crate::store::fuzz::journal, tries: 2000 },
+    Target { name: "csv", run: rows::csv, tries: 500 },
+    Target { name: "escape", run: replies::escape, tries: 15_000 },
+    Target { name: "journal", run: crate::store::fuzz::journal, tries: 1000 },
     Target { name: "manifest", run: crate::store::fuzz::manifest, tries: 20_000 },
     Target { name: "reply", run: replies::reply, tries: 4000 },
     Target { name: "retry_after", run: replies::retry_after, tries: 100_000 },
