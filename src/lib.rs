@@ -23,6 +23,8 @@
 
 pub mod cli;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod guard;
 pub mod http;
 pub mod input;

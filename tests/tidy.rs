@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("report", 3),
     ("pipeline", 4),
     ("cli", 6),
+    ("fuzz", 7),
 ];
 
 /// The outside crates that one module alone may name.

@@ -41,7 +41,7 @@ pub struct Chunk {
     pub first_line: u64,
     /// Its records, in their order.
     pub records: Vec<Record>,
-    /// Its bytes, less those of records that are too large.
+    /// Its bytes, less those of records that are too large and of long blanks between records.
     pub bytes: Vec<u8>,
     // Of all bytes; only there when some were left out.
     hash: Option<blake3::Hash>,
@@ -50,7 +50,7 @@ pub struct Chunk {
 /// A record's place in its chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// Where it begins in the chunk's bytes.
+    /// Where it begins in the chunk's bytes, behind blanks that are none of its own.
     pub start: usize,
     /// Where it ends in them.
     pub end: usize,
@@ -83,6 +83,17 @@ impl Chunk {
     }
 }
 
+/// Whether a record, which may have its line end or a part of it, has more bytes than allowed
+/// without. It does not count what stands before a record: how much of that is held depends on how
+/// the input is read, and what a record is must not.
+fn is_larger(text: &[u8], max: u64) -> bool {
+    if text.len() as u64 <= max {
+        return false;
+    }
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    text.strip_suffix(b"\r").unwrap_or(text).len() as u64 > max
+}
+
 fn newlines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
@@ -99,10 +110,11 @@ pub struct ChunkReader<R> {
     carry: Vec<u8>,
     spare: Vec<u8>,
     at_end: bool,
+    block: u64,
 }
 
 /// How much is read at a time.
-const BLOCK: usize = 1 << 18;
+const BLOCK: u64 = 1 << 18;
 
 impl<R: Read> ChunkReader<R> {
     /// Reads `source`, whose first byte stands at `offset` in line `line` of the input. Records of
@@ -117,12 +129,25 @@ impl<R: Read> ChunkReader<R> {
             carry: Vec::new(),
             spare: Vec::new(),
             at_end: false,
+            block: BLOCK,
         }
+    }
+
+    /// Reads so many bytes at a time, so that few bytes can be many reads.
+    #[cfg(any(test, fuzzing))]
+    #[must_use]
+    pub(crate) fn with_block(self, block: u64) -> Self {
+        Self { block: block.max(1), ..self }
     }
 
     /// What is read.
     pub fn source(&self) -> &R {
         &self.source
+    }
+
+    /// The line in which what comes behind the last chunk begins.
+    pub fn line(&self) -> u64 {
+        self.line
     }
 
     /// Takes back a chunk's memory for the next.
@@ -152,13 +177,13 @@ impl<R: Read> ChunkReader<R> {
                 break;
             }
             if state.bytes.len() as u64 - state.start as u64 > self.max_record {
-                state.drop_record_so_far();
+                state.shed(self.max_record);
             }
             if self.at_end {
                 self.cut_last(&mut state);
                 break;
             }
-            self.at_end = !read_block(&mut self.source, &mut state.bytes)?;
+            self.at_end = !read_block(&mut self.source, self.block, &mut state.bytes)?;
         }
         self.carry.extend_from_slice(&state.bytes[state.scanned..]);
         state.bytes.truncate(state.scanned);
@@ -225,7 +250,7 @@ struct Cutting {
     scanned: usize,
     // The line in which the bytes at `start` stand.
     line: u64,
-    // Bytes of the record at hand that were not kept; bytes of all records that were not.
+    // Bytes of the record at hand that were not kept; all bytes that were not.
     skipping: u64,
     dropped: u64,
     // The line in which the record begins whose bytes are not kept.
@@ -237,46 +262,68 @@ struct Cutting {
 
 impl Cutting {
     fn end_record(&mut self, fault: Option<Fault>, max_record: u64) {
-        let (start, end) = (self.start, self.scanned);
-        let length = (end - start) as u64 + self.skipping;
-        if length > max_record && self.bytes[start..end].trim_ascii().len() as u64 > max_record
-            || self.skipping > 0
-        {
+        let blank = self.blanks();
+        let text = &self.bytes[self.start + blank..self.scanned];
+        if self.skipping > 0 || is_larger(text, max_record) {
+            self.forget(blank);
+            self.skip();
             let line = self.skipping_from.take().unwrap_or(self.line);
-            self.drop_record_so_far();
-            let fault = Some(Fault::TooLarge(self.skipping));
-            self.records.push(Record { start, end: start, line, fault });
-            self.skipping = 0;
-            self.skipping_from = None;
+            let fault = Some(Fault::TooLarge(std::mem::take(&mut self.skipping)));
+            self.records.push(Record { start: self.start, end: self.start, line, fault });
         } else {
-            let text = &self.bytes[start..end];
-            // In CSV blanks are data; only line ends are nothing.
-            let is_nothing = |byte: &u8| match self.keeps_blanks {
-                true => matches!(byte, b'\r' | b'\n'),
-                false => byte.is_ascii_whitespace(),
-            };
-            let blank = text.iter().take_while(|byte| is_nothing(byte)).count();
-            if blank < text.len() {
-                let line = self.line + newlines(&text[..blank]);
+            let (start, end) = (self.start + blank, self.scanned);
+            let line = self.line + newlines(&self.bytes[self.start..start]);
+            if start < end {
                 self.records.push(Record { start, end, line, fault });
             }
-            self.line += newlines(text);
+            self.line = line + newlines(&self.bytes[start..end]);
         }
         self.start = self.scanned;
     }
 
-    /// Hashes and forgets the bytes of the record at hand, as far as they are known to be its own.
-    fn drop_record_so_far(&mut self) {
-        let hasher = self.hasher.get_or_insert_default();
-        hasher.update(&self.bytes[self.hashed..self.scanned]);
+    /// How many of the bytes of the record at hand stand before it and are nothing. In CSV blanks
+    /// are data; only line ends are nothing.
+    fn blanks(&self) -> usize {
+        if self.skipping > 0 {
+            return 0;
+        }
+        let is_nothing = |byte: &&u8| match self.keeps_blanks {
+            true => matches!(byte, b'\r' | b'\n'),
+            false => byte.is_ascii_whitespace(),
+        };
+        self.bytes[self.start..self.scanned].iter().take_while(is_nothing).count()
+    }
+
+    /// Lets go of what is held of the record at hand once that is more than a record may have:
+    /// what stands before it, and of itself all if it is too large in any case.
+    fn shed(&mut self, max_record: u64) {
+        self.forget(self.blanks());
+        if self.skipping > 0 || is_larger(&self.bytes[self.start..self.scanned], max_record) {
+            self.skip();
+        }
+    }
+
+    /// Does without the bytes of the record at hand, as far as they are known to be its own.
+    fn skip(&mut self) {
         self.skipping_from.get_or_insert(self.line);
-        self.line += newlines(&self.bytes[self.start..self.scanned]);
-        let count = (self.scanned - self.start) as u64;
-        self.bytes.drain(self.start..self.scanned);
-        self.skipping += count;
-        self.dropped += count;
-        self.scanned = self.start;
-        self.hashed = self.start;
+        let count = self.scanned - self.start;
+        self.forget(count);
+        self.skipping += count as u64;
+    }
+
+    /// Hashes and forgets the first bytes of the record at hand.
+    fn forget(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let (start, end) = (self.start, self.start + count);
+        let hasher = self.hasher.get_or_insert_default();
+        hasher.update(&self.bytes[self.hashed..end]);
+        self.line += newlines(&self.bytes[start..end]);
+        self.bytes.drain(start..end);
+        self.dropped += count as u64;
+        self.scanned -= count;
+        self.hashed = start;
     }
 
     fn finish(mut self, offset: u64, first_line: u64) -> Chunk {
@@ -296,8 +343,8 @@ impl Cutting {
 }
 
 /// Appends up to a block of the source; false at its end.
-fn read_block(source: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
-    Ok(source.by_ref().take(BLOCK as u64).read_to_end(bytes)? > 0)
+fn read_block(source: &mut impl Read, block: u64, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    Ok(source.by_ref().take(block).read_to_end(bytes)? > 0)
 }
 
 #[cfg(test)]
@@ -342,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_record_too_large_is_passed_over_in_bounded_memory() {
-        let big = "x".repeat(5 * BLOCK);
+        let big = "x".repeat(5 * BLOCK as usize);
         let input = format!("a\n{big}\nb\n{big}\nc\n{big}");
         let all = chunks(input.as_bytes(), || Cut::Lines, 1000, Limits::NONE);
         let chunk = &all[0];
@@ -353,9 +400,34 @@ mod tests {
         assert_eq!(faults, [None, large(length + 1), None, large(length + 1), None, large(length)]);
         assert_eq!(chunk.length, input.len() as u64);
         assert_eq!(chunk.hash(), blake3::hash(input.as_bytes()));
-        assert!(chunk.bytes.capacity() < 4 * BLOCK, "{}", chunk.bytes.capacity());
+        assert!(chunk.bytes.capacity() < 4 * BLOCK as usize, "{}", chunk.bytes.capacity());
         let lines: Vec<_> = chunk.records.iter().map(|r| r.line).collect();
         assert_eq!(lines, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_a_record_is_does_not_depend_on_where_reading_stops() {
+        let blank = " ".repeat(20);
+        let input = format!("{blank}\n{blank}a\nbbbb\r\nbbbbb\r\n{blank}ccccc\n{blank}");
+        let expected = [
+            ("a", 2, None),
+            ("bbbb", 3, None),
+            ("", 4, Some(Fault::TooLarge(7))),
+            ("", 5, Some(Fault::TooLarge(6))),
+        ];
+        for block in 1..=input.len() as u64 {
+            let source = input.as_bytes();
+            let mut reader = ChunkReader::new(source, Cut::Lines, 0, 1, 4).with_block(block);
+            let chunk = reader.next_chunk(Limits::NONE).unwrap().unwrap();
+            let records = texts(&chunk).into_iter().zip(&chunk.records);
+            let records: Vec<_> = records.map(|(text, r)| (text, r.line, r.fault)).collect();
+            let expected = expected.map(|(text, line, fault)| (text.to_owned(), line, fault));
+            assert_eq!(records, expected, "blocks of {block}");
+            let is_blank = |r: &Record| chunk.bytes[r.start].is_ascii_whitespace();
+            assert!(!chunk.records[..2].iter().any(is_blank), "a record begins with itself");
+            assert_eq!(chunk.hash(), blake3::hash(source));
+            assert_eq!((chunk.length, reader.line()), (input.len() as u64, 6));
+        }
     }
 
     proptest! {

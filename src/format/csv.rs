@@ -16,10 +16,20 @@ pub struct Splitter {
     ends: Box<[usize]>,
 }
 
+/// A reader that takes a byte order mark for data: it has read something already. Where the mark
+/// stands for anything, at the beginning of a file, it was passed over before, and whoever reads a
+/// part of the file must not find another record there than who read all of it.
+fn reader() -> Reader {
+    let mut reader = Reader::new();
+    // A blank line before the first record is nothing.
+    let _ = reader.read_record(b"\n", &mut [0], &mut [0]);
+    reader
+}
+
 impl Default for Splitter {
     fn default() -> Self {
         Self {
-            reader: Reader::new(),
+            reader: reader(),
             fields: vec![0; 1 << 16].into_boxed_slice(),
             ends: vec![0; 256].into_boxed_slice(),
         }
@@ -140,7 +150,7 @@ impl Header {
 /// The fields of one whole record.
 fn fields(record: &[u8]) -> Result<Vec<String>, Error> {
     let text = std::str::from_utf8(record).map_err(|error| Error::NotUtf8(error.valid_up_to()))?;
-    let mut reader = Reader::new();
+    let mut reader = reader();
     // No field is longer than the record, and every field but the first needs a comma.
     let mut values = vec![0; text.len() + 1];
     let mut ends = vec![0; memchr::memchr_iter(b',', text.as_bytes()).count() + 2];
@@ -211,6 +221,13 @@ mod tests {
             let expected = [["a", "x\r\ny\"z"], ["b", "c"], ["d", "e"]];
             assert_eq!(records, expected, "pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_in_the_middle_is_data_for_everyone() {
+        assert_eq!(json("a,b", "\u{feff}1,2"), "{\"a\":\"\u{feff}1\",\"b\":\"2\"}");
+        let record = "\u{feff}\"x\n".as_bytes();
+        assert_eq!(Splitter::default().find_end(record), Some(record.len()), "no quote opens");
     }
 
     #[test]

@@ -74,15 +74,23 @@ impl<'a> Object<'a> {
 }
 
 fn describe(text: &str, error: &serde_json::Error) -> Error {
-    if !text.starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok() {
-        return Error::NotAnObject(match text.as_bytes().first() {
-            Some(b'[') => "a list",
-            Some(b'"') => "a string",
-            Some(b'n') => "null",
-            Some(b't' | b'f') => "a boolean",
-            _ => "a number",
-        });
+    if !text.starts_with('{') {
+        // As an error of type, `serde_json` would repeat a string that stands there, however long.
+        return match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Error::NotAnObject(match text.as_bytes().first() {
+                Some(b'[') => "a list",
+                Some(b'"') => "a string",
+                Some(b'n') => "null",
+                Some(b't' | b'f') => "a boolean",
+                _ => "a number",
+            }),
+            Err(error) => syntax(&error),
+        };
     }
+    syntax(error)
+}
+
+fn syntax(error: &serde_json::Error) -> Error {
     let full = error.to_string();
     let reason = full.split(" at line ").next().unwrap_or(&full).to_owned();
     Error::Syntax { reason, column: error.column() }
@@ -314,6 +322,7 @@ mod tests {
             ("{\"a\":NaN}", "expected value at column 6"),
             ("{\"a\":1", "EOF while parsing an object at column 6"),
             ("{} {}", "trailing characters at column 4"),
+            ("\"the whole row\": 1", "trailing characters at column 16"),
             ("", "EOF while parsing a value at column 0"),
         ] {
             assert_eq!(Object::parse(text).unwrap_err().to_string(), message, "{text}");

@@ -166,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn places_in_a_row_are_counted_from_its_own_beginning() {
+        let format = Format::Csv(Header::parse(b"a").unwrap());
+        assert_eq!(
+            failures(&format, Cut::csv(), b"\n\r\no\xff\n", 9),
+            ["invalid_utf8: line 3: not UTF-8: the byte at 1 begins no character"]
+        );
+    }
+
+    #[test]
     fn each_kind_of_bad_line_is_told_with_its_place() {
         let input = b"{\"a\":1}\n\n{\"a\":\n[1]\n{\"a\":\"\xff\"}\n{\"b\":\"0123456789012345678901\"}\n\"x\"";
         assert_eq!(

@@ -157,7 +157,7 @@ impl Source {
         let names = names.map_err(|source| Error::Header { path: self.path.clone(), source })?;
         if let Some(chunk) = first {
             self.data_offset += chunk.length;
-            self.data_line += memchr::memchr_iter(b'\n', &chunk.bytes).count() as u64;
+            self.data_line = reader.line();
         }
         self.format = Format::Csv(names);
         Ok(self)

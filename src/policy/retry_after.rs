@@ -22,15 +22,21 @@ pub fn retry_after(
     }
     let until = http_date(text)?;
     let now = date.and_then(http_date).or_else(|| i64::try_from(now_ms).ok())?;
-    u64::try_from(until - now).ok().filter(|ms| *ms > 0).map(Duration::from_millis)
+    let ms = u64::try_from(until.saturating_sub(now)).ok()?;
+    bounded(Duration::from_millis(ms))
 }
 
 /// The longest wait that is taken for one: a year. More is a mistake of the server's.
-const LONGEST: f64 = 366.0 * 86_400.0;
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+fn bounded(wait: Duration) -> Option<Duration> {
+    (!wait.is_zero()).then(|| wait.min(LONGEST))
+}
 
 fn positive(text: &str, unit: f64) -> Option<Duration> {
     let seconds = text.trim().parse::<f64>().ok()? * unit;
-    (seconds > 0.0 && seconds.is_finite()).then(|| Duration::from_secs_f64(seconds.min(LONGEST)))
+    let wait = seconds.is_finite().then(|| seconds.clamp(0.0, LONGEST.as_secs_f64()))?;
+    bounded(Duration::from_secs_f64(wait))
 }
 
 /// An HTTP date in milliseconds since the Unix epoch.
@@ -64,10 +70,15 @@ mod tests {
             retry_after(None, Some(LATER), Some(NOON), skewed),
             Some(Duration::from_secs(7))
         );
-        for nothing in ["", "abc", "-1", "0", "NaN", "inf", NOON, "Sat, 99 Nov"] {
+        for nothing in ["", "abc", "-1", "0", "NaN", "inf", "1e-99", NOON, "Sat, 99 Nov"] {
             assert_eq!(seconds(nothing), None, "{nothing}");
         }
-        assert_eq!(seconds("1e99"), Some(LONGEST));
+        for far in ["1e99", "Wed, 29 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(seconds(far), Some(LONGEST.as_secs_f64()), "{far}");
+        }
+        let long_ago =
+            retry_after(None, Some("Mon, 01 Jan 0001 00:00:00 GMT"), None, i64::MAX as u64);
+        assert_eq!(long_ago, None);
     }
 
     proptest! {

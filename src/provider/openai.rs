@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::Secret;
 use crate::format::json;
@@ -111,9 +112,11 @@ impl OpenAi {
             let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
             let (ms, after) = (text("retry-after-ms"), text("retry-after"));
             failure.retry_after = retry_after(ms, after, text("date"), now_ms);
+            // The key goes first: half of one would not be found any more.
             if let Some(key) = &self.key {
                 failure.message = key.redact(failure.message);
             }
+            failure.message = shortened(&failure.message);
             failure
         })
     }
@@ -127,7 +130,7 @@ fn answer(body: &[u8]) -> Result<Answer, Failure> {
         Err(error) => {
             return Err(bad(format!(
                 "the answer is no chat completion ({error}): {}",
-                excerpt(body)
+                beginning(body)
             )));
         }
     };
@@ -138,7 +141,7 @@ fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let Some(choice) = completion.choices.and_then(|choices| choices.into_iter().next()) else {
         return Err(Failure::new(FailureKind::EmptyAnswer, "the answer has no choices"));
     };
-    let finish_reason = choice.finish_reason.map(Cow::into_owned);
+    let finish_reason = choice.finish_reason.map(|reason| shortened(&reason));
     if finish_reason.as_deref() == Some("content_filter") {
         let message = "the content filter cut the answer off";
         return Err(Failure::new(FailureKind::ContentFilter, message));
@@ -156,9 +159,9 @@ fn answer(body: &[u8]) -> Result<Answer, Failure> {
     }
     Ok(Answer {
         text,
-        model: completion.model.map(Cow::into_owned),
+        model: completion.model.map(|model| shortened(&model)),
         finish_reason,
-        usage: completion.usage.map(Usage::from),
+        usage: completion.usage.and_then(usage),
     })
 }
 
@@ -168,7 +171,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Failure {
     let code = error.as_ref().map(ErrorDetail::codes).unwrap_or_default();
     let message = match &error {
         Some(error) => error.message(),
-        None => excerpt(body),
+        None => beginning(body),
     };
     let has = |part: &str| code.contains(part);
     // Definite ends of the money: an HTTP status alone does not tell them from a rate limit.
@@ -201,12 +204,25 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8]) -> Failure {
     Failure::new(kind, message)
 }
 
-/// The beginning of a body that is not understood.
-fn excerpt(body: &[u8]) -> String {
-    const SHOWN: usize = 200;
-    let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
+/// The beginning of a body that is not understood: more of it than is shown. Where it is cut, a
+/// whole word goes, because it may be half of the key.
+fn beginning(body: &[u8]) -> String {
+    const SEEN: usize = 1 << 14;
+    let text = String::from_utf8_lossy(&body[..body.len().min(SEEN)]);
+    match text.rsplit_once(char::is_whitespace) {
+        Some((whole, _)) if body.len() > SEEN => format!("{whole}…"),
+        _ => text.into_owned(),
+    }
+}
+
+/// A text that others wrote, in one line, and cut when it is long: it is kept with every attempt.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 500;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if body.len() > SHOWN { format!("{text}…") } else { text }
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 #[derive(Deserialize)]
@@ -215,8 +231,8 @@ struct Completion<'a> {
     choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<ErrorDetail<'a>>,
 }
@@ -237,12 +253,17 @@ struct Message<'a> {
     refusal: Option<Cow<'a, str>>,
 }
 
+/// Counts that cannot be read cost the counts, not the answer they came with.
+fn usage(counts: &RawValue) -> Option<Usage> {
+    serde_json::from_str::<WireUsage>(counts.get()).ok().map(Usage::from)
+}
+
 #[derive(Deserialize)]
 struct WireUsage {
     #[serde(default)]
-    prompt_tokens: u64,
+    prompt_tokens: Option<u64>,
     #[serde(default)]
-    completion_tokens: u64,
+    completion_tokens: Option<u64>,
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
@@ -266,8 +287,8 @@ impl From<WireUsage> for Usage {
         let cached = wire.prompt_tokens_details.and_then(|details| details.cached_tokens);
         let reasoning = wire.completion_tokens_details.and_then(|details| details.reasoning_tokens);
         Self {
-            input_tokens: wire.prompt_tokens,
-            output_tokens: wire.completion_tokens,
+            input_tokens: wire.prompt_tokens.unwrap_or_default(),
+            output_tokens: wire.completion_tokens.unwrap_or_default(),
             cached_input_tokens: cached.unwrap_or_default(),
             reasoning_tokens: reasoning.unwrap_or_default(),
         }
@@ -299,10 +320,10 @@ enum ErrorDetail<'a> {
 impl ErrorDetail<'_> {
     fn message(&self) -> String {
         match self {
-            Self::Full { message: Some(message), .. } => excerpt(message.as_bytes()),
+            Self::Full { message: Some(message), .. } => message.clone(),
             Self::Full { .. } => self.codes(),
-            Self::Text(text) => excerpt(text.as_bytes()),
-            Self::Other(value) => excerpt(value.to_string().as_bytes()),
+            Self::Text(text) => text.to_string(),
+            Self::Other(value) => value.to_string(),
         }
     }
 
@@ -433,6 +454,33 @@ mod tests {
     }
 
     #[test]
+    fn counts_that_make_no_sense_do_not_cost_the_answer() {
+        for counts in ["null", "7", "{\"prompt_tokens\":null}", "{\"prompt_tokens\":-1.5}"] {
+            let body =
+                format!(r#"{{"choices":[{{"message":{{"content":"x"}}}}],"usage":{counts}}}"#);
+            assert_eq!(told(200, &body), "x ()", "{counts}");
+        }
+    }
+
+    #[test]
+    fn what_an_endpoint_says_is_told_in_a_sentence() {
+        let long = "y".repeat(100_000);
+        for (status, body) in [
+            (200, format!(r#"{{"choices":"{long}"}}"#)),
+            (200, format!(r#"{{"choices":[{{"message":{{"refusal":"{long}"}}}}]}}"#)),
+            (200, format!(r#"{{"choices":[{{"finish_reason":"{long}"}}]}}"#)),
+            (400, format!(r#"{{"error":{{"code":"{long}"}}}}"#)),
+            (500, long.clone()),
+        ] {
+            let failure = openai().decode(status, &HeaderMap::new(), body.as_bytes(), 0);
+            assert!(failure.unwrap_err().message.chars().count() <= 501);
+        }
+        let body = format!(r#"{{"choices":[{{"message":{{"content":"x"}}}}],"model":"{long}"}}"#);
+        let answer = openai().decode(200, &HeaderMap::new(), body.as_bytes(), 0).unwrap();
+        assert_eq!(answer.model.map(|model| model.chars().count()), Some(501));
+    }
+
+    #[test]
     fn each_refusal_has_its_class() {
         let error = |code: &str| format!(r#"{{"error":{{"message":"x","code":"{code}"}}}}"#);
         for (status, code, class) in [
@@ -462,6 +510,15 @@ mod tests {
         for body in [r#"{"error":{"message":"bad key sk-canary"}}"#, "no such key: sk-canary"] {
             let failure = openai().decode(401, &HeaderMap::new(), body.as_bytes(), 0).unwrap_err();
             assert!(!failure.message.contains("sk-canary"), "{}", failure.message);
+        }
+        // Not in part either, wherever the text is cut.
+        for before in (100..600).chain(16_300..16_400) {
+            for filler in ["x", " "] {
+                let body = format!("{}sk-canary is no key", filler.repeat(before));
+                let failure = openai().decode(401, &HeaderMap::new(), body.as_bytes(), 0);
+                let message = failure.unwrap_err().message;
+                assert!(!message.contains("sk-can"), "{before}: {message}");
+            }
         }
     }
 }

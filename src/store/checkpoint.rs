@@ -198,7 +198,7 @@ fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known,
 /// Packed size of an entry before its id.
 const FIXED: usize = 23;
 
-fn pack(end: u64, entries: &[Entry]) -> Vec<u8> {
+pub(super) fn pack(end: u64, entries: &[Entry]) -> Vec<u8> {
     let ids: usize = entries.iter().map(|entry| entry.id.len()).sum();
     let mut out = Vec::with_capacity(8 + entries.len() * FIXED + ids);
     out.extend_from_slice(&end.to_le_bytes());
@@ -220,7 +220,7 @@ fn pack(end: u64, entries: &[Entry]) -> Vec<u8> {
     out
 }
 
-fn unpack(value: &[u8], entries: &mut Vec<Entry>) -> Option<u64> {
+pub(super) fn unpack(value: &[u8], entries: &mut Vec<Entry>) -> Option<u64> {
     let (end, mut rest) = value.split_at_checked(8)?;
     while !rest.is_empty() {
         let (fixed, behind) = rest.split_at_checked(FIXED)?;

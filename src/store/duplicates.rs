@@ -23,17 +23,26 @@ impl WorkDir {
         let Some(hash) = &entry.duplicates else { return Ok(Vec::new()) };
         let path = self.shard_dir(number).join("duplicates");
         let bytes = disk::read_if_there(&path)?.unwrap_or_default();
-        let damaged =
-            |reason: &str| Error::Damaged { path: path.clone(), reason: reason.to_owned() };
+        let damaged = |reason: &str| Error::Damaged { path, reason: reason.to_owned() };
         if blake3::hash(&bytes).to_hex().as_str() != hash {
             return Err(damaged("it is not what was planned"));
         }
-        bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).map_err(|_| damaged("a line is not readable")))
-            .collect()
+        parse(&bytes).map_err(|_| damaged("a line is not readable"))
     }
+}
+
+pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<Vec<Rename>> {
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(serde_json::from_slice).collect()
+}
+
+pub(super) fn spell(renames: &[Rename]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for rename in renames {
+        bytes.extend(serde_json::to_vec(rename).unwrap_or_default());
+        bytes.push(b'\n');
+    }
+    bytes
 }
 
 impl Held {
@@ -43,11 +52,7 @@ impl Held {
     /// # Errors
     /// When it cannot be written.
     pub fn write_duplicates(&self, number: u32, renames: &[Rename]) -> Result<String, Error> {
-        let mut bytes = Vec::new();
-        for rename in renames {
-            bytes.extend(serde_json::to_vec(rename).unwrap_or_default());
-            bytes.push(b'\n');
-        }
+        let bytes = spell(renames);
         let dir = self.make_shard_dir(number)?;
         disk::replace(&dir.join("duplicates"), &bytes)?;
         Ok(blake3::hash(&bytes).to_hex().to_string())

@@ -109,10 +109,21 @@ pub(super) fn scan(
     start: u64,
     visit: &mut dyn FnMut(Piece<'_>) -> Result<(), Error>,
 ) -> Result<u64, Error> {
+    scan_by(BLOCK, file, path, start, visit)
+}
+
+/// Reads a journal `block` bytes at a time.
+pub(super) fn scan_by(
+    block: usize,
+    file: &File,
+    path: &Path,
+    start: u64,
+    visit: &mut dyn FnMut(Piece<'_>) -> Result<(), Error>,
+) -> Result<u64, Error> {
     let (mut buffer, mut offset) = (Vec::new(), start);
     loop {
         let kept = buffer.len();
-        buffer.resize(kept + BLOCK, 0);
+        buffer.resize(kept + block, 0);
         let count = file
             .read_at(&mut buffer[kept..], offset + kept as u64)
             .map_err(disk::context("read", path))?;
@@ -130,7 +141,7 @@ pub(super) fn scan(
         offset += done as u64;
     }
     if !buffer.is_empty() {
-        visit(Piece::Bad { offset, bytes: &buffer, reason: "no line end" })?;
+        salvage(offset, &buffer, "no line end", visit)?;
     }
     Ok(offset + buffer.len() as u64)
 }
@@ -146,32 +157,45 @@ fn visit_line(
     }
 }
 
-/// A damaged line may be two records whose line end was damaged: what is whole of it is kept.
+/// A damaged line may be several records whose line ends were damaged: what is whole of it is kept.
 fn salvage(
     offset: u64,
     line: &[u8],
     reason: &'static str,
     visit: &mut dyn FnMut(Piece<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    const CHECKSUM: usize = 9;
-    let second = memchr::memmem::find_iter(line, b" {\"r")
-        .filter_map(|at| (at + 1).checked_sub(CHECKSUM).filter(|start| *start > 0))
-        .find_map(|start| Record::decode(&line[start..]).ok().map(|record| (start, record)));
-    let Some((start, record)) = second else {
-        return visit(Piece::Bad { offset, bytes: line, reason });
-    };
-    let mut first = line[..start - 1].to_vec();
-    first.push(b'\n');
-    let behind = offset + start as u64;
-    match Record::decode(&first) {
-        Ok(record) => {
-            visit(Piece::Record { offset, line: &first, record })?;
-            let bytes = &line[start - 1..start];
-            visit(Piece::Bad { offset: behind - 1, bytes, reason: "damaged line end" })?;
-        }
-        Err(_) => visit(Piece::Bad { offset, bytes: &line[..start], reason })?,
+    // JSON has no digits right before ` {"`, neither in a string nor between values: inside of a
+    // whole record no other can seem to begin.
+    let heads = memchr::memmem::find_iter(line, b" {\"r").filter_map(|at| at.checked_sub(8));
+    let heads = heads.filter(|at| line[*at..at + 8].iter().all(u8::is_ascii_hexdigit));
+    let mut begin = 0;
+    for end in heads.filter(|at| *at > 0).chain([line.len()]) {
+        salvage_part(offset + begin as u64, &line[begin..end], reason, visit)?;
+        begin = end;
     }
-    visit(Piece::Record { offset: behind, line: &line[start..], record })
+    Ok(())
+}
+
+/// A part of a damaged line that holds one record at most: at its beginning, with whatever came in
+/// the place of its line end.
+fn salvage_part(
+    offset: u64,
+    part: &[u8],
+    reason: &'static str,
+    visit: &mut dyn FnMut(Piece<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if let Ok(record) = Record::decode(part) {
+        return visit(Piece::Record { offset, line: part, record });
+    }
+    let end = memchr::memrchr(b'}', part).map_or(0, |brace| brace + 1);
+    let line = [&part[..end], b"\n"].concat();
+    // Where nothing stands behind it, the writing was cut off, and nobody was told it is done.
+    let Some(record) = Record::decode(&line).ok().filter(|_| end < part.len()) else {
+        return visit(Piece::Bad { offset, bytes: part, reason });
+    };
+    visit(Piece::Record { offset, line: &line, record })?;
+    let bytes = &part[end..];
+    visit(Piece::Bad { offset: offset + end as u64, bytes, reason: "damaged line end" })
 }
 
 #[cfg(test)]
@@ -209,7 +233,6 @@ mod tests {
     fn one_flipped_byte_costs_at_most_one_record() {
         let lines = [retry(1), retry(2), retry(3)];
         let whole = lines.concat();
-        let last = whole.len() - 1;
         for at in 0..whole.len() {
             for value in [0, b'\n', whole[at] ^ 1, whole[at] ^ 0x80] {
                 if value == whole[at] {
@@ -220,7 +243,7 @@ mod tests {
                 let (rows, bad) = rows_and_damage(&damaged);
                 assert!(rows.len() >= 2, "byte {at} = {value}: rows {rows:?}");
                 assert!(!bad.is_empty(), "byte {at} = {value} is noticed");
-                let end_of_line = whole[at] == b'\n' && at != last;
+                let end_of_line = whole[at] == b'\n';
                 assert_eq!(rows.len() == 3, end_of_line, "byte {at} = {value}: rows {rows:?}");
             }
         }
@@ -240,6 +263,22 @@ mod tests {
             assert_eq!(rows, [1, 2]);
             assert!(!bad.is_empty());
         }
+    }
+
+    #[test]
+    fn records_survive_when_all_their_line_ends_are_damaged() {
+        let parts = [retry(1), retry(2), retry(3), retry(4)];
+        let mut glued = parts.concat();
+        let lines: Vec<usize> = (1..4).map(|n| parts[..n].concat().len() - 1).collect();
+        lines.iter().for_each(|end| glued[*end] = 0);
+        let (rows, bad) = rows_and_damage(&glued);
+        assert_eq!(rows, [1, 2, 3, 4]);
+        assert_eq!(bad, lines.iter().map(|end| (*end as u64, 1)).collect::<Vec<_>>());
+
+        let first = retry(1).len() as u64;
+        glued.splice(lines[0]..=lines[0], [0; 512]);
+        let (rows, bad) = rows_and_damage(&glued);
+        assert_eq!((rows, bad[0]), (vec![1, 2, 3, 4], (first - 1, 512)));
     }
 
     #[test]

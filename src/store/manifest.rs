@@ -166,10 +166,14 @@ struct Sealed<'a> {
 
 /// Reads the manifest; nothing where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Manifest>, Error> {
-    let Some(bytes) = disk::read_if_there(path)? else { return Ok(None) };
+    disk::read_if_there(path)?.map(|bytes| parse(path, &bytes)).transpose()
+}
+
+/// Reads what stands in the file at `path`.
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, Error> {
     let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
     let sealed: Sealed<'_> =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     let text = sealed.manifest.get();
     if blake3::hash(text.as_bytes()).to_hex().as_str() != sealed.blake3 {
         return Err(damaged("its hash does not match".to_owned()));
@@ -186,10 +190,15 @@ pub(super) fn read(path: &Path) -> Result<Option<Manifest>, Error> {
     let manifest: Manifest =
         serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
     manifest.validate().map_err(damaged)?;
-    Ok(Some(manifest))
+    Ok(manifest)
 }
 
 pub(super) fn write(path: &Path, manifest: &Manifest) -> Result<(), Error> {
+    disk::replace(path, &spell(path, manifest)?)
+}
+
+/// What is to stand in the file at `path`.
+pub(super) fn spell(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, Error> {
     let broken = |source: serde_json::Error| Error::Io {
         what: "write",
         path: path.to_owned(),
@@ -200,7 +209,7 @@ pub(super) fn write(path: &Path, manifest: &Manifest) -> Result<(), Error> {
     let blake3 = blake3::hash(text.get().as_bytes()).to_hex().to_string();
     let mut bytes = serde_json::to_vec(&Sealed { blake3, manifest: &text }).map_err(broken)?;
     bytes.push(b'\n');
-    disk::replace(path, &bytes)
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ mod checkpoint;
 mod contents;
 mod disk;
 mod duplicates;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod ids;
 mod journal;
 mod lock;

@@ -215,6 +215,23 @@ fn commit_path(dir: &WorkDir, sequence: u32) -> PathBuf {
     dir.path().join(format!("commit-{sequence:06}.json"))
 }
 
+/// Reads a commit record; says what is wrong with it.
+pub(super) fn parse(bytes: &[u8], run: &str, sequence: u32) -> Result<Commit, String> {
+    let commit: Commit = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if commit.run != run || commit.sequence != sequence {
+        return Err("it belongs to another run".to_owned());
+    }
+    // What it says is renamed without being asked again, so it must be what this run would say.
+    let is_ours = |file: &CommitFile| {
+        let staged = staged_name(&file.target, run, sequence);
+        file.staged.as_ref().is_none_or(|name| *name == staged && file.target.is_absolute())
+    };
+    match commit.files.iter().find(|file| !is_ours(file)) {
+        Some(file) => Err(format!("it would move another file to {}", file.target.display())),
+        None => Ok(commit),
+    }
+}
+
 impl WorkDir {
     /// The newest commit record.
     ///
@@ -229,13 +246,9 @@ impl WorkDir {
         let Some(sequence) = newest.max() else { return Ok(None) };
         let path = commit_path(self, sequence);
         let bytes = disk::read_if_there(&path)?.unwrap_or_default();
-        let commit: Commit = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::Damaged { path: path.clone(), reason: error.to_string() })?;
-        if commit.run != self.run() || commit.sequence != sequence {
-            let reason = "it belongs to another run".to_owned();
-            return Err(Error::Damaged { path, reason });
-        }
-        Ok(Some(commit))
+        parse(&bytes, self.run(), sequence)
+            .map(Some)
+            .map_err(|reason| Error::Damaged { path, reason })
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Mark {
 const SIZE: usize = 20;
 
 impl Mark {
-    fn encode(self) -> [u8; SIZE] {
+    pub(super) fn encode(self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         bytes[4..12].copy_from_slice(&self.opened_at.to_le_bytes());
         bytes[12..].copy_from_slice(&self.calls.to_le_bytes());
@@ -39,7 +39,7 @@ impl Mark {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SIZE] = bytes.try_into().ok()?;
         let number = |at: usize| bytes[at..at + 8].try_into().ok().map(u64::from_le_bytes);
         if crc32c::crc32c(&bytes[4..]).to_le_bytes() != bytes[..4] {

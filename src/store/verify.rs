@@ -78,7 +78,7 @@ fn read_back(
                 unhashed.clear();
             }
             length = offset + line.len() as u64;
-            repeated += record.repeated();
+            repeated = u64::saturating_add(repeated, record.repeated());
             if let Record::Outcome(outcome) = &record {
                 at_ms = (at_ms.0.min(outcome.at_ms), at_ms.1.max(outcome.at_ms));
                 state.note(outcome.row, Some(outcome.kind));

@@ -57,10 +57,18 @@ pub enum Kind {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Marker {
+pub(super) struct Marker {
     magic: String,
     format: u32,
-    run: String,
+    pub(super) run: String,
+}
+
+impl Marker {
+    /// The run's name becomes part of other names, so it must look like one.
+    pub(super) fn is_ours(&self) -> bool {
+        let is_name = self.run.len() == 32 && self.run.bytes().all(|b| b.is_ascii_hexdigit());
+        self.magic == MAGIC && is_name
+    }
 }
 
 const MAGIC: &str = "rowmill work directory";
@@ -184,7 +192,7 @@ fn read_marker(path: &Path) -> Result<Option<Marker>, Error> {
     let file = path.join(MARKER);
     let Some(bytes) = disk::read_if_there(&file)? else { return Ok(None) };
     let marker: Option<Marker> = serde_json::from_slice(&bytes).ok();
-    match marker.filter(|marker| marker.magic == MAGIC) {
+    match marker.filter(Marker::is_ours) {
         Some(marker) if marker.format > FORMAT => {
             Err(Error::Newer { path: file, found: marker.format })
         }

@@ -1,0 +1,144 @@
+//! Hostile bytes for what endpoints say, and for what is shown of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::format::{envelope, telemetry};
+use crate::job::{Attempt, Failure, Id, JobSpec, Usage};
+use crate::policy;
+use crate::provider::{Model, OpenAi, Secret};
+use crate::telemetry as screen;
+
+/// Characters that a failure's message may have; it is kept with every attempt.
+const LONGEST_MESSAGE: usize = 1000;
+
+const KEY: &str = "sk-0123456789abcdef";
+
+/// Any reply is an answer or a failure that says in a sentence what is wrong and keeps the key to
+/// itself, and both come back from journal and output.
+///
+/// The first line is the status, and lines with a colon behind it are headers; the body stands
+/// behind an empty line.
+pub(super) fn reply(bytes: &[u8], _: &Path) {
+    let (status, headers, body) = parse(bytes);
+    let job: JobSpec = serde_json::from_str(
+        r#"{"model":"m","prompt":"","instruction":null,"parameters":{},"id_field":null,
+            "selection":{"offset":0,"limit":null,"sample":null},"on_duplicate":"error",
+            "on_missing_field":"error","max_row_bytes":9,"include_input":false}"#,
+    )
+    .expect("it is a job");
+    let model = Model::OpenAi(OpenAi::new(&job, Secret::new(KEY)).expect("it is a key"));
+    let mut attempt = Attempt {
+        number: 1,
+        model: "m".to_owned(),
+        start_ms: 0,
+        duration: Duration::ZERO,
+        time_to_response: None,
+        usage: None,
+        status: Some(status),
+        finish_reason: None,
+        error: None,
+    };
+    let (mut written, mut kept) = (Vec::new(), Vec::new());
+    let id = Id::from_row_number(1);
+    match model.decode(status, &headers, body, 1_763_700_000_000) {
+        Ok(answer) => {
+            assert!((200..300).contains(&status) && !answer.text.is_empty());
+            envelope::write(&mut written, &id, 1, envelope::Verdict::Text(&answer.text));
+            let told = answer.model.iter().chain(&answer.finish_reason).map(String::len);
+            assert!(told.max() <= Some(LONGEST_MESSAGE), "what is told of an answer is short");
+            attempt.model = answer.model.unwrap_or_default();
+            attempt.finish_reason = answer.finish_reason;
+            attempt.usage = answer.usage;
+            let mut sum = Usage::default();
+            for usage in answer.usage.iter().chain(&answer.usage) {
+                sum.add(usage);
+            }
+            assert!(sum.total() >= answer.usage.map_or(0, |usage| usage.total()));
+        }
+        Err(failure) => {
+            holds(&failure, status);
+            let given = String::from_utf8_lossy(bytes).replace(KEY, "");
+            // Half of a key is too much of it.
+            let half = &KEY[..KEY.len() / 2];
+            assert!(!failure.message.contains(half) || given.contains(half), "{failure:?}");
+            envelope::write(&mut written, &id, 1, envelope::Verdict::Failed(&failure, 1));
+            attempt.error = Some((failure.kind.name(), failure.message));
+        }
+    }
+    telemetry::write_attempt(&mut kept, &attempt);
+    let read = envelope::read(&written).expect("an envelope can be read");
+    assert_eq!(read.ok, attempt.error.is_none());
+    let facts: telemetry::Facts<'_> = serde_json::from_slice(&kept).expect("so can an attempt");
+    assert_eq!(facts.usage.turn, attempt.usage);
+}
+
+fn holds(failure: &Failure, status: u16) {
+    let message = &failure.message;
+    assert_eq!(failure.status, Some(status));
+    assert!(!message.is_empty());
+    assert!(message.chars().count() <= LONGEST_MESSAGE, "{} bytes: {message}", message.len());
+    assert!(failure.retry_after.is_none_or(|wait| wait <= YEAR));
+}
+
+fn parse(bytes: &[u8]) -> (u16, HeaderMap, &[u8]) {
+    let at = bytes.windows(2).position(|two| two == b"\n\n");
+    let (head, body) = at.map_or((bytes, &b""[..]), |at| (&bytes[..at], &bytes[at + 2..]));
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let status = lines.next().and_then(|line| std::str::from_utf8(line).ok()?.parse().ok());
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    (status.unwrap_or(200), headers, body)
+}
+
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+/// Retry-After: whatever it says, a wait is longer than nothing and no longer than a year; a longer
+/// number of seconds is no shorter wait. Four lines: milliseconds, the header, the date, our clock.
+pub(super) fn retry_after(bytes: &[u8], _: &Path) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.split('\n');
+    let mut next = || lines.next().filter(|line| !line.is_empty());
+    let (ms, after, date) = (next(), next(), next());
+    let now = next().and_then(|now| now.trim().parse().ok()).unwrap_or(1_763_700_000_000);
+    for wait in [
+        policy::retry_after(ms, after, date, now),
+        policy::retry_after(None, after, date, now),
+        policy::retry_after(None, after, None, now),
+    ] {
+        assert!(wait.is_none_or(|wait| wait > Duration::ZERO && wait <= YEAR), "{wait:?}");
+    }
+    if let Some(seconds) = after.and_then(|after| after.parse::<u64>().ok()) {
+        let wait = |seconds: u64| policy::retry_after(None, Some(&seconds.to_string()), None, now);
+        assert_eq!(wait(seconds).is_none(), seconds == 0);
+        assert!(wait(seconds) <= wait(seconds.saturating_add(1)), "{seconds}");
+    }
+}
+
+/// What is shown holds nothing that moves a cursor or turns writing around, and is of bounded
+/// length; what needs no escape is shown as it is.
+pub(super) fn escape(bytes: &[u8], _: &Path) {
+    let text = String::from_utf8_lossy(bytes);
+    let shown = screen::escape(&text);
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\
+                \u{2066}\u{2067}\u{2068}\u{2069}\u{feff}"
+                .contains(c)
+    };
+    assert!(!shown.contains(is_unsafe), "{shown:?}");
+    assert!(shown.chars().count() <= 501 * 8, "it is cut");
+    assert_eq!(screen::escape(&shown).chars().take(500).count(), shown.chars().take(500).count());
+    if !text.contains(is_unsafe) && text.chars().count() <= 500 {
+        assert_eq!(shown, text);
+    }
+}
