@@ -12,7 +12,9 @@
 #![expect(clippy::print_stderr, reason = "progress and violations are told there")]
 #![expect(clippy::print_stdout, reason = "the last line is the result")]
 
+mod bytes;
 mod cuts;
+mod figures;
 mod mutants;
 mod points;
 mod power;
@@ -95,6 +97,8 @@ const PARTS: &[(&str, Part)] = &[
     ("power", power::prove),
     ("random", random::prove),
     ("mutants", mutants::prove),
+    ("figures", figures::measure),
+    ("fuzz", bytes::prove),
 ];
 
 fn main() -> ExitCode {
