@@ -260,7 +260,11 @@ impl Cutting {
                 let line = self.line + newlines(&text[..blank]);
                 self.records.push(Record { start, end, line, fault });
             }
-            self.line += newlines(text);
+            // A line has one line end, and it stands last.
+            self.line += match self.keeps_blanks {
+                true => newlines(text),
+                false => u64::from(text.ends_with(b"\n")),
+            };
         }
         self.start = self.scanned;
     }

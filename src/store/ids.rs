@@ -38,8 +38,10 @@ const SIZE: usize = 32;
 const PARTS: usize = 256;
 /// Entries held in memory before they are spread: 2 MiB of them.
 const HELD: usize = 1 << 16;
+/// The bytes that wait for the index: few, so that they and the pages they go to stay in the cache.
+const INDEX_BUFFER: usize = 1 << 16;
 /// The bytes that wait for each part's file.
-const PART_BUFFER: usize = 1 << 13;
+const PART_BUFFER: usize = 1 << 15;
 
 /// Collects entries in any order.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl IdIndexWriter {
         mut self,
         on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut index = BufWriter::with_capacity(1 << 18, create(&self.path)?);
+        let mut index = BufWriter::with_capacity(INDEX_BUFFER, create(&self.path)?);
         if self.parts.is_empty() {
             self.held.sort_unstable();
             self.put(&mut index, &self.held, on_duplicate)?;
