@@ -298,7 +298,7 @@ mod tests {
                 }),
                 status: has_more.then_some(200),
                 finish_reason: (output > 3).then(|| word.clone()),
-                error: (!ok).then(|| ("ServerError", word)),
+                error: (!ok).then_some(("ServerError", word)),
             },
         )
     }
