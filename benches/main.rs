@@ -1,8 +1,9 @@
 //! The benchmarks: whole commands of the release binary beside tools that do a part of the same work,
 //! in one run on one machine. What is printed are ratios, because only they travel.
 //!
-//! `cargo bench` runs all of them; `cargo bench -- http plan` those that are named. A tool that is
-//! not installed is left out, and that is said.
+//! `cargo bench` runs all of them but those that are long, and writes what it measured into
+//! `docs/performance.md`; `cargo bench -- http plan` runs those that are named, and writes only with
+//! `--write`. A tool that is not installed is left out, and that is said.
 
 #![expect(
     unreachable_pub,
@@ -16,12 +17,14 @@ mod cases;
 mod support;
 
 use support::data::Ground;
+use support::page;
 use support::table::Table;
 
 /// A benchmark: its name, what it does, and the function that does it.
 type Case = (&'static str, &'static str, fn(&Ground, &mut Table));
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
+    ("start", "`rowmill status` on a work directory of 1,000 shards", cases::start::status),
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
         "latency",
@@ -32,29 +35,40 @@ const CASES: [Case; 6] = [
     ("resume", "resuming 2,000,000 rows, finished and half-finished", cases::resume::resume),
     ("merge", "merging 2,000,000 rows, beside cat of the journals", cases::files::merge),
     ("growth", "CPU a row and peak memory from 10,000 to 2,000,000 rows", cases::growth::growth),
+    ("scale", "10,000,000 rows through every stage, beside 1,000,000", cases::scale::scale),
 ];
 
+/// Those that take many minutes and 30 GB of disk: run when named.
+const LONG: [&str; 1] = ["scale"];
+const WRITE: &str = "--write";
+
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let mut args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if let [serve, delay_ms] = &args[..]
         && serve == support::server::SERVE
     {
         support::server::serve(delay_ms.parse().expect("milliseconds"));
         return;
     }
+    let writes = args.is_empty() || args.iter().any(|arg| arg == WRITE);
+    args.retain(|arg| arg != WRITE);
     if let Some(unknown) = args.iter().find(|arg| !CASES.iter().any(|case| case.0 == **arg)) {
         let names: Vec<&str> = CASES.iter().map(|case| case.0).collect();
         eprintln!("there is no benchmark {unknown}; there are {}", names.join(", "));
         std::process::exit(2);
     }
     let ground = Ground::new();
-    let mut table = Table::default();
     for (name, what, run) in CASES {
-        if args.is_empty() || args.iter().any(|arg| arg == name) {
+        let is_named = args.iter().any(|arg| arg == name);
+        if is_named || args.is_empty() && !LONG.contains(&name) {
             eprintln!("{name}: {what} …");
-            table.section(name, what);
+            let mut table = Table::new(name, what);
+            let made = page::provenance(&ground);
             run(&ground, &mut table);
+            table.print();
+            if writes {
+                page::write(name, &format!("{}\n{made}\n", table.markdown()));
+            }
         }
     }
-    table.print();
 }

@@ -4,6 +4,8 @@ pub mod files;
 pub mod growth;
 pub mod http;
 pub mod resume;
+pub mod scale;
+pub mod start;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! What all benchmarks need.
 
 pub mod data;
+pub mod page;
 pub mod process;
 pub mod server;
 pub mod table;

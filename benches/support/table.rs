@@ -1,13 +1,12 @@
-//! The table that is printed at the end.
+//! The table of a benchmark, as it is printed and as it is kept.
 
-/// What was measured, line by line.
-#[derive(Default)]
+/// What one benchmark measured, line by line.
 pub struct Table {
+    title: String,
     lines: Vec<Line>,
 }
 
 enum Line {
-    Section(String),
     Note(String),
     Ratio { what: String, ours: String, theirs: String, ratio: f64, aim: Aim },
 }
@@ -22,8 +21,8 @@ pub enum Aim {
 }
 
 impl Table {
-    pub fn section(&mut self, name: &str, what: &str) {
-        self.lines.push(Line::Section(format!("{name}: {what}")));
+    pub fn new(name: &str, what: &str) -> Self {
+        Self { title: format!("{name}: {what}"), lines: Vec::new() }
     }
 
     /// Says something that is not a ratio: what was left out, and why.
@@ -47,10 +46,10 @@ impl Table {
     }
 
     pub fn print(&self) {
+        println!("\n{}", self.title);
         println!("{:<44} {:>26} {:>30} {:>8}  aim", "", "rowmill", "beside it", "ratio");
         for line in &self.lines {
             match line {
-                Line::Section(text) => println!("\n{text}"),
                 Line::Note(text) => println!("  ({text})"),
                 Line::Ratio { what, ours, theirs, ratio, aim } => {
                     let aim = aim.show(*ratio);
@@ -58,6 +57,23 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// The same for a page.
+    pub fn markdown(&self) -> String {
+        let mut page = String::from(
+            "| | rowmill | beside it | ratio | aim |\n| --- | --- | --- | --- | --- |\n",
+        );
+        for line in &self.lines {
+            page += &match line {
+                Line::Note(text) => format!("| {text} | | | | |\n"),
+                Line::Ratio { what, ours, theirs, ratio, aim } => {
+                    let (what, aim) = (what.trim(), aim.show(*ratio));
+                    format!("| {what} | {ours} | {theirs} | {ratio:.2} | {aim} |\n")
+                }
+            };
+        }
+        page
     }
 }
 

@@ -276,7 +276,16 @@ impl Cutting {
             if start < end {
                 self.records.push(Record { start, end, line, fault });
             }
-            self.line = line + newlines(&self.bytes[start..end]);
+            let text = &self.bytes[start..end];
+            // A line has one line end, and it stands last.
+            self.line = line
+                + match self.keeps_blanks {
+                    true => newlines(text),
+                    false => u64::from(text.ends_with(
+                        b"
+",
+                    )),
+                };
         }
         self.start = self.scanned;
     }

@@ -96,10 +96,11 @@ fn syntax(error: &serde_json::Error) -> Error {
     Error::Syntax { reason, column: error.column() }
 }
 
-/// Whether brackets nest deeper than [`MAX_DEPTH`]. Most rows hold fewer brackets than that in
-/// all, which is quick to see.
+/// Whether brackets nest deeper than [`MAX_DEPTH`]. Most rows are too short for it, or hold fewer
+/// brackets than that in all, which is quick to see.
 fn nests_too_deep(text: &[u8]) -> bool {
-    if memchr::memchr2_iter(b'{', b'[', text).nth(MAX_DEPTH).is_none() {
+    let is_short = text.len() <= 2 * MAX_DEPTH;
+    if is_short || memchr::memchr2_iter(b'{', b'[', text).nth(MAX_DEPTH).is_none() {
         return false;
     }
     let (mut depth, mut at) = (0_usize, 0);

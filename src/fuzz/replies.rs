@@ -68,11 +68,15 @@ pub(super) fn reply(bytes: &[u8], _: &Path) {
             attempt.error = Some((failure.kind.name(), failure.message));
         }
     }
+    kept.push(b'[');
     telemetry::write_attempt(&mut kept, &attempt);
+    kept.push(b']');
     let read = envelope::read(&written).expect("an envelope can be read");
     assert_eq!(read.ok, attempt.error.is_none());
-    let facts: telemetry::Facts<'_> = serde_json::from_slice(&kept).expect("so can an attempt");
-    assert_eq!(facts.usage.turn, attempt.usage);
+    let facts = telemetry::read_attempts(&kept);
+    assert_eq!(facts.len(), 1, "so can an attempt");
+    assert_eq!((facts[0].usage, facts[0].ok), (attempt.usage, read.ok));
+    assert_eq!(facts[0].finish_reason.as_deref(), attempt.finish_reason.as_deref());
 }
 
 fn holds(failure: &Failure, status: u16) {

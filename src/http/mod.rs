@@ -2,10 +2,10 @@
 //!
 //! A worker has a [`Client`] of its own, on its own thread, so no lock is taken for a call. How
 //! long a connection may be idle is the server's to say; a call that finds its connection closed
-//! before any byte of an answer goes out once more on a fresh one.
+//! before any byte of an answer is told from other failures ([`Error::Stale`]).
 
 mod client;
 mod endpoint;
 
-pub use client::{Call, Client, Connector, Error, Limits, Reply};
+pub use client::{Client, Connector, Error, Limits, Reply};
 pub use endpoint::{BadEndpoint, Endpoint};

@@ -6,7 +6,7 @@ use super::source::{Error, Format, Source};
 use crate::format::chunk::{Chunk, ChunkReader, Fault, Limits};
 use crate::format::csv;
 use crate::format::json::{self, Object};
-use crate::job::{Failure, FailureKind, Id, IdProblem};
+use crate::job::{Failure, FailureKind, Id, IdHash, IdProblem};
 use crate::store::ShardEntry;
 
 /// The rows of one shard, in memory.
@@ -127,12 +127,30 @@ impl<'a> ShardRows<'a> {
 /// # Errors
 /// When the field is not there or holds no id.
 pub fn identify(row: &Object<'_>, id_field: Option<&str>, number: u64) -> Result<Id, Failure> {
-    let Some(field) = id_field else { return Ok(Id::from_row_number(number)) };
+    match id_field {
+        None => Ok(Id::from_row_number(number)),
+        Some(field) => read_id(row, field, Id::parse),
+    }
+}
+
+/// The hash of a row's id, where nothing else of it is wanted.
+///
+/// # Errors
+/// As [`identify`].
+pub fn id_hash(row: &Object<'_>, id_field: &str) -> Result<IdHash, Failure> {
+    read_id(row, id_field, Id::hash_of)
+}
+
+fn read_id<T>(
+    row: &Object<'_>,
+    field: &str,
+    read: impl Fn(&str) -> Result<T, IdProblem>,
+) -> Result<T, Failure> {
     let Some(token) = row.get(field) else {
         let message = format!("the row has no field {field:?} to be its id");
         return Err(Failure::new(FailureKind::MissingIdField, message));
     };
-    Id::parse(token).map_err(|problem| {
+    read(token).map_err(|problem| {
         let kind = match problem {
             IdProblem::Null | IdProblem::Empty => FailureKind::MissingIdField,
             IdProblem::WrongType => FailureKind::InvalidRow,

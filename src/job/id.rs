@@ -52,13 +52,17 @@ impl Id {
     /// # Errors
     /// When the token is no non-empty string and no integer.
     pub fn parse(token: &str) -> Result<Self, IdProblem> {
-        match token.as_bytes().first() {
-            Some(b'"') if token.len() > 2 => Ok(Self(token.into())),
-            Some(b'"') => Err(IdProblem::Empty),
-            Some(b'n') => Err(IdProblem::Null),
-            Some(b'-' | b'0'..=b'9') if is_integer(token) => Ok(Self(token.into())),
-            _ => Err(IdProblem::WrongType),
-        }
+        check(token)?;
+        Ok(Self(token.into()))
+    }
+
+    /// The [`Id::hash`] of the id that a JSON token is, where nothing else of it is wanted.
+    ///
+    /// # Errors
+    /// As [`Id::parse`].
+    pub fn hash_of(token: &str) -> Result<IdHash, IdProblem> {
+        check(token)?;
+        Ok(hash(token))
     }
 
     /// The id as a string value, spelled as JSON.
@@ -76,26 +80,13 @@ impl Id {
     /// The text of a string id, or the digits of an integer.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
-        if self.0.starts_with('"') {
-            // A lone surrogate has no text; its escape stands for itself.
-            serde_json::from_str(&self.0)
-                .map_or_else(|_| Cow::Borrowed(&self.0[1..self.0.len() - 1]), Cow::Owned)
-        } else {
-            Cow::Borrowed(&self.0)
-        }
+        text(&self.0)
     }
 
     /// A hash by which ids are compared across files.
     #[must_use]
     pub fn hash(&self) -> IdHash {
-        if !self.0.starts_with('"') {
-            return xxh3_128_with_seed(self.0.as_bytes(), INTEGER_SEED);
-        }
-        let inner = &self.0[1..self.0.len() - 1];
-        if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-            return xxh3_128_with_seed(inner.as_bytes(), STRING_SEED);
-        }
-        xxh3_128_with_seed(self.text().as_bytes(), STRING_SEED)
+        hash(&self.0)
     }
 }
 
@@ -103,6 +94,36 @@ impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+fn check(token: &str) -> Result<(), IdProblem> {
+    match token.as_bytes().first() {
+        Some(b'"') if token.len() > 2 => Ok(()),
+        Some(b'"') => Err(IdProblem::Empty),
+        Some(b'n') => Err(IdProblem::Null),
+        Some(b'-' | b'0'..=b'9') if is_integer(token) => Ok(()),
+        _ => Err(IdProblem::WrongType),
+    }
+}
+
+fn text(token: &str) -> Cow<'_, str> {
+    if !token.starts_with('"') {
+        return Cow::Borrowed(token);
+    }
+    // A lone surrogate has no text; its escape stands for itself.
+    serde_json::from_str(token)
+        .map_or_else(|_| Cow::Borrowed(&token[1..token.len() - 1]), Cow::Owned)
+}
+
+fn hash(token: &str) -> IdHash {
+    if !token.starts_with('"') {
+        return xxh3_128_with_seed(token.as_bytes(), INTEGER_SEED);
+    }
+    let inner = &token[1..token.len() - 1];
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return xxh3_128_with_seed(inner.as_bytes(), STRING_SEED);
+    }
+    xxh3_128_with_seed(text(token).as_bytes(), STRING_SEED)
 }
 
 fn is_integer(token: &str) -> bool {
@@ -115,7 +136,9 @@ mod tests {
     use super::*;
 
     fn hash(token: &str) -> IdHash {
-        Id::parse(token).unwrap().hash()
+        let hash = Id::parse(token).unwrap().hash();
+        assert_eq!(Id::hash_of(token), Ok(hash));
+        hash
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn put_row(row: &RowRecords<'_>, wanted: Wanted, lines: &mut Lines) {
         let seen = lines.totals.attempts(attempts);
         if wanted.telemetry {
             for attempt in seen {
-                let attempt = attempt.get().as_bytes();
+                let attempt = attempt.text.as_bytes();
                 telemetry::write_line(&mut lines.telemetry, outcome.id(), outcome.row, attempt);
             }
         }

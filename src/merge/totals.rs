@@ -1,12 +1,10 @@
 //! What the rows of a run came to, added up while they are written.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::format::telemetry::Facts;
+use crate::format::telemetry::{Facts, read_attempts};
 use crate::job::{OutcomeKind, Usage};
 use crate::store::Outcome;
 use crate::telemetry::Histogram;
@@ -62,20 +60,19 @@ impl Totals {
         *self.failures.entry(class).or_default() += 1;
     }
 
-    /// Adds a record's attempts, and gives each of them as text.
-    pub(super) fn attempts<'a>(&mut self, attempts: &'a [u8]) -> Vec<&'a RawValue> {
-        let all: Vec<&RawValue> = serde_json::from_slice(attempts).unwrap_or_default();
-        for attempt in &all {
-            let Ok(facts) = serde_json::from_str::<Facts<'_>>(attempt.get()) else { continue };
+    /// Adds a record's attempts, and gives them.
+    pub(super) fn attempts<'a>(&mut self, attempts: &'a [u8]) -> Vec<Facts<'a>> {
+        let all = read_attempts(attempts);
+        for facts in &all {
             self.calls += 1;
-            if let Some(usage) = &facts.usage.turn {
+            if let Some(usage) = &facts.usage {
                 self.usage.add(usage);
             }
             self.truncated +=
                 u64::from(facts.ok && facts.finish_reason.as_deref() == Some("length"));
-            self.duration.add(milliseconds(facts.timing.duration_ms));
-            if let Some(ms) = facts.timing.time_to_response_ms {
-                self.time_to_response.add(milliseconds(ms));
+            self.duration.add(facts.duration);
+            if let Some(time) = facts.time_to_response {
+                self.time_to_response.add(time);
             }
         }
         all
@@ -96,8 +93,4 @@ impl Totals {
         self.duration.merge(&other.duration);
         self.time_to_response.merge(&other.time_to_response);
     }
-}
-
-fn milliseconds(ms: f64) -> Duration {
-    Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
 }

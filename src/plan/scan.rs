@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
-use crate::input::{self, HashingReader, ShardRows, Source, choose, identify};
+use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash};
 use crate::job::{Failure, JobSpec, OnMissingField};
 use crate::prompt::Template;
 use crate::shutdown::{Shutdown, Stage};
@@ -256,10 +256,10 @@ impl Scan<'_> {
     ) -> Result<(), Failure> {
         let text = rows.text(index)?;
         let object = rows.object(index, &text)?;
-        if self.job.id_field.is_some() {
-            let id = identify(&object, self.job.id_field.as_deref(), row)?;
+        if let Some(field) = &self.job.id_field {
+            let id = id_hash(&object, field)?;
             let content = xxh3_64(object.text().as_bytes());
-            parsed.ids.push(IdEntry { id: id.hash(), row, content });
+            parsed.ids.push(IdEntry { id, row, content });
         }
         if self.job.on_missing_field != OnMissingField::Empty {
             for field in self.template.missing(&object) {

@@ -65,8 +65,8 @@ impl CommitWindow {
             Durability::Interval(age) => (usize::MAX, Some(age)),
             Durability::Seal => (usize::MAX, None),
         };
-        // One half fills while the other is synced.
-        let enough = if most == usize::MAX { most } else { most.div_ceil(2) };
+        // The last quarter fills while the rest is synced.
+        let enough = if most == usize::MAX { most } else { most - most / 4 };
         Self { most, enough, oldest_may_wait, waiting: 0, oldest: None, syncing: 0 }
     }
 
@@ -149,14 +149,15 @@ mod tests {
         window.wrote(1, start);
         assert!(!window.is_due(start));
         assert!(window.is_due(start + CommitWindow::AGE));
-        window.wrote(63, start);
-        assert!(window.is_due(start), "half a window is enough");
+        window.wrote(95, start);
+        assert!(window.is_due(start), "three quarters of a window are enough");
         window.begin();
-        window.wrote(64, start);
+        window.wrote(32, start);
         assert!(!window.is_due(start), "one sync at a time");
         assert_eq!(window.room(), 0);
         window.end();
-        assert!(window.is_due(start));
+        assert!(!window.is_due(start), "too few again");
+        assert!(window.is_due(start + CommitWindow::AGE));
         let mut lazy = CommitWindow::new(Durability::Seal, 2);
         lazy.wrote(1_000_000, start);
         assert!(!lazy.is_due(start + Duration::from_secs(3600)) && lazy.room() > 0);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::format::telemetry::Facts;
+use crate::format::telemetry::read_attempts;
 use crate::job::Usage;
 use crate::provider::PASSTHROUGH;
 use crate::store::{Commit, Error, Holder, Record, WorkDir};
@@ -101,9 +101,9 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
                     return;
                 }
             };
-            let facts: Vec<Facts<'_>> = serde_json::from_slice(attempts).unwrap_or_default();
+            let facts = read_attempts(attempts);
             calls += facts.len() as u64;
-            facts.iter().filter_map(|facts| facts.usage.turn).for_each(|turn| usage.add(&turn));
+            facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
         })?;
         let (ok, failed, invalid) = known.counts();
         status.ok += ok;

@@ -36,10 +36,12 @@ pub struct Duplicate<'a> {
 const SIZE: usize = 32;
 /// Parts that entries are spread over once they are many.
 const PARTS: usize = 256;
-/// Entries held in memory before they are spread: 2 MiB of them.
+/// Entries held in memory before there are parts: 2 MiB of them.
 const HELD: usize = 1 << 16;
+/// The bytes that wait for the index: few, so that they and the pages they go to stay in the cache.
+const INDEX_BUFFER: usize = 1 << 16;
 /// The bytes that wait for each part's file.
-const PART_BUFFER: usize = 1 << 13;
+const PART_BUFFER: usize = 1 << 15;
 
 /// Collects entries in any order.
 #[derive(Debug)]
@@ -68,21 +70,26 @@ impl IdIndexWriter {
     /// # Errors
     /// When parts cannot be written.
     pub fn add(&mut self, entries: &[IdEntry]) -> Result<(), Error> {
+        if !self.parts.is_empty() {
+            return self.spread(entries);
+        }
         self.held.extend_from_slice(entries);
-        if self.held.len() >= self.capacity { self.spread() } else { Ok(()) }
+        if self.held.len() < self.capacity {
+            return Ok(());
+        }
+        for number in 0..PARTS {
+            let mut name = self.path.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".part-{number:03}"));
+            let path = self.path.with_file_name(name);
+            let file = BufWriter::with_capacity(PART_BUFFER, create(&path)?);
+            self.parts.push(Part { path, file });
+        }
+        let held = std::mem::take(&mut self.held);
+        self.spread(&held)
     }
 
-    fn spread(&mut self) -> Result<(), Error> {
-        if self.parts.is_empty() {
-            for number in 0..PARTS {
-                let mut name = self.path.file_name().unwrap_or_default().to_owned();
-                name.push(format!(".part-{number:03}"));
-                let path = self.path.with_file_name(name);
-                let file = BufWriter::with_capacity(PART_BUFFER, create(&path)?);
-                self.parts.push(Part { path, file });
-            }
-        }
-        for entry in self.held.drain(..) {
+    fn spread(&mut self, entries: &[IdEntry]) -> Result<(), Error> {
+        for entry in entries {
             let part = &mut self.parts[part_of(entry.id)];
             part.file.write_all(&entry.encode()).map_err(disk::context("write", &part.path))?;
         }
@@ -97,12 +104,11 @@ impl IdIndexWriter {
         mut self,
         on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut index = BufWriter::with_capacity(1 << 18, create(&self.path)?);
+        let mut index = BufWriter::with_capacity(INDEX_BUFFER, create(&self.path)?);
         if self.parts.is_empty() {
             self.held.sort_unstable();
             self.put(&mut index, &self.held, on_duplicate)?;
         } else {
-            self.spread()?;
             let parts = std::mem::take(&mut self.parts);
             // One thread reads and sorts a part while this one writes the part before it.
             std::thread::scope(|scope| {

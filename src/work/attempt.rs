@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::Uri;
 use hyper::header::HeaderMap;
 
 use super::feed::RowIndex;
-use crate::http::{Call, Client, Error as HttpError};
+use crate::http::{Client, Error as HttpError};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
 use crate::provider::Model;
 use crate::telemetry::now_ms;
@@ -16,8 +15,6 @@ use crate::telemetry::now_ms;
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) client: Client,
-    pub(super) path: Uri,
-    pub(super) headers: HeaderMap,
     pub(super) model: Model,
     /// The model asked for; telemetry has it where the endpoint does not say which answered.
     pub(super) asked: String,
@@ -46,8 +43,7 @@ pub(super) async fn fly(line: Rc<Line>, flight: Flight, prompt: String) -> Landi
     let start = Instant::now();
     let body = line.model.encode(&prompt);
     drop(prompt);
-    let call = Call { path: line.path.clone(), headers: line.headers.clone(), body };
-    let (result, status, response) = match line.client.send(call).await {
+    let (result, status, response) = match line.client.send(body).await {
         Ok(reply) => {
             let result = line.model.decode(reply.status, &reply.headers, &reply.body, now_ms());
             let response = reply.head_at.saturating_duration_since(start);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::slot::{Group, Slot};
 use super::{Error, Shared};
-use crate::format::telemetry::Facts;
+use crate::format::telemetry::read_attempts;
 use crate::input::read_shard;
 use crate::job::Usage;
 use crate::store::{self, Checkpoint, Damage, Record, Seal, Syncer, Verified};
@@ -162,10 +162,8 @@ pub(super) fn totals(record: &Record<'_>) -> (u64, Usage) {
         Record::Retry { attempts, .. } => attempts,
         Record::Repeated { .. } => return Default::default(),
     };
-    let facts: Vec<Facts<'_>> = serde_json::from_slice(attempts).unwrap_or_default();
+    let facts = read_attempts(attempts);
     let mut usage = Usage::default();
-    for turn in facts.iter().filter_map(|facts| facts.usage.turn) {
-        usage.add(&turn);
-    }
+    facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
     (facts.len() as u64, usage)
 }

@@ -306,13 +306,12 @@ fn lines(
     let broken = |reason: String| Error::Endpoint { endpoint: endpoint.to_string(), reason };
     let connector = Connector::new(endpoint, &options.limits).map_err(|e| broken(e.to_string()))?;
     let path: hyper::Uri = endpoint.path(path).parse().map_err(|_| broken("no path".into()))?;
-    let line = || Line {
-        client: Client::new(connector.clone(), endpoint.clone(), options.limits),
-        path: path.clone(),
-        headers: headers.clone(),
-        model: answerer.model.clone(),
-        asked: job.model.clone(),
+    let client = || {
+        let (connector, endpoint) = (connector.clone(), endpoint.clone());
+        Client::new(connector, endpoint, path.clone(), headers.clone(), options.limits)
     };
+    let line =
+        || Line { client: client(), model: answerer.model.clone(), asked: job.model.clone() };
     Ok((0..options.parallel).map(|_| Some(line())).collect())
 }
 

@@ -62,7 +62,8 @@ pub(super) struct Worker<'a> {
 /// Shards with stragglers that a worker keeps open while it feeds another.
 const STRAGGLING: usize = 2;
 
-type Flights = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Landing>>>>;
+/// A worker's calls that are under way. Each has its future in the set itself, in one allocation.
+type Flights<F> = FuturesUnordered<F>;
 
 impl<'a> Worker<'a> {
     pub(super) fn new(
@@ -105,7 +106,7 @@ impl<'a> Worker<'a> {
                 self.write(now)?;
             }
             self.open_next();
-            self.feed(&mut flights, now)?;
+            self.feed(&mut flights, fly, now)?;
             if !Guard::WriteBeforePermit.is_left_out() || flights.is_empty() {
                 self.write(now)?;
             }
@@ -170,7 +171,12 @@ impl<'a> Worker<'a> {
     }
 
     /// Starts as many rows as may be started.
-    fn feed(&mut self, flights: &mut Flights, now: Instant) -> Result<(), Error> {
+    fn feed<F: Future<Output = Landing>>(
+        &mut self,
+        flights: &mut Flights<F>,
+        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        now: Instant,
+    ) -> Result<(), Error> {
         let gate = &self.shared.gate;
         let mut at_ms = None;
         while self.is_running() && self.window.room() > self.unwritten() {
@@ -199,7 +205,7 @@ impl<'a> Worker<'a> {
                 (Ok(prompt), Some(line)) => {
                     slot.starting += 1;
                     let flight = Flight { shard: slot.number, row, id, is_probe };
-                    flights.push(Box::pin(fly(line, flight, prompt)));
+                    flights.push(fly(line, flight, prompt));
                 }
                 (Ok(prompt), None) => {
                     let flight = Flight { shard: slot.number, row, id, is_probe };
@@ -318,7 +324,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Closes when there is nothing left to do, or nothing more may be done.
-    fn settle(&mut self, flights: &Flights) -> Result<(), Error> {
+    fn settle<F>(&mut self, flights: &Flights<F>) -> Result<(), Error> {
         let is_empty = flights.is_empty() && self.window.is_empty() && !self.is_opening;
         let is_sealing = self.slots.iter().any(|slot| slot.is_sealing);
         let has_ended = self.slots.is_empty() && self.queue_is_closed;
@@ -337,13 +343,17 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn drop_flights(&mut self, flights: &mut Flights) {
+    fn drop_flights<F>(&mut self, flights: &mut Flights<F>) {
         self.spare += flights.len();
         *flights = Flights::new();
         self.shared.health.forget_probe();
     }
 
-    async fn next_event(&mut self, flights: &mut Flights, now: Instant) -> Event<'a> {
+    async fn next_event<F: Future<Output = Landing>>(
+        &mut self,
+        flights: &mut Flights<F>,
+        now: Instant,
+    ) -> Event<'a> {
         let mut room = self.window.room();
         // What is written and waits in a window without bounds must not pile up in memory.
         room = room.min(CommitWindow::ROWS);
@@ -411,7 +421,10 @@ impl<'a> Worker<'a> {
 }
 
 /// Waits for calls to end, and takes all that have, up to `room`.
-async fn landings(flights: &mut Flights, room: usize) -> Vec<Landing> {
+async fn landings<F: Future<Output = Landing>>(
+    flights: &mut Flights<F>,
+    room: usize,
+) -> Vec<Landing> {
     poll_fn(|context| {
         let mut landed = Vec::new();
         while landed.len() < room {
