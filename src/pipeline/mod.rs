@@ -143,7 +143,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let source = open_ahead(&question.input)?;
     let mut dir = hold(&place.path, context)?;
     let holder = Holder::this_process(&context.command, started_ms);
-    let ready = OutputLock::acquire(&targets.output, &holder).map_err(Error::from);
+    let ready = OutputLock::acquire(&targets.output, &holder, context.wait).map_err(Error::from);
     let ready = ready.and_then(|lock| {
         // While this process waited, another may have finished.
         refuse_unasked(run, &targets)?;

@@ -116,7 +116,7 @@ pub fn merge(
         return Err(Error::NoInputKept);
     }
     let holder = Holder::this_process(&context.command, started_ms);
-    let _output = OutputLock::acquire(&targets.output, &holder)?;
+    let _output = OutputLock::acquire(&targets.output, &holder, context.wait)?;
     dir.redo()?;
     targets.sweep(&dir)?;
     let publication = publish::Publication {

@@ -128,23 +128,28 @@ pub struct OutputLock {
 }
 
 impl OutputLock {
-    /// Takes the lock of an output; nothing for outputs that are not files.
+    /// Takes the lock of an output; nothing for outputs that are not files. `wait` is asked whether
+    /// to go on waiting while another process has it, and may sleep.
     ///
     /// # Errors
     /// [`Error::Busy`] when another process has it.
-    pub fn acquire(target: &Target, holder: &Holder) -> Result<Option<Self>, Error> {
+    pub fn acquire(
+        target: &Target,
+        holder: &Holder,
+        wait: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Self>, Error> {
         let Target::File(file) = target else { return Ok(None) };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let path = file.with_file_name(format!(".{name}.rowmill-lock"));
-        match lock::try_lock(&path)? {
-            Some(mut lock) => {
+        loop {
+            if let Some(mut lock) = lock::try_lock(&path)? {
                 lock.sign(holder, &path)?;
-                Ok(Some(Self { path, _lock: lock }))
+                return Ok(Some(Self { path, _lock: lock }));
             }
-            None => Err(Error::Busy {
-                path: file.clone(),
-                holder: lock::signature(&path).map(Box::new),
-            }),
+            if !wait() {
+                let holder = lock::signature(&path).map(Box::new);
+                return Err(Error::Busy { path: file.clone(), holder });
+            }
         }
     }
 }
@@ -197,10 +202,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = Target::resolve(&dir.path().join("out")).unwrap();
         let holder = Holder::this_process("first", 0);
-        let held = OutputLock::acquire(&target, &holder).unwrap();
-        assert!(matches!(OutputLock::acquire(&target, &holder), Err(Error::Busy { .. })));
+        let held = OutputLock::acquire(&target, &holder, &mut || false).unwrap();
+        let mut waited = 0;
+        let mut wait = || {
+            waited += 1;
+            waited < 3
+        };
+        let second = OutputLock::acquire(&target, &holder, &mut wait);
+        assert!(matches!(second, Err(Error::Busy { .. })));
+        assert_eq!(waited, 3);
         drop(held);
-        assert!(OutputLock::acquire(&target, &holder).unwrap().is_some());
+        assert!(OutputLock::acquire(&target, &holder, &mut || false).unwrap().is_some());
         assert_eq!(disk::names(dir.path()).unwrap().len(), 0, "nothing stays behind");
     }
 }
