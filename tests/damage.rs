@@ -291,11 +291,14 @@ fn a_work_dir_taken_away_while_it_is_worked_ends_the_run() {
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(20));
     let ask = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m -c 1 --resume";
+    // With further shards to open, in a directory that is not there.
+    let ask = &format!("{ask} --shard-rows 3");
     let running = bench.start(&format!("{ask} --work-dir job"));
     server.wait_for_calls(9);
     fs::rename(bench.path("job"), bench.path("moved")).unwrap();
     server.release();
     running.wait().expect(74).says("was removed or renamed");
+    assert!(!bench.exists("job"), "what was taken away is not made again");
     bench.run(&format!("{ask} --work-dir moved")).expect(0);
     assert!(server.count() <= 22, "{}", server.count());
 }

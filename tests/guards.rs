@@ -152,3 +152,28 @@ fn readers_that_go_away_do_not_change_the_exit_code() {
     child.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(3), "{summary}");
 }
+
+#[test]
+fn too_few_open_files_are_told_and_are_not_taken_for_an_outage() {
+    let server = Server::echo();
+    let bench = bench(&server, 50);
+    let limited = |files: u64| {
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "-"]);
+        let plain = bench.command(words(&format!("{ASK} --resume --parallel 4")));
+        command.arg(plain.get_program()).args(plain.get_args()).current_dir(bench.root());
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = limited(30);
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains("30 open files are allowed") && said.contains("ulimit -n"), "{said}");
+    assert_eq!(server.count(), 0);
+    let (code, said) = limited(70);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("requests can be in flight"), "{said}");
+    assert_eq!(server.count(), 50);
+}

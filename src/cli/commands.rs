@@ -152,7 +152,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         path: args.work_dir.clone().unwrap_or_else(default_dir),
         is_temporary: args.work_dir.is_none() && !args.keep_work_dir,
     };
-    let work = work_options(&args.pace, args.resume, None, &mut surroundings);
+    let work = work_options(&args.pace, args.resume, None, &mut surroundings)?;
     let outputs = output_paths(&args.outputs);
     let reads = reads(&args.prompt, &args.model);
     let run = Run { place, question, answerer, work, outputs, reads, policy };
@@ -230,7 +230,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
 fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let mut surroundings = Surroundings::new(Some(&args.screen), args.pace.lock_wait, typed);
     let shards = args.shard.as_ref().map(|list| list.0.clone());
-    let options = work_options(&args.pace, args.retry_failed, shards, &mut surroundings);
+    let options = work_options(&args.pace, args.retry_failed, shards, &mut surroundings)?;
     let key = api_key(args.api_key_file.as_deref())?;
     let base_url = args.base_url.clone().or_else(|| variable("OPENAI_BASE_URL"));
     let answerer = |manifest: &Manifest| {
@@ -410,18 +410,18 @@ fn work_options(
     retry_failed: bool,
     shards: Option<Vec<u32>>,
     surroundings: &mut Surroundings,
-) -> work::Options {
+) -> Result<work::Options, Error> {
     const BODY: usize = 32 << 20;
     let parallel = pace.parallel.map_or_else(cores, usize::from).min(256);
     let wanted = pace.concurrency as usize;
-    let concurrency = system::connections(wanted, parallel);
+    let (parallel, concurrency) = system::room(parallel, wanted)?;
     if concurrency < wanted {
         surroundings.progress.emit(&Event::Warning(format!(
             "only {concurrency} of {wanted} requests can be in flight: the limit on open files \
              allows no more (ulimit -n)"
         )));
     }
-    work::Options {
+    Ok(work::Options {
         parallel,
         concurrency,
         retries: pace.retries,
@@ -436,7 +436,7 @@ fn work_options(
         durability: pace.durability,
         retry_failed,
         shards,
-    }
+    })
 }
 
 fn output_paths(args: &OutputArgs) -> OutputPaths {

@@ -137,6 +137,7 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         Error::Input(error) => of_input(error, typed),
         Error::Plan(error) => of_plan(error, typed),
         Error::Store(error) => of_store(error, typed),
+        Error::Underway(error) => underway(error, typed),
         Error::Work(error) => of_work(error, typed),
         Error::Incomplete { .. } => {
             let next = format!("finish it first: rowmill work --work-dir {}", typed.work_dir());
@@ -242,6 +243,9 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
         store::Error::Io { .. } if error.is_out_of_space() => {
             (IO, KEPT, format!("make room, then: {}", typed.resumed()))
         }
+        store::Error::Io { .. } if error.is_out_of_files() => {
+            (IO, KEPT, format!("allow more open files (ulimit -n), then: {}", typed.resumed()))
+        }
         store::Error::Io { what: "create", .. } | store::Error::Io { what: "open", .. } => {
             let next = "make the place writable, or choose another".to_owned();
             (CANNOT_CREATE, KEPT, next)
@@ -279,9 +283,19 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
     Line { code, what: error.to_string(), safe, next }
 }
 
+/// What fails once there is a run is no matter of the command line, and can be gone on with.
+fn underway(error: &store::Error, typed: &Typed<'_>) -> Line {
+    let line = of_store(error, typed);
+    if line.code != CANNOT_CREATE {
+        return line;
+    }
+    let next = format!("make the place writable, then: {}", typed.resumed());
+    Line { code: IO, safe: KEPT, next, ..line }
+}
+
 fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
     let (code, safe, next) = match error {
-        work::Error::Store(error) => return of_store(error, typed),
+        work::Error::Store(error) => return underway(error, typed),
         work::Error::Input(error) => return of_input(error, typed),
         work::Error::Endpoint { .. } => {
             (UNAVAILABLE, "no call was made", format!("see to it, then: {}", typed.resumed()))
@@ -292,6 +306,9 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
         }
         work::Error::NoThread { .. } => {
             (IO, KEPT, format!("allow more threads, or fewer with --parallel: {}", typed.resumed()))
+        }
+        work::Error::NoFiles { .. } => {
+            (IO, KEPT, format!("allow more open files (ulimit -n), then: {}", typed.resumed()))
         }
         work::Error::Panicked => (BUG, KEPT, typed.resumed()),
     };

@@ -3,6 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::store::expects_panic;
+use crate::work;
 
 /// Settles it.
 pub(super) fn prepare() {
@@ -24,12 +25,19 @@ fn raise_file_limit() {
     }
 }
 
-/// How many of `wanted` connections there is room for beside the files of `workers`.
-pub(super) fn connections(wanted: usize, workers: usize) -> usize {
+/// How many of `workers` workers, and how many of `wanted` connections, there is room for among the
+/// files that may be open; or how many the smallest run needs. Too few files are not an outage of
+/// the endpoint, though a call that finds none cannot tell.
+pub(super) fn room(workers: usize, wanted: usize) -> Result<(usize, usize), work::Error> {
     // A worker has journals, a checkpoint and a runtime open; the rest is for the process.
-    const PER_WORKER: u64 = 24;
+    const WORKER: u64 = 24;
     const REST: u64 = 40;
-    let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
-    let room = limit.saturating_sub(REST + PER_WORKER * workers as u64);
-    wanted.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
+    let Some(allowed) = getrlimit(Resource::Nofile).current else { return Ok((workers, wanted)) };
+    let needed = REST + WORKER + 1;
+    if allowed < needed {
+        return Err(work::Error::NoFiles { allowed, needed });
+    }
+    let fit = |room: u64, wanted: usize| wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
+    let workers = fit((allowed - REST) / (WORKER + 1), workers);
+    Ok((workers, fit(allowed - REST - WORKER * workers as u64, wanted)))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::plan::Drift;
+use crate::store::Held;
 use crate::{input, merge, plan, store, work};
 
 /// Why a command failed.
@@ -20,6 +21,9 @@ pub enum Error {
     /// The work directory or an output cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The work directory or an output failed while rows were worked or published.
+    #[error(transparent)]
+    Underway(store::Error),
     /// Work could not go on.
     #[error(transparent)]
     Work(work::Error),
@@ -100,6 +104,17 @@ pub enum Error {
     /// The run was asked to end while it planned or published.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Error {
+    /// An error of work or publishing. Where the directory is gone, that is the cause of all else.
+    pub(super) fn underway(self, dir: &Held) -> Self {
+        match (dir.still_there(), self) {
+            (Err(gone), _) => Self::Underway(gone),
+            (_, Self::Store(error)) => Self::Underway(error),
+            (_, other) => other,
+        }
+    }
 }
 
 impl From<plan::Error> for Error {

@@ -224,7 +224,8 @@ fn work_and_publish(
             &run.work,
             context.shutdown,
             context.sink,
-        )?;
+        );
+        let report = report.map_err(|error| Error::from(error).underway(dir))?;
         session.add(&report);
         if report.ending != Ending::Complete {
             return interrupted(dir, manifest, report.ending);
@@ -235,7 +236,7 @@ fn work_and_publish(
                 context.sink.emit(&Event::Warning(text));
                 dir.unseal(shard)?;
             }
-            result => return result,
+            result => return result.map_err(|error| error.underway(dir)),
         }
     }
 }

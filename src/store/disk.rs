@@ -27,11 +27,21 @@ pub(super) fn create_dir(path: &Path) -> Result<(), Error> {
     create_dir_with(path, 0o700)
 }
 
+/// As [`create_dir`], in a directory that is there: one that was taken away is not made again.
+pub(super) fn create_dir_within(path: &Path) -> Result<(), Error> {
+    create_one_dir(path, 0o700)
+}
+
 fn create_dir_with(path: &Path, mode: u32) -> Result<(), Error> {
     let parent = parent_of(path);
     if !parent.exists() {
         create_dir_with(parent, 0o777)?;
     }
+    create_one_dir(path, mode)
+}
+
+fn create_one_dir(path: &Path, mode: u32) -> Result<(), Error> {
+    let parent = parent_of(path);
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}

@@ -136,6 +136,14 @@ impl Error {
         ))
     }
 
+    /// Whether the cause is that this process, or the system, may open no more files.
+    #[must_use]
+    pub fn is_out_of_files(&self) -> bool {
+        let all = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+        let is_one = |code| all.iter().any(|errno| errno.raw_os_error() == code);
+        matches!(self, Self::Io { source, .. } if source.raw_os_error().is_some_and(is_one))
+    }
+
     /// Whether the cause is a full disk, a quota or a limit on file sizes.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {

@@ -268,9 +268,9 @@ impl Held {
     }
 
     pub(super) fn make_shard_dir(&self, shard: u32) -> Result<PathBuf, Error> {
-        disk::create_dir(&self.dir.root.join(SHARDS))?;
+        disk::create_dir_within(&self.dir.root.join(SHARDS))?;
         let dir = self.shard_dir(shard);
-        disk::create_dir(&dir)?;
+        disk::create_dir_within(&dir)?;
         Ok(dir)
     }
 

@@ -105,6 +105,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system lets this process open too few files.
+    #[error("{allowed} open files are allowed, and a run needs {needed}")]
+    NoFiles {
+        /// How many it allows.
+        allowed: u64,
+        /// How many the smallest run needs.
+        needed: u64,
+    },
     /// A part of rowmill has a bug.
     #[error("a thread of rowmill's panicked; this is a bug")]
     Panicked,
