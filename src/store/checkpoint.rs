@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -58,6 +59,24 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     }
 }
 
+/// Whether the system gives this process as many threads as sled takes when it is first used: where
+/// it gets none of them, sled waits for ever, and the run with it.
+fn has_threads() -> bool {
+    const THREADS: usize = 8;
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let all_at_once = RwLock::new(());
+        let held = all_at_once.write();
+        thread::scope(|scope| {
+            let wait = || drop(all_at_once.read());
+            let start = || thread::Builder::new().spawn_scoped(scope, wait);
+            let has = (0..THREADS).all(|_| start().is_ok());
+            drop(held);
+            has
+        })
+    })
+}
+
 fn open_db(path: &Path) -> Result<sled::Db, String> {
     // Small: a shard's index is a few hundred KiB at most, and sled's default is a gigabyte.
     const CACHE: u64 = 1 << 20;
@@ -74,6 +93,10 @@ impl Checkpoint {
         journal_length: u64,
     ) -> Result<(Self, Known, Option<String>), Error> {
         let open = |db| Self { db, path: path.to_owned() };
+        if !has_threads() {
+            // What is there goes on to cover a beginning of the journal.
+            return Ok((open(None), Known::default(), None));
+        }
         let was_there = path.exists();
         let doubt = match open_db(path) {
             Ok(db) => match guarded(|| read_groups(&db, journal_length)) {
@@ -100,7 +123,7 @@ impl Checkpoint {
     /// What is doubtful about the checkpoint of a journal of `journal_length` bytes, if it is there
     /// and anything is.
     pub(super) fn doubt(path: &Path, journal_length: u64) -> Option<String> {
-        if !path.exists() {
+        if !path.exists() || !has_threads() {
             return None;
         }
         let db = match open_db(path) {
