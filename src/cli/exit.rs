@@ -275,6 +275,9 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
             };
             (DAMAGED, "nothing was deleted", next)
         }
+        store::Error::NoThread { .. } => {
+            (IO, KEPT, format!("allow more threads, or fewer with --parallel: {}", typed.resumed()))
+        }
         store::Error::Gone { .. } => {
             let next = format!("put it back, then: {}", typed.resumed());
             (IO, "what was synced is in it, wherever it is", next)
@@ -303,9 +306,6 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
         work::Error::Unsound { .. } => {
             let next = "the disk damages what is written to it; move the work directory".to_owned();
             (DAMAGED, "nothing was deleted", next)
-        }
-        work::Error::NoThread { .. } => {
-            (IO, KEPT, format!("allow more threads, or fewer with --parallel: {}", typed.resumed()))
         }
         work::Error::NoFiles { .. } => {
             (IO, KEPT, format!("allow more open files (ulimit -n), then: {}", typed.resumed()))

@@ -14,7 +14,7 @@ use crate::job::OutcomeKind;
 use crate::shutdown::{self, Shutdown};
 use crate::store::{
     self, Held, Manifest, Record, Role, RowRecords, Seal, ShardEntry, ShardReader, Stage, Staged,
-    Target,
+    Target, spawn,
 };
 
 pub use totals::Totals;
@@ -129,7 +129,8 @@ pub fn run(
         for first in 0..threads {
             let ((made_in, made), (spare, spares)) = (bounded(1), bounded(2));
             let mine = small.iter().copied().skip(first).step_by(threads);
-            scope.spawn(move || read_all(dir, manifest, wanted, mine, &made_in, &spares));
+            let body = move || read_all(dir, manifest, wanted, mine, &made_in, &spares);
+            spawn(scope, "merge", body)?;
             readers.push(Reader { made, spare });
         }
         // Takes the readers along: their threads end when nobody takes from them any more.

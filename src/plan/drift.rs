@@ -9,7 +9,7 @@ use crate::input::{self, Source};
 use crate::job::{Difference, JobSpec};
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
-use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, Manifest, ShardEntry};
+use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, Manifest, ShardEntry, spawn};
 use crate::telemetry::Silent;
 
 /// In what a command differs from the plan.
@@ -167,8 +167,8 @@ fn first_changed(
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(check)).collect();
-        threads.into_iter().try_for_each(|thread| {
+        let threads = (0..threads.max(1)).map(|_| Ok(spawn(scope, "compare", check)?));
+        threads.collect::<Result<Vec<_>, Error>>()?.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;

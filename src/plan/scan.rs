@@ -16,7 +16,7 @@ use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash};
 use crate::job::{Failure, JobSpec, OnMissingField};
 use crate::prompt::Template;
 use crate::shutdown::{Shutdown, Stage};
-use crate::store::{Chosen, IdEntry, IdIndexWriter, ShardEntry};
+use crate::store::{Chosen, IdEntry, IdIndexWriter, ShardEntry, spawn};
 use crate::telemetry::{Event, Sink};
 
 /// What is to be read, and what for.
@@ -109,10 +109,10 @@ impl Scan<'_> {
         let (parsed, results) = bounded(threads);
         let (spare, spares) = bounded(2 * threads + 2);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| self.read(jobs, &spares));
+            let reader = spawn(scope, "read", || self.read(jobs, &spares))?;
             for _ in 0..threads {
                 let (jobs, parsed, chosen) = (to_parse.clone(), parsed.clone(), &chosen);
-                scope.spawn(move || self.parse_all(&jobs, &parsed, chosen));
+                spawn(scope, "parse", move || self.parse_all(&jobs, &parsed, chosen))?;
             }
             drop((to_parse, parsed));
             let collected = self.collect(&results, &spare, &mut scanned, sink);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::bounded;
 
+use super::thread::spawn;
 use super::{Error, disk};
 use crate::job::IdHash;
 
@@ -113,10 +114,10 @@ impl IdIndexWriter {
             // One thread reads and sorts a part while this one writes the part before it.
             std::thread::scope(|scope| {
                 let (sorted_in, sorted) = bounded(1);
-                scope.spawn(move || {
+                spawn(scope, "sort", move || {
                     // Ends early when nobody takes them any more.
                     let _ = parts.into_iter().try_for_each(|part| sorted_in.send(part.sorted()));
-                });
+                })?;
                 sorted.into_iter().try_for_each(|part| self.put(&mut index, &part?, on_duplicate))
             })?;
         }

@@ -24,6 +24,7 @@ mod seal;
 mod shard;
 mod started;
 mod target;
+mod thread;
 mod verify;
 mod workdir;
 
@@ -43,6 +44,7 @@ pub use seal::Seal;
 pub use shard::{OpenShard, ShardState};
 pub use started::Started;
 pub use target::{OutputLock, Tag, Target};
+pub use thread::spawn;
 pub use verify::{ReadShard, RowRecords, ShardReader, Verified};
 pub use workdir::{Held, Kind, WorkDir};
 
@@ -109,6 +111,15 @@ pub enum Error {
     Gone {
         /// Where it was.
         path: PathBuf,
+    },
+    /// The system has no room for another thread.
+    #[error("cannot start the thread {name}: {source}")]
+    NoThread {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
     /// An output cannot be what the command line says.
     #[error("{}: {reason}", path.display())]

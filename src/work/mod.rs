@@ -31,7 +31,7 @@ use crate::policy::Durability;
 use crate::prompt::Template;
 use crate::provider::Model;
 use crate::shutdown::{Shutdown, Trigger, channel};
-use crate::store::{self, Damage, Held, Manifest, Seal};
+use crate::store::{self, Damage, Held, Manifest, Seal, spawn};
 use crate::telemetry::Sink;
 
 use attempt::Line;
@@ -96,14 +96,6 @@ pub enum Error {
         shard: u32,
         /// What is wrong.
         reason: String,
-    },
-    /// The system has no room for another thread.
-    #[error("cannot start the thread {name}: {source}")]
-    NoThread {
-        /// Its name.
-        name: String,
-        /// What the system said.
-        source: std::io::Error,
     },
     /// The system lets this process open too few files.
     #[error("{allowed} open files are allowed, and a run needs {needed}")]
@@ -280,14 +272,15 @@ pub fn run(
     std::thread::scope(|scope| {
         for (number, line) in lines.into_iter().enumerate() {
             let shared = &shared;
-            let spawned = spawn(scope, format!("worker-{}", number + 1), move || {
+            let name = format!("worker-{}", number + 1);
+            let spawned = spawn(scope, &name, move || {
                 let ended = catch_unwind(AssertUnwindSafe(|| start_worker(number, shared, line)));
                 let ended = ended.unwrap_or(Err(Error::Panicked));
                 let _ = shared.events.send(Happened::Ended(ended));
             });
             if let Err(error) = spawned {
                 // The coordinator has the others end.
-                let _ = shared.events.send(Happened::Ended(Err(error)));
+                let _ = shared.events.send(Happened::Ended(Err(error.into())));
             }
         }
         let run = coordinator::Run {
@@ -323,15 +316,6 @@ fn lines(
     Ok((0..options.parallel).map(|_| Some(line())).collect())
 }
 
-fn spawn<'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    name: String,
-    body: impl FnOnce() + Send + 'scope,
-) -> Result<(), Error> {
-    let spawned = std::thread::Builder::new().name(name.clone()).spawn_scoped(scope, body);
-    spawned.map(|_| ()).map_err(|source| Error::NoThread { name, source })
-}
-
 fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
@@ -340,7 +324,7 @@ fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Resul
     let (orders, to_do) = unbounded();
     let (done, is_done) = tokio::sync::mpsc::unbounded_channel();
     std::thread::scope(|scope| {
-        spawn(scope, format!("commit-{}", number + 1), move || {
+        spawn(scope, &format!("commit-{}", number + 1), move || {
             committer::run(shared, &to_do, &done);
         })?;
         // When it ends early, its orders end as well, and the committer with them.
