@@ -15,6 +15,8 @@
 mod bytes;
 mod cuts;
 mod figures;
+mod host;
+mod limits;
 mod mutants;
 mod points;
 mod power;
@@ -28,6 +30,7 @@ mod shim;
 mod site;
 mod strict;
 mod table;
+mod tiny;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -95,6 +98,7 @@ const PARTS: &[(&str, Part)] = &[
     ("points", points::prove),
     ("strict", cuts::prove),
     ("power", power::prove),
+    ("host", host::prove),
     ("random", random::prove),
     ("mutants", mutants::prove),
     ("figures", figures::measure),

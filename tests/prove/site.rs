@@ -30,6 +30,10 @@ pub enum Manners {
     Slow,
     /// It answers all rows but this one.
     FailsRow(u64),
+    /// It answers so often, and then holds its answers back until it is released.
+    HoldsAfter(u64),
+    /// It refuses so often for a second, by dates of its own clock, and then answers.
+    AsksToWait(u64),
 }
 
 /// The model server: its answer to a row is a function of the row's id.
@@ -48,6 +52,17 @@ impl Model {
             }
             match manners {
                 Manners::RefusesAfter(most) if nth >= most => Reply::status(401),
+                Manners::HoldsAfter(most) if nth >= most => {
+                    Reply::Hold(format!("the answer to {id}"))
+                }
+                Manners::AsksToWait(most) if nth < most => Reply::Status(
+                    429,
+                    vec![
+                        ("date", "Sat, 21 Nov 2026 12:00:00 GMT".to_owned()),
+                        ("retry-after", "Sat, 21 Nov 2026 12:00:01 GMT".to_owned()),
+                    ],
+                    String::new(),
+                ),
                 Manners::FailsRow(row) if id == format!("r{row}") => Reply::status(400),
                 _ => Reply::Answer(format!("the answer to {id}")),
             }
@@ -70,6 +85,21 @@ impl Model {
 
     pub fn count(&self) -> u64 {
         self.server.count() as u64
+    }
+
+    /// Waits until so many calls are under way.
+    pub fn wait_for_active(&self, count: u64) {
+        self.server.wait_for_active(count as usize);
+    }
+
+    /// Waits until so many calls have come in.
+    pub fn wait_for_calls(&self, count: u64) {
+        self.server.wait_for_calls(count as usize);
+    }
+
+    /// Lets the held answers go.
+    pub fn release(&self) {
+        self.server.release();
     }
 }
 
