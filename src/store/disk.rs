@@ -82,7 +82,8 @@ pub(super) fn open_append(path: &Path) -> Result<File, Error> {
     options.read(true).append(true).mode(0o600).custom_flags(no_follow());
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = options.create_new(true).open(path).map_err(context("create", path))?;
+            // Another worker may have made it by now: the quarantine's log is for all of them.
+            let file = options.create(true).open(path).map_err(context("create", path))?;
             sync_dir(parent_of(path))?;
             Ok(file)
         }
@@ -189,4 +190,23 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>, Error> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_several_threads_make_at_once_is_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let path = dir.path().join(round.to_string());
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| open_append(&path).unwrap().write_all(b"x").unwrap());
+                }
+            });
+            assert_eq!(fs::read(&path).unwrap(), b"xxxx");
+        }
+    }
 }
