@@ -1,6 +1,7 @@
 //! What the client costs when the server costs nothing, and when it is slow.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,22 +21,32 @@ pub fn throughput(ground: &Ground, table: &mut Table) {
     if !has_wrk {
         table.note("wrk is not installed (apt-get install wrk): no ratios");
     }
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    let disk = ground.path("");
     for concurrency in ["64", "256"] {
-        for durability in ["strict", "interval:1s", "seal"] {
+        for durability in ["strict", "interval:1s", "seal", IN_MEMORY] {
+            let (within, durability) = match (durability, &memory) {
+                (IN_MEMORY, None) => continue,
+                (IN_MEMORY, Some(memory)) => (memory.path(), "strict"),
+                _ => (disk.as_path(), durability),
+            };
+            let is_in_memory = within != disk;
             let (mut theirs, mut ours, mut cpu) = (vec![], vec![], vec![]);
             for _ in 0..ROUNDS {
                 if has_wrk {
                     theirs.push(wrk(ground, &server, concurrency));
                 }
-                let Cost { wall, cpu: used, .. } = run(ground, &server, concurrency, durability);
+                let Cost { wall, cpu: used, .. } =
+                    run(ground, within, &server, concurrency, durability);
                 ours.push(ROWS as f64 / seconds(wall));
                 cpu.push(seconds(used) * 1e6 / ROWS as f64);
             }
             let (ours, cpu) = (middle(ours), middle(cpu));
             let theirs = if has_wrk { middle(theirs) } else { f64::NAN };
             let shown = (format!("{ours:.0} rows/s"), format!("wrk {theirs:.0} requests/s"));
-            let what = format!("-c {concurrency} {durability}");
-            let is_aim = (concurrency, durability) == ("64", "strict");
+            let place = if is_in_memory { ", no disk: all in memory" } else { "" };
+            let what = format!("-c {concurrency} {durability}{place}");
+            let is_aim = (concurrency, durability, is_in_memory) == ("64", "strict", false);
             let aim = if is_aim { Aim::AtLeast(0.5) } else { Aim::None };
             table.ratio(what, shown, ours / theirs, aim);
             let (what, shown) =
@@ -45,9 +56,20 @@ pub fn throughput(ground: &Ground, table: &mut Table) {
     }
 }
 
-fn run(ground: &Ground, server: &Server, concurrency: &str, durability: &str) -> Cost {
+/// Stands among the durability modes for `strict` on a file system in memory: what the disk costs.
+const IN_MEMORY: &str = "in memory";
+
+fn run(
+    ground: &Ground,
+    within: &Path,
+    server: &Server,
+    concurrency: &str,
+    durability: &str,
+) -> Cost {
     let (input, url) = (ground.rows(ROWS), server.url());
-    let (dir, output) = (ground.fresh("http"), ground.fresh("http.jsonl"));
+    let (dir, output) = (within.join("http"), within.join("http.jsonl"));
+    let _ = fs::remove_dir_all(&dir);
+    let _ = fs::remove_file(&output);
     cost(
         rowmill(["run"])
             .args(job(&input, "mock"))
@@ -82,7 +104,8 @@ pub fn latency(ground: &Ground, table: &mut Table) {
     const CONCURRENCY: u64 = 1_000;
     let server = Server::start(LATENCY);
     let ideal = seconds(LATENCY) * (ROWS / CONCURRENCY) as f64;
-    let wall = seconds(run(ground, &server, &CONCURRENCY.to_string(), "strict").wall);
+    let wall =
+        seconds(run(ground, &ground.path(""), &server, &CONCURRENCY.to_string(), "strict").wall);
     let shown = (format!("{wall:.2} s"), format!("ideal {ideal:.2} s"));
     table.ratio("-c 1000 strict", shown, ideal / wall, Aim::AtLeast(0.95));
 }

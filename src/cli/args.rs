@@ -351,7 +351,8 @@ pub(super) struct ModelArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub(super) struct PaceArgs {
-    /// Shard workers, each with a thread of its own [default: one a core]
+    /// Shard workers, each with a thread of its own [default: one for 128 calls in flight
+    /// or, for a model that is not called, one a core; at most one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) parallel: Option<u16>,
     /// The most requests in flight, over all workers

@@ -423,6 +423,7 @@ fn work_options(
     }
     Ok(work::Options {
         parallel,
+        fewer_will_do: pace.parallel.is_none(),
         concurrency,
         retries: pace.retries,
         limits: Limits {

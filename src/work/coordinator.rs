@@ -296,6 +296,7 @@ mod tests {
     fn state(shards: &[u32]) -> Coordinator {
         let options = Options {
             parallel: 2,
+            fewer_will_do: false,
             concurrency: 4,
             retries: 3,
             limits: Limits { connect: TICK, total: TICK, body: 1 },
