@@ -143,6 +143,18 @@ fn lines_come_in_input_order_whatever_was_slow_or_retried() {
 }
 
 #[test]
+fn small_shards_do_not_keep_requests_from_being_in_flight() {
+    let server = Server::start(|call| Reply::Hold(answer_to(&call.prompt)));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(200));
+    let running = bench.start("run in.jsonl -o out.jsonl -p {{text}} -m m -c 64 --shard-rows 5");
+    server.wait_for_active(64);
+    server.release();
+    running.wait().expect(0);
+    assert_eq!(server.peak(), 64);
+}
+
+#[test]
 fn requests_in_flight_stay_within_the_bound_over_all_workers() {
     let server = Server::start(|call| Reply::Hold(answer_to(&call.prompt)));
     let bench = Bench::with_server(&server);

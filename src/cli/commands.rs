@@ -414,7 +414,8 @@ fn work_options(
     const BODY: usize = 32 << 20;
     let parallel = pace.parallel.map_or_else(cores, usize::from).min(256);
     let wanted = pace.concurrency as usize;
-    let (parallel, concurrency) = system::room(parallel, wanted)?;
+    let system::Room { workers: parallel, connections: concurrency, too_few } =
+        system::room(parallel, wanted);
     if concurrency < wanted {
         surroundings.progress.emit(&Event::Warning(format!(
             "only {concurrency} of {wanted} requests can be in flight: the limit on open files \
@@ -424,6 +425,7 @@ fn work_options(
     Ok(work::Options {
         parallel,
         fewer_will_do: pace.parallel.is_none(),
+        too_few_files: too_few,
         concurrency,
         retries: pace.retries,
         limits: Limits {

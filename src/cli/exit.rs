@@ -289,7 +289,7 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
 /// What fails once there is a run is no matter of the command line, and can be gone on with.
 fn underway(error: &store::Error, typed: &Typed<'_>) -> Line {
     let line = of_store(error, typed);
-    if line.code != CANNOT_CREATE {
+    if line.code != CANNOT_CREATE || !matches!(error, store::Error::Io { .. }) {
         return line;
     }
     let next = format!("make the place writable, then: {}", typed.resumed());

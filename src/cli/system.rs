@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::store::expects_panic;
-use crate::work;
+use crate::work::TooFewFiles;
 
 /// Settles it.
 pub(super) fn prepare() {
@@ -26,18 +26,27 @@ fn raise_file_limit() {
 }
 
 /// How many of `workers` workers, and how many of `wanted` connections, there is room for among the
-/// files that may be open; or how many the smallest run needs. Too few files are not an outage of
-/// the endpoint, though a call that finds none cannot tell.
-pub(super) fn room(workers: usize, wanted: usize) -> Result<(usize, usize), work::Error> {
+/// files that may be open, and whether it is enough for the smallest run. Too few files are not an
+/// outage of the endpoint, though a call that finds none cannot tell.
+pub(super) fn room(workers: usize, wanted: usize) -> Room {
     // A worker has journals, a checkpoint and a runtime open; the rest is for the process.
     const WORKER: u64 = 24;
     const REST: u64 = 40;
-    let Some(allowed) = getrlimit(Resource::Nofile).current else { return Ok((workers, wanted)) };
+    let Some(allowed) = getrlimit(Resource::Nofile).current else {
+        return Room { workers, connections: wanted, too_few: None };
+    };
     let needed = REST + WORKER + 1;
-    if allowed < needed {
-        return Err(work::Error::NoFiles { allowed, needed });
-    }
+    let too_few = (allowed < needed).then_some(TooFewFiles { allowed, needed });
     let fit = |room: u64, wanted: usize| wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
-    let workers = fit((allowed - REST) / (WORKER + 1), workers);
-    Ok((workers, fit(allowed - REST - WORKER * workers as u64, wanted)))
+    // Workers are given up before connections, but for the first.
+    let connections = fit(allowed.saturating_sub(REST + WORKER), wanted).max(1);
+    let workers = fit(allowed.saturating_sub(REST + connections as u64) / WORKER, workers).max(1);
+    Room { workers, connections, too_few }
+}
+
+/// What there is room for.
+pub(super) struct Room {
+    pub(super) workers: usize,
+    pub(super) connections: usize,
+    pub(super) too_few: Option<TooFewFiles>,
 }

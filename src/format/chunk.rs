@@ -281,10 +281,7 @@ impl Cutting {
             self.line = line
                 + match self.keeps_blanks {
                     true => newlines(text),
-                    false => u64::from(text.ends_with(
-                        b"
-",
-                    )),
+                    false => u64::from(text.last() == Some(&b'\n')),
                 };
         }
         self.start = self.scanned;

@@ -202,7 +202,7 @@ fn read_shard(
 ) -> Result<(), store::Error> {
     let read = reader.read(dir, number, entry)?;
     dir.is_as_sealed(number, &read.verified)?;
-    lines.totals.repeated += read.verified.repeated;
+    lines.totals.repeated = lines.totals.repeated.saturating_add(read.verified.repeated);
     read.for_each_row(&mut |row| {
         put_row(&row, wanted, lines);
         flush(lines)

@@ -88,7 +88,7 @@ impl Totals {
             *self.failures.entry(class.clone()).or_default() += count;
         }
         self.calls += other.calls;
-        self.repeated += other.repeated;
+        self.repeated = self.repeated.saturating_add(other.repeated);
         self.usage.add(&other.usage);
         self.duration.merge(&other.duration);
         self.time_to_response.merge(&other.time_to_response);

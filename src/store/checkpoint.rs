@@ -94,7 +94,8 @@ impl Checkpoint {
     ) -> Result<(Self, Known, Option<String>), Error> {
         let open = |db| Self { db, path: path.to_owned() };
         if !has_threads() {
-            // What is there goes on to cover a beginning of the journal.
+            // What is there might cover a tail that is cut off now.
+            disk::remove_dir(path)?;
             return Ok((open(None), Known::default(), None));
         }
         let was_there = path.exists();

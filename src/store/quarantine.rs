@@ -40,7 +40,7 @@ pub enum DamageKind {
 
 /// Keeps damaged bytes under a name that tells where they were, and logs the reason.
 pub(super) fn keep(dir: &Path, damage: &Damage, bytes: &[u8]) -> Result<(), Error> {
-    disk::create_dir(dir)?;
+    disk::create_dir_within(dir)?;
     let shard = damage.shard.unwrap_or_default();
     let stem = format!("{shard:05}-{:012}", damage.offset);
     // A place may be damaged again after it was repaired.

@@ -110,6 +110,11 @@ impl Coordinator {
         Ok(state)
     }
 
+    /// Whether any shard is to be worked.
+    pub(super) fn has_work(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     /// Rows that were done when the session began.
     pub(super) fn done(&self) -> u64 {
         self.ok_before + self.failed_before
@@ -204,7 +209,7 @@ impl Coordinator {
     fn handle(&mut self, happened: Happened, now: Instant) -> Vec<Effect> {
         match happened {
             Happened::Opened { worker, shard, left, repairs, repeated } => {
-                self.repeated += repeated;
+                self.repeated = self.repeated.saturating_add(repeated);
                 let mut effects: Vec<_> = repairs.iter().filter_map(shown).collect();
                 effects.push(Effect::Show(Event::Opened { worker, shard, left }));
                 effects
@@ -297,6 +302,7 @@ mod tests {
         let options = Options {
             parallel: 2,
             fewer_will_do: false,
+            too_few_files: None,
             concurrency: 4,
             retries: 3,
             limits: Limits { connect: TICK, total: TICK, body: 1 },

@@ -47,6 +47,8 @@ pub struct Options {
     pub fewer_will_do: bool,
     /// The most requests in flight, over all workers.
     pub concurrency: usize,
+    /// Set where fewer files may be open than any work needs.
+    pub too_few_files: Option<TooFewFiles>,
     /// How often a row is tried again after an answer that does not count.
     pub retries: u32,
     /// Bounds on a call.
@@ -63,6 +65,15 @@ pub struct Options {
     pub retry_failed: bool,
     /// The shards to work; nothing for all.
     pub shards: Option<Vec<u32>>,
+}
+
+/// How many files may be open, and how many the smallest run needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooFewFiles {
+    /// How many may be.
+    pub allowed: u64,
+    /// How many are needed.
+    pub needed: u64,
 }
 
 impl Options {
@@ -265,6 +276,11 @@ pub fn run(
 ) -> Result<Report, Error> {
     let options = &options.for_calls(answerer.endpoint.is_some());
     let state = coordinator::Coordinator::new(dir, manifest, options)?;
+    if let Some(TooFewFiles { allowed, needed }) =
+        options.too_few_files.filter(|_| state.has_work())
+    {
+        return Err(Error::NoFiles { allowed, needed });
+    }
     dir.note_done(state.done())?;
     let lines = lines(&manifest.job, answerer, options)?;
     let (queue_in, queue) = unbounded();

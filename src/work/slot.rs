@@ -114,6 +114,11 @@ impl<'a> Slot<'a> {
         self.feed = Feed::new(wanted);
     }
 
+    /// The length of its rows' text.
+    pub(super) fn bytes(&self) -> u64 {
+        self.entry.bytes
+    }
+
     /// A row's number in the input.
     pub(super) fn number_of(&self, row: RowIndex) -> u64 {
         self.entry.first_row + row as u64

@@ -59,7 +59,7 @@ pub(super) struct Worker<'a> {
     is_closing: bool,
 }
 
-/// Shards with stragglers that a worker keeps open while it feeds another.
+/// Shards with stragglers that a worker keeps open in any case while it feeds another.
 const STRAGGLING: usize = 2;
 
 /// A worker's calls that are under way. Each has its future in the set itself, in one allocation.
@@ -105,8 +105,8 @@ impl<'a> Worker<'a> {
             if !Guard::WriteBeforePermit.is_left_out() {
                 self.write(now)?;
             }
-            self.open_next();
             self.feed(&mut flights, fly, now)?;
+            self.open_next(flights.len());
             if !Guard::WriteBeforePermit.is_left_out() || flights.is_empty() {
                 self.write(now)?;
             }
@@ -153,11 +153,19 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Has another shard opened when all rows of those at hand are started.
-    fn open_next(&mut self) {
+    /// Has another shard opened when all rows of those at hand are started: a few are enough, but
+    /// of small ones as many as permits ask for, as far as memory and open files go.
+    fn open_next(&mut self, in_flight: usize) {
+        const OPEN: usize = 32;
+        const BYTES: u64 = 32 << 20;
         let has_rows = self.slots.iter().any(|slot| !slot.feed.is_exhausted());
+        if has_rows || self.is_opening || !self.is_running() {
+            return;
+        }
         let open = self.slots.len();
-        if has_rows || self.is_opening || open > STRAGGLING || !self.is_running() {
+        let has_permits = in_flight < self.shared.options.concurrency;
+        let has_room = open < OPEN && self.slots.iter().map(Slot::bytes).sum::<u64>() < BYTES;
+        if open > STRAGGLING && !(has_permits && has_room) {
             return;
         }
         match self.shared.queue.try_recv() {
