@@ -41,6 +41,7 @@ pub fn measure(ground: &Ground, scale: Scale) -> Table {
         found.check(is_whole, format!("{what}: {}", status.said));
     }
     table.count(&found);
+    table.place = Some(env!("CARGO_TARGET_TMPDIR").into());
     let _ = fs::remove_dir_all(within);
     table
 }

@@ -1,7 +1,7 @@
 //! A hostile disk and host: full and read-only file systems, limits, a stopped process, a wrong
 //! clock, rivals for one work directory, and directories that are taken away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Child, Command};
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::scene::{CONCURRENCY, Golden, Scene};
 use super::site::{Ended, Manners, Model, Site, end, start};
 use super::table::{Found, Table};
-use super::trial::{Crash, done_rows, examine, outputs};
+use super::trial::{Crash, Outputs, done_rows, examine, outputs};
 use super::{Ground, Scale, limits, tiny};
 
 /// A job whose work directory has a name, and is kept.
@@ -59,6 +59,9 @@ pub struct Bench {
     pub scene: Scene,
     pub golden: Golden,
     pub found: Found,
+    /// The outputs, and the rows that were done, before the command is disturbed.
+    old: Outputs,
+    done: BTreeSet<u64>,
     /// How often the disturbed command ended with each code.
     codes: BTreeMap<i32, u64>,
 }
@@ -79,7 +82,15 @@ impl Bench {
         scene.prepare(&site);
         let golden = scene.golden(&site);
         scene.restore(&site);
-        Self { site, scene: *scene, golden, found: Found::default(), codes: BTreeMap::new() }
+        let (old, done) = (outputs(&site), done_rows(&site));
+        let (found, codes) = (Found::default(), BTreeMap::new());
+        Self { site, scene: *scene, golden, found, old, done, codes }
+    }
+
+    /// Brings the site back to what was there before the command.
+    pub fn restore(&mut self) {
+        self.scene.restore(&self.site);
+        (self.old, self.done) = (outputs(&self.site), done_rows(&self.site));
     }
 
     /// Starts the scene's command.
@@ -107,10 +118,10 @@ impl Bench {
         let calls = model.calls();
         // Only now: what is done may be out of sight.
         mend(&self.site);
-        let done = done_rows(&self.site);
+        let mut done = done_rows(&self.site);
+        done.extend(&self.done);
         let crash = Crash { ended, codes: may.codes, done, calls, bound: may.repeat };
-        let old = outputs(&self.site);
-        let verdict = examine(&self.scene, &self.golden, &self.site, model, &old, &crash);
+        let verdict = examine(&self.scene, &self.golden, &self.site, model, &self.old, &crash);
         self.found.note(true, &whence, verdict);
     }
 
@@ -134,7 +145,7 @@ fn stopped(ground: &Ground, scale: Scale, table: &mut Table) {
     let sleep = Duration::from_secs(if scale == Scale::All { 60 } else { 3 });
     let mut bench = Bench::new(ground, &HASTY);
     for answers_come in ["while it sleeps", "when it is awake"] {
-        bench.scene.restore(&bench.site);
+        bench.restore();
         let model = Model::start(Manners::HoldsAfter(5));
         let child = bench.start(&model);
         model.wait_for_active(CONCURRENCY);
@@ -237,7 +248,7 @@ fn gone(ground: &Ground, scale: Scale, table: &mut Table) {
     for renames in [true, false] {
         let mut bench = Bench::new(ground, &LARGE);
         for after in holds {
-            bench.scene.restore(&bench.site);
+            bench.restore();
             let model = Model::start(Manners::HoldsAfter(*after));
             let child = bench.start(&model);
             model.wait_for_active(CONCURRENCY);

@@ -64,7 +64,7 @@ pub fn limits(ground: &Ground, scale: Scale, table: &mut Table) {
         let mut bench = Bench::new(ground, &NAMED);
         let step = limit.step * if scale == Scale::All { 1 } else { 12 };
         let (mut value, mut fits) = (limit.from, 0);
-        while fits < 2 || value < limit.to {
+        while (fits < 2 || value < limit.to) && value < 100 * limit.to {
             let limit_to = format!("{}={value}", limit.option);
             fits = if limited(&mut bench, &limit_to, limit.may) { fits + 1 } else { 0 };
             value += step;
@@ -76,18 +76,15 @@ pub fn limits(ground: &Ground, scale: Scale, table: &mut Table) {
 
 /// One trial; says whether the run was not disturbed.
 fn limited(bench: &mut Bench, limit: &str, may: May) -> bool {
-    bench.scene.restore(&bench.site);
+    bench.restore();
     let model = Model::start(Manners::Good);
     let plain = bench.site.command(bench.scene.command, &model);
-    let words = [PATIENT, &["prlimit", limit]].concat();
+    let words = ["prlimit", limit];
     let ended = end(start(&mut wrapped(&words, &plain)));
     let code = ended.code;
     bench.settle(limit, may, ended, &model, |_| {});
     code == 0
 }
-
-/// A run that a limit makes wait for ever is to be found, not waited for.
-const PATIENT: &[&str] = &["timeout", "--signal=KILL", "120"];
 
 /// A command that other commands start.
 fn wrapped(words: &[&str], plain: &Command) -> Command {
@@ -120,14 +117,14 @@ fn threads(ground: &Ground, table: &mut Table) {
         return table.skip(12, "limit on threads: no other user can be had");
     }
     for count in 1..=12 {
-        bench.scene.restore(&bench.site);
+        bench.restore();
         let owner = format!("{NOBODY}:{NOBODY}");
         let status = Command::new("chown").args(["-R", &owner]).arg(&bench.site.root).status();
         assert!(status.is_ok_and(|status| status.success()), "chown");
         let model = Model::start(Manners::Good);
         let plain = bench.site.command(bench.scene.command, &model);
         let limit = format!("--nproc={count}");
-        let words = [PATIENT, &user, &["prlimit", &limit]].concat();
+        let words = [&user[..], &["prlimit", &limit]].concat();
         let ended = end(start(&mut wrapped(&words, &plain)));
         let may = May { codes: &[0, 74], repeat: CONCURRENCY, says: "thread" };
         bench.settle(&format!("{count} threads"), may, ended, &model, |_| {});
@@ -163,7 +160,7 @@ pub fn clocks(ground: &Ground, scale: Scale, table: &mut Table) {
         let mut bench = Bench::new(ground, &scene);
         for jump in [TEN_YEARS, -TEN_YEARS] {
             for after in readings {
-                bench.scene.restore(&bench.site);
+                bench.restore();
                 let model = Model::start(manners);
                 let mut command = bench.site.command(bench.scene.command, &model);
                 command.env("LD_PRELOAD", &library).env("CLOCK_JUMP", jump.to_string());

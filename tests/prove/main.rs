@@ -110,16 +110,20 @@ fn main() -> ExitCode {
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_all = wanted.iter().any(|name| name == "all");
     let is_known = |name: &String| PARTS.iter().any(|(part, _)| part == name);
-    if !wanted.is_empty() && !is_all && !wanted.iter().any(is_known) {
-        // A filter that means other tests.
-        return ExitCode::SUCCESS;
+    if let Some(unknown) = wanted.iter().find(|name| *name != "all" && !is_known(name)) {
+        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
+        println!(
+            "prove result: FAILED. there is no part {unknown:?}; there are all, {}",
+            known.join(", ")
+        );
+        return ExitCode::FAILURE;
     }
     let scale = if wanted.is_empty() { Scale::Quick } else { Scale::All };
     let ground = match Ground::new(1) {
         Ok(ground) => ground,
         Err(error) => {
-            println!("prove: SKIPPED, nothing was tried: {error}");
-            return ExitCode::SUCCESS;
+            println!("prove result: FAILED. nothing was tried: {error}");
+            return ExitCode::FAILURE;
         }
     };
     let mut tables = Vec::new();

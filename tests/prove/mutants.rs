@@ -55,7 +55,9 @@ pub fn prove(ground: &Ground, scale: Scale) -> Table {
     let binary = match build() {
         Ok(binary) => binary,
         Err(error) => {
-            table.skip(Guard::ALL.len() as u64, &format!("they cannot be built: {error}"));
+            let mut found = Found::default();
+            found.check(false, format!("they cannot be built: {error}"));
+            table.count(&found);
             return table;
         }
     };

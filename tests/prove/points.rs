@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::scene::{CONCURRENCY, SCENES, Scene};
-use super::shim::{Errno, Fault, read_log};
+use super::shim::{Entry, Errno, Fault, Op, read_log};
 use super::site::{Ended, Manners, Model, Site, end, start};
 use super::table::{Found, Table};
 use super::trial::{Crash, done_rows, examine, outputs};
@@ -55,6 +55,15 @@ pub fn kills(ground: &Ground, scene: &'static Scene, is_torn: bool, step: u64) -
     sweep(ground, scene, WAYS[usize::from(is_torn)], step)
 }
 
+/// Whether an operation that fails must end the run with 74: the sync of what a promise rests on.
+fn must_tell(entry: &Entry) -> bool {
+    let name = entry.path.rsplit('/').next().unwrap_or_default();
+    let is_kept = ["journal", "seal.json.new", "manifest.json.new"].contains(&name)
+        || name.starts_with("commit-")
+        || name.ends_with(".staged");
+    entry.op == Op::Sync && is_kept
+}
+
 /// The operations of a scene's command, counted by the shim.
 fn count(ground: &Ground, scene: &Scene, site: &Site) -> u64 {
     let model = Model::start(Manners::Good);
@@ -93,13 +102,13 @@ fn sweep(ground: &Ground, scene: &'static Scene, way: Way, step: u64) -> Found {
                     let is_reached = entries.len() as u64 >= at;
                     let mut done = done_rows(&site);
                     done.extend(before);
-                    let crash = Crash {
-                        ended,
-                        codes: way.codes,
-                        done,
-                        calls: model.calls(),
-                        bound: CONCURRENCY,
+                    let step = usize::try_from(at).ok().and_then(|at| entries.get(at - 1));
+                    let codes = match step {
+                        Some(entry) if way.codes == FAILED && must_tell(entry) => &[74],
+                        _ => way.codes,
                     };
+                    let crash =
+                        Crash { ended, codes, done, calls: model.calls(), bound: CONCURRENCY };
                     let verdict = examine(scene, &golden, &site, &model, &old, &crash);
                     let step = usize::try_from(at).ok().and_then(|at| entries.get(at - 1));
                     let step =
@@ -110,7 +119,11 @@ fn sweep(ground: &Ground, scene: &'static Scene, way: Way, step: u64) -> Found {
             });
         }
     });
-    found.into_inner().expect("no panic")
+    let mut found = found.into_inner().expect("no panic");
+    if found.points == found.unreached {
+        found.check(false, format!("{}: no point was met: is the shim loaded?", scene.name));
+    }
+    found
 }
 
 fn disturb(ground: &Ground, scene: &Scene, site: &Site, model: &Model, fault: Fault) -> Ended {

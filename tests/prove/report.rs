@@ -15,7 +15,6 @@ fn document() -> PathBuf {
 pub fn write(ground: &Ground, tables: &[Table]) -> Result<(), String> {
     let path = document();
     let mut text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
-    let stamp = stamp(ground);
     for table in tables {
         let (begin, end) =
             (format!("<!-- prove:{} -->\n", table.name), format!("<!-- /prove:{} -->", table.name));
@@ -24,18 +23,24 @@ pub fn write(ground: &Ground, tables: &[Table]) -> Result<(), String> {
         let (Some(from), Some(to)) = (from, to) else {
             return Err(format!("docs/reliability.md has no place for {}", table.name));
         };
-        text.replace_range(from..to, &format!("\n{}\n", table.markdown(&stamp)));
+        text.replace_range(
+            from..to,
+            &format!(
+                "\n{}\n",
+                table.markdown(&stamp(table.place.as_deref().unwrap_or(&ground.dir)))
+            ),
+        );
     }
     fs::write(&path, text).map_err(|error| error.to_string())
 }
 
 /// Of what, when and where the figures are.
-fn stamp(ground: &Ground) -> String {
+fn stamp(place: &Path) -> String {
     let commit = said("git", &["rev-parse", "--short=10", "HEAD"]);
     let changed = said("git", &["status", "--porcelain", "--", "src", "tests", "Cargo.lock"]);
     let changed = if changed.is_empty() { "" } else { " with changes" };
     let (kernel, day) = (said("uname", &["-sr"]), said("date", &["-u", "+%Y-%m-%d"]));
-    let system = said("stat", &["-f", "-c", "%T", &ground.dir.to_string_lossy()]);
+    let system = said("stat", &["-f", "-c", "%T", &place.to_string_lossy()]);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     format!(

@@ -79,6 +79,7 @@ impl Disk {
                 let file = File { durable: fs::read(&inner).expect("a file"), pending: Vec::new() };
                 self.live.insert(text(&inner), ino(&inner));
                 self.files.insert(ino(&inner), file);
+                self.note_journal(&text(&inner), ino(&inner));
             }
         }
         self.dirs.insert(number, dir);
@@ -94,6 +95,8 @@ impl Disk {
             Op::Truncate => self.change(entry.ino, place, Change::Truncate(size(entry.offset))),
             Op::Create => self.create(place, entry),
             Op::Mkdir => {
+                self.files.remove(&entry.ino);
+                self.journals.remove(&entry.ino);
                 self.dirs.insert(entry.ino, Dir::default());
                 self.name(place, &entry.path, entry.ino);
             }
@@ -128,12 +131,18 @@ impl Disk {
             }
             return;
         }
-        let name = split(&entry.path).1;
-        if entry.path.contains("/shards/") && name.starts_with("journal") {
-            self.journals.insert(entry.ino);
-        }
+        // A file system gives the numbers of what is gone to what is new.
+        self.dirs.remove(&entry.ino);
+        self.journals.remove(&entry.ino);
+        self.note_journal(&entry.path, entry.ino);
         self.files.insert(entry.ino, File::default());
         self.name(place, &entry.path, entry.ino);
+    }
+
+    fn note_journal(&mut self, path: &str, ino: u64) {
+        if path.contains("/shards/") && split(path).1.starts_with("journal") {
+            self.journals.insert(ino);
+        }
     }
 
     fn name(&mut self, place: u64, path: &str, ino: u64) {

@@ -1,6 +1,7 @@
 //! What was found, as tables: on the screen and in `docs/reliability.md`.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use super::trial::Verdict;
 
@@ -17,6 +18,8 @@ pub struct Found {
     pub duplicated: u64,
     pub repeated_most: u64,
     pub repeated: u64,
+    /// Calls made again were not counted: what was called before is not known.
+    pub is_uncounted: bool,
 }
 
 impl Found {
@@ -55,6 +58,8 @@ pub struct Table {
     points: u64,
     skipped: u64,
     violations: Vec<String>,
+    /// Where it was tried, if not where the rest was.
+    pub place: Option<PathBuf>,
 }
 
 const HEAD: [&str; 8] = [
@@ -85,6 +90,7 @@ impl Table {
             points: 0,
             skipped: 0,
             violations: Vec::new(),
+            place: None,
         }
     }
 
@@ -99,8 +105,8 @@ impl Table {
             found.violations.len().to_string(),
             found.lost.to_string(),
             found.duplicated.to_string(),
-            found.repeated_most.to_string(),
-            format!("{mean:.2}"),
+            if found.is_uncounted { "–".to_owned() } else { found.repeated_most.to_string() },
+            if found.is_uncounted { "–".to_owned() } else { format!("{mean:.2}") },
         ]);
         self.count(found);
     }

@@ -192,7 +192,7 @@ pub fn full(ground: &Ground, scale: Scale, table: &mut Table) {
 
 /// One trial with so much room. Says whether it was enough.
 fn fill(bench: &mut Bench, place: Place, room: Room, free: u64) -> bool {
-    bench.scene.restore(&bench.site);
+    bench.restore();
     let mounts = put(place, &bench.site).expect("it could be mounted before");
     mounts[0].leave(room, free);
     let model = Model::start(Manners::Good);
