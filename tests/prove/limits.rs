@@ -64,7 +64,10 @@ pub fn limits(ground: &Ground, scale: Scale, table: &mut Table) {
         let mut bench = Bench::new(ground, &NAMED);
         let step = limit.step * if scale == Scale::All { 1 } else { 12 };
         let (mut value, mut fits) = (limit.from, 0);
-        while (fits < 2 || value < limit.to) && value < 100 * limit.to {
+        let mut trials = 0;
+        while fits < 2 || value < limit.to {
+            trials += 1;
+            assert!(trials < 1_000, "{}: no limit is ever enough", limit.name);
             let limit_to = format!("{}={value}", limit.option);
             fits = if limited(&mut bench, &limit_to, limit.may) { fits + 1 } else { 0 };
             value += step;
