@@ -147,7 +147,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let ready = ready.and_then(|lock| {
         // While this process waited, another may have finished.
         refuse_unasked(run, &targets)?;
-        let (manifest, source) = prepare(run, &dir, source, &targets, context)?;
+        let (manifest, source) = prepare(run, &mut dir, source, &targets, context)?;
         Ok((lock, manifest, source))
     });
     let (_output, manifest, source) = match ready {

@@ -49,7 +49,7 @@ fn spool(dir: &Held, input: &Path, is_second: bool) -> Result<Source, Error> {
 /// Sees to it that there is a plan of this question, made now or before.
 pub(super) fn prepare(
     run: &Run,
-    dir: &Held,
+    dir: &mut Held,
     source: Option<Source>,
     targets: &Targets,
     context: &mut Context<'_>,
@@ -93,7 +93,7 @@ pub(super) fn prepare(
 }
 
 /// Empties a directory for a new plan, unless there are answers in it that nobody gave up.
-pub(super) fn clear(dir: &Held, policy: Policy) -> Result<(), Error> {
+pub(super) fn clear(dir: &mut Held, policy: Policy) -> Result<(), Error> {
     if policy != Policy::Overwrite && dir.has_lost_its_plan()? {
         return Err(Error::PlanLost { work_dir: dir.path().to_owned() });
     }

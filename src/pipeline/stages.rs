@@ -23,7 +23,7 @@ pub fn plan(
     context: &mut Context<'_>,
 ) -> Result<Manifest, Error> {
     let source = open_ahead(&question.input)?;
-    let dir = hold(&place.path, context)?;
+    let mut dir = hold(&place.path, context)?;
     let was_planned = match dir.manifest() {
         Ok(manifest) => manifest,
         Err(_) if policy == Policy::Overwrite => None,
@@ -33,7 +33,7 @@ pub fn plan(
         Some(manifest) if policy != Policy::Overwrite => {
             return compare(&dir, question, &manifest, source, context).map(|_| manifest);
         }
-        _ => clear(&dir, policy)
+        _ => clear(&mut dir, policy)
             .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
     };
     match planned {

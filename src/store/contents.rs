@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::workdir::{ADOPTING, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SHARDS, SPOOL, WIPING};
-use super::{Error, Held, WorkDir, disk};
+use super::{Error, Held, WorkDir, disk, generations};
 
 impl WorkDir {
     /// Entries that rowmill did not write, relative to the work directory.
@@ -14,23 +14,41 @@ impl WorkDir {
         let mut found = Vec::new();
         for name in disk::names(self.path())? {
             let base = name.strip_suffix(".new").unwrap_or(&name);
-            if !is_known(base) {
+            if generations::number_of(&name).is_some() {
+                self.strangers_within(&name, &mut found)?;
+            } else if !is_known(base) {
                 found.push(name);
             }
         }
-        for shard in disk::names(&self.path().join(SHARDS))? {
+        self.strangers_among_shards("", &mut found)?;
+        Ok(found)
+    }
+
+    fn strangers_within(&self, generation: &str, found: &mut Vec<String>) -> Result<(), Error> {
+        for name in disk::names(&self.path().join(generation))? {
+            let base = name.strip_suffix(".new").unwrap_or(&name);
+            if !is_of_generation(base) {
+                found.push(format!("{generation}/{name}"));
+            }
+        }
+        self.strangers_among_shards(&format!("{generation}/"), found)
+    }
+
+    fn strangers_among_shards(&self, before: &str, found: &mut Vec<String>) -> Result<(), Error> {
+        let shards = self.path().join(before).join(SHARDS);
+        for shard in disk::names(&shards)? {
             if shard.len() < 5 || !shard.bytes().all(|b| b.is_ascii_digit()) {
-                found.push(format!("{SHARDS}/{shard}"));
+                found.push(format!("{before}{SHARDS}/{shard}"));
                 continue;
             }
-            for name in disk::names(&self.path().join(SHARDS).join(&shard))? {
+            for name in disk::names(&shards.join(&shard))? {
                 let known = ["journal", "checkpoint", "seal.json", "started", "duplicates"];
                 if !known.contains(&name.strip_suffix(".new").unwrap_or(&name)) {
-                    found.push(format!("{SHARDS}/{shard}/{name}"));
+                    found.push(format!("{before}{SHARDS}/{shard}/{name}"));
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 
@@ -40,38 +58,48 @@ impl Held {
     /// # Errors
     /// [`Error::Foreign`] when there is something that rowmill did not write: then nothing is
     /// removed.
-    pub fn wipe(&self) -> Result<(), Error> {
+    pub fn wipe(&mut self) -> Result<(), Error> {
         if let Some(name) = self.strangers()?.first() {
             return Err(Error::Foreign {
                 path: self.path().to_owned(),
                 reason: format!("it holds {name:?}, which rowmill did not write"),
             });
         }
-        let root = self.path();
+        let root = &self.path().to_owned();
+        // The newest plan is the last to go: an older one must not count again.
+        self.drop_generations(0)?;
+        let base = generations::base(root, self.generation());
+        disk::sync_dir(root)?;
         // Without a plan the rest means nothing, and its new name says why there is none, whatever
         // is cut off here.
-        match std::fs::rename(root.join(MANIFEST), root.join(WIPING)) {
+        match std::fs::rename(base.join(MANIFEST), root.join(WIPING)) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            renamed => renamed.map_err(disk::context("rename", &root.join(MANIFEST)))?,
+            renamed => renamed.map_err(disk::context("rename", &base.join(MANIFEST)))?,
         }
+        disk::sync_dir(&base)?;
         disk::sync_dir(root)?;
         for name in disk::names(root)? {
             match name.as_str() {
                 MARKER | LOCK | WIPING => {}
                 SHARDS | QUARANTINE => disk::remove_dir(&root.join(name))?,
+                name if generations::number_of(name).is_some() => {
+                    disk::remove_dir(&root.join(name))?;
+                }
                 _ => disk::remove(&root.join(name))?,
             }
         }
         disk::sync_dir(root)?;
         disk::remove(&root.join(WIPING))?;
-        disk::sync_dir(root)
+        disk::sync_dir(root)?;
+        self.turn_to(1);
+        Ok(())
     }
 
     /// Removes the work directory.
     ///
     /// # Errors
     /// As [`Held::wipe`].
-    pub fn remove(self) -> Result<(), Error> {
+    pub fn remove(mut self) -> Result<(), Error> {
         self.wipe()?;
         let root = self.path();
         // Half a signature, or one that a power cut turned to zeros, beside no marker would look
@@ -86,23 +114,22 @@ impl Held {
 
 /// Whether a name in a work directory is one that rowmill gives.
 fn is_known(name: &str) -> bool {
-    const NAMES: [&str; 10] = [
-        MARKER,
-        LOCK,
-        MANIFEST,
-        SHARDS,
-        IDS,
-        SPOOL,
-        "input.new.jsonl",
-        QUARANTINE,
-        ADOPTING,
-        WIPING,
-    ];
-    let is_number =
-        |text: &str, digits| text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit());
+    const NAMES: [&str; 5] = [MARKER, LOCK, QUARANTINE, ADOPTING, WIPING];
+    let commit = name.strip_prefix("commit-").and_then(|rest| rest.strip_suffix(".json"));
+    NAMES.contains(&name)
+        || is_of_generation(name)
+        || commit.is_some_and(|number| is_number(number, 6))
+}
+
+/// Whether a name is one that rowmill gives where a generation stands.
+fn is_of_generation(name: &str) -> bool {
+    const NAMES: [&str; 5] = [MANIFEST, SHARDS, IDS, SPOOL, "input.new.jsonl"];
     let is_part = |part: &str| ["new", "places", "answers"].contains(&part) || is_number(part, 3);
     let mut parts = name.split(".part-");
     let is_index = parts.next() == Some(IDS) && parts.all(is_part);
-    let commit = name.strip_prefix("commit-").and_then(|rest| rest.strip_suffix(".json"));
-    NAMES.contains(&name) || is_index || commit.is_some_and(|number| is_number(number, 6))
+    NAMES.contains(&name) || is_index
+}
+
+fn is_number(text: &str, digits: usize) -> bool {
+    text.len() >= digits && text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -13,6 +13,7 @@ mod disk;
 mod duplicates;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod generations;
 mod ids;
 mod journal;
 mod lock;

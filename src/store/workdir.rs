@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::lock::{self, Holder, Lock};
-use super::{Error, FORMAT, Manifest, Seal, disk, manifest, seal};
+use super::{Error, FORMAT, Manifest, Seal, disk, generations, manifest, seal};
 
 /// The marker's file: what makes a directory ours.
 pub(super) const MARKER: &str = "rowmill.json";
@@ -28,6 +28,9 @@ pub(super) const WIPING: &str = "wiping";
 pub struct WorkDir {
     root: PathBuf,
     run: String,
+    pub(super) generation: u32,
+    // Where this generation's files are.
+    base: PathBuf,
 }
 
 /// A work directory that no other process has: for writing.
@@ -98,7 +101,10 @@ impl WorkDir {
             });
         }
         match read_marker(path)? {
-            Some(_) => Ok(Kind::Ours { planned: names.iter().any(|name| name == MANIFEST) }),
+            Some(_) => {
+                let has_plan = generations::newest(path)? > 1;
+                Ok(Kind::Ours { planned: has_plan || names.iter().any(|name| name == MANIFEST) })
+            }
             None => Ok(Kind::Foreign(format!("its {MARKER} is not rowmill's"))),
         }
     }
@@ -116,9 +122,15 @@ impl WorkDir {
             Kind::Foreign(reason) => Err(foreign(&reason)),
             Kind::Ours { .. } => {
                 let marker = read_marker(path)?.ok_or_else(|| foreign("its marker is gone"))?;
-                Ok(Self { root: path.to_owned(), run: marker.run })
+                Self::newest(path.to_owned(), marker.run)
             }
         }
+    }
+
+    fn newest(root: PathBuf, run: String) -> Result<Self, Error> {
+        let generation = generations::newest(&root)?;
+        let base = generations::base(&root, generation);
+        Ok(Self { root, run, generation, base })
     }
 
     /// Where it is.
@@ -148,7 +160,7 @@ impl WorkDir {
         if self.root.join(ADOPTING).exists() {
             return Ok(None);
         }
-        manifest::read(&self.root.join(MANIFEST))
+        manifest::read(&self.base.join(MANIFEST))
     }
 
     /// A shard's seal; nothing when it is open, or its journal has not the sealed length.
@@ -163,7 +175,7 @@ impl WorkDir {
     }
 
     pub(super) fn shard_dir(&self, shard: u32) -> PathBuf {
-        self.root.join(SHARDS).join(format!("{shard:05}"))
+        self.base.join(SHARDS).join(format!("{shard:05}"))
     }
 
     /// A file's path as reports show it: relative to the work directory.
@@ -174,18 +186,24 @@ impl WorkDir {
     /// Where an input that cannot be read twice is kept.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
-        self.root.join(SPOOL)
+        self.base.join(SPOOL)
     }
 
     /// Where the index of ids is.
     #[must_use]
     pub fn ids(&self) -> PathBuf {
-        self.root.join(IDS)
+        self.base.join(IDS)
     }
 
     pub(super) fn quarantine(&self) -> PathBuf {
         self.root.join(QUARANTINE)
     }
+}
+
+/// Where a second copy of an input is, for comparison.
+pub(super) fn second_spool(base: &Path) -> PathBuf {
+    // The copy must keep its extension: it tells the format.
+    base.join("input.new.jsonl")
 }
 
 fn read_marker(path: &Path) -> Result<Option<Marker>, Error> {
@@ -253,10 +271,10 @@ impl Held {
             };
             // Only now: half a signature beside no marker would look like a file of somebody else's.
             lock.sign(&holder, &root.join(LOCK))?;
-            Ok((lock, run))
+            Ok((lock, WorkDir::newest(root.clone(), run)?))
         })(lock);
         match marked {
-            Ok((lock, run)) => Ok(Self { dir: WorkDir { root, run }, lock, holder, created }),
+            Ok((lock, dir)) => Ok(Self { dir, lock, holder, created }),
             Err(error) => {
                 if created {
                     // The error is what matters; a directory with nothing in it may stay.
@@ -268,7 +286,7 @@ impl Held {
     }
 
     pub(super) fn make_shard_dir(&self, shard: u32) -> Result<PathBuf, Error> {
-        disk::create_dir_within(&self.dir.root.join(SHARDS))?;
+        disk::create_dir_within(&self.dir.base.join(SHARDS))?;
         let dir = self.shard_dir(shard);
         disk::create_dir_within(&dir)?;
         Ok(dir)
@@ -281,7 +299,7 @@ impl Held {
     /// When the directory cannot be listed.
     pub fn has_lost_its_plan(&self) -> Result<bool, Error> {
         let root = &self.dir.root;
-        if root.join(MANIFEST).exists() || root.join(WIPING).exists() {
+        if self.dir.base.join(MANIFEST).exists() || root.join(WIPING).exists() {
             return Ok(false);
         }
         let shards = disk::names(&root.join(SHARDS))?;
@@ -325,6 +343,12 @@ impl Held {
         self.lock.unsign(&self.dir.root.join(LOCK))
     }
 
+    /// Makes this a view of another generation.
+    pub(super) fn turn_to(&mut self, generation: u32) {
+        self.dir.generation = generation;
+        self.dir.base = generations::base(&self.dir.root, generation);
+    }
+
     /// Makes sure that the directory is still where it was.
     ///
     /// # Errors
@@ -341,7 +365,7 @@ impl Held {
     /// # Errors
     /// When it cannot be written durably.
     pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
-        manifest::write(&self.dir.root.join(MANIFEST), manifest)
+        manifest::write(&self.dir.base.join(MANIFEST), manifest)
     }
 
     /// Copies an input that cannot be read twice into the work directory, durably. `is_second` puts
@@ -356,13 +380,12 @@ impl Held {
             .and_then(|()| std::io::copy(input, &mut file))
             .and_then(|_| file.sync_all())
             .map_err(disk::context("copy the input to", &path))?;
-        disk::sync_dir(&self.root)?;
+        disk::sync_dir(&self.base)?;
         Ok(path)
     }
 
     fn second_spool(&self) -> PathBuf {
-        // The copy must keep its extension: it tells the format.
-        self.root.join("input.new.jsonl")
+        second_spool(&self.base)
     }
 
     /// Removes the second copy of an input.

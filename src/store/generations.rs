@@ -1,0 +1,149 @@
+//! Generations: a plan, its journals and its index, complete in themselves.
+//!
+//! The first plan of a work directory stands in the directory itself, later ones in `gen-000002` and
+//! so on. The newest that has a manifest is the one that counts, so that one rename, of the
+//! manifest to its name, puts a generation in the place of the one before it, and a crash leaves
+//! one or the other. What is older stays until it is not wanted any more.
+
+use std::path::{Path, PathBuf};
+
+use super::workdir::{IDS, MANIFEST, SHARDS, SPOOL, second_spool};
+use super::{Error, Held, WorkDir, disk};
+
+/// The number of a generation's directory, if a name is one's.
+pub(super) fn number_of(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("gen-")?;
+    let number: u32 = digits.parse().ok()?;
+    (number > 1 && dir_name(number) == name).then_some(number)
+}
+
+fn dir_name(generation: u32) -> String {
+    format!("gen-{generation:06}")
+}
+
+/// Where a generation stands.
+pub(super) fn base(root: &Path, generation: u32) -> PathBuf {
+    if generation > 1 { root.join(dir_name(generation)) } else { root.to_owned() }
+}
+
+/// The generation that counts: the newest with a manifest, or the first.
+pub(super) fn newest(root: &Path) -> Result<u32, Error> {
+    let names = disk::names(root)?;
+    let planned = |number: &u32| base(root, *number).join(MANIFEST).exists();
+    Ok(names.iter().filter_map(|name| number_of(name)).filter(planned).max().unwrap_or(1))
+}
+
+impl WorkDir {
+    /// Which generation this is a view of: 1 for the first plan.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The generations that are there, the one that counts included, oldest first.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn generations(&self) -> Result<Vec<u32>, Error> {
+        let names = disk::names(self.path())?;
+        let mut found: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
+        if names.iter().any(|name| name == MANIFEST || name == SHARDS) {
+            found.push(1);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+impl Held {
+    /// Makes room for the next generation and turns to it; what is left of an earlier try goes.
+    /// Gives a view of the one that counts until the next has a manifest.
+    ///
+    /// # Errors
+    /// When files cannot be made or removed.
+    pub fn begin_generation(&mut self) -> Result<WorkDir, Error> {
+        let old = WorkDir::clone(self);
+        let next = self.generation() + 1;
+        let place = base(self.path(), next);
+        disk::remove_dir(&place)?;
+        disk::create_dir(&place)?;
+        self.turn_to(next);
+        Ok(old)
+    }
+
+    /// Gives the generation up that was begun last, and turns back to the one that counts.
+    ///
+    /// # Errors
+    /// When files cannot be removed.
+    pub fn abandon_generation(&mut self, old: &WorkDir) -> Result<(), Error> {
+        let place = base(self.path(), self.generation());
+        self.turn_to(old.generation());
+        if place != self.path() { disk::remove_dir(&place) } else { Ok(()) }
+    }
+
+    /// Removes generations that do not count any more, but for the newest `keep` of them.
+    ///
+    /// # Errors
+    /// When files cannot be removed.
+    pub fn drop_generations(&self, keep: u32) -> Result<(), Error> {
+        for number in self.generations()? {
+            if number.saturating_add(keep) >= self.generation() && number <= self.generation() {
+                continue;
+            }
+            let place = base(self.path(), number);
+            if number > 1 {
+                disk::remove_dir(&place)?;
+                continue;
+            }
+            // The first one's manifest goes last: without it the rest is not known for what it is.
+            disk::remove_dir(&place.join(SHARDS))?;
+            for name in [IDS, SPOOL, MANIFEST] {
+                disk::remove(&place.join(name))?;
+            }
+            disk::remove(&second_spool(&place))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Holder;
+
+    #[test]
+    fn the_newest_with_a_manifest_counts_and_the_others_go() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("work");
+        let hold = || Held::acquire(&path, Holder::this_process("test", 0), &mut || false).unwrap();
+        let mut dir = hold();
+        let write = |place: &Path| std::fs::write(place.join(MANIFEST), "x").unwrap();
+        write(&path);
+        let old = dir.begin_generation().unwrap();
+        assert_eq!((old.generation(), dir.generation()), (1, 2));
+        assert_eq!(newest(&path).unwrap(), 1, "it has no manifest yet");
+        dir.abandon_generation(&old).unwrap();
+        assert_eq!(dir.generations().unwrap(), [1]);
+        for generation in 2..=4 {
+            dir.begin_generation().unwrap();
+            write(&base(&path, generation));
+        }
+        drop(dir);
+        let dir = hold();
+        assert_eq!(dir.generation(), 4);
+        dir.drop_generations(1).unwrap();
+        assert_eq!(dir.generations().unwrap(), [3, 4]);
+        dir.drop_generations(0).unwrap();
+        assert_eq!(dir.generations().unwrap(), [4]);
+        assert!(!path.join(MANIFEST).exists());
+    }
+
+    #[test]
+    fn only_names_that_rowmill_gives_are_generations() {
+        for name in ["gen-000001", "gen-2", "gen-0000002", "gen-", "gen-00000x", "gen-000000"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+        assert_eq!(number_of("gen-000002"), Some(2));
+        assert_eq!(number_of("gen-1000000"), Some(1_000_000));
+    }
+}
