@@ -209,6 +209,7 @@ fn journaled(id: &Id, text: &str) {
         at_ms: 1,
         envelope: &written,
         attempts: b"[]",
+        asked: None,
         adopted: false,
         input: Some(text.as_bytes()),
     };

@@ -13,8 +13,9 @@ use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::input::{self, Source, identify, read_shard};
 use crate::job::{Id, OutcomeKind};
+use crate::prompt::{self, Template};
 use crate::store::{
-    Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
+    Asked, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
 };
 
 /// What was taken over.
@@ -201,6 +202,7 @@ fn fill_shard(
         .collect();
     let mut open = dir.open_shard(number, shard, from.now_ms)?;
     let begin = open.journal.length();
+    let template = Template::parse(&manifest.job.prompt);
     let (mut lines, mut entries) = (Vec::new(), Vec::new());
     for &(row, offset, length) in taken {
         let mut line = vec![0; usize::try_from(length).unwrap_or_default()];
@@ -220,6 +222,10 @@ fn fill_shard(
             Ok(id) if id.hash() != own.hash() => id,
             _ => own,
         };
+        // It is taken for an answer to this question, which is all that is known of it.
+        let prompt = template.render(&object, manifest.job.on_missing_field).ok();
+        let asked = prompt
+            .map(|prompt| Asked { generation: dir.generation(), prompt: prompt::hash(&prompt) });
         let mut envelope = Vec::new();
         envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
         let input = manifest.job.include_input.then(|| match object.text() {
@@ -232,6 +238,7 @@ fn fill_shard(
             at_ms: from.now_ms,
             envelope: &envelope,
             attempts: b"[]",
+            asked,
             adopted: true,
             input,
         });

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::format::json::{self, Object};
 use crate::job::{Failure, FailureKind, OnMissingField};
 
@@ -27,6 +29,13 @@ enum Piece {
     // Which of the names.
     Field(usize),
     RowJson,
+}
+
+/// The hash by which a later plan knows a rendered prompt again: xxh3 with 64 bits. Only hashes of
+/// the same row are ever compared, and nobody gains by a collision.
+#[must_use]
+pub fn hash(prompt: &str) -> u64 {
+    xxh3_64(prompt.as_bytes())
 }
 
 impl Template {

@@ -40,7 +40,7 @@ pub use lock::Holder;
 pub use manifest::{Chosen, Manifest, ShardEntry, SourcePrint};
 pub use publish::{Commit, CommitFile, Counts, Role, Stage, Staged, is_in_place};
 pub use quarantine::{Damage, DamageKind};
-pub use record::{Entry, Outcome, Record};
+pub use record::{Asked, Entry, Outcome, Record};
 pub use seal::Seal;
 pub use shard::{OpenShard, ShardState};
 pub use started::Started;

@@ -15,8 +15,8 @@ use crate::job::OutcomeKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record<'a> {
     /// What became of a row:
-    /// `{"row":17,"outcome":"ok","at":1763700000123,"sizes":[245,180],"envelope":{…},"attempts":[…]`
-    /// `[,"adopted":true][,"input":…]}`.
+    /// `{"row":17,"outcome":"ok","at":1763700000123,"sizes":[245,180][,"asked":[1,"00c0ffee00c0ffee"]]`
+    /// `,"envelope":{…},"attempts":[…][,"adopted":true][,"input":…]}`.
     Outcome(Outcome<'a>),
     /// An attempt failed and the row will be tried again:
     /// `{"row":17,"outcome":"retry","at":…,"sizes":[4,180],"envelope":null,"attempts":[…]}`.
@@ -38,6 +38,16 @@ pub enum Record<'a> {
     },
 }
 
+/// What was asked of the model, and when: what a later plan compares to know whether an answer is
+/// still one to its question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The generation in which it was asked: it tells model, parameters and instruction.
+    pub generation: u32,
+    /// The xxh3 hash of the row's prompt, as it was sent.
+    pub prompt: u64,
+}
+
 /// What became of a row, with all that the output, error and telemetry lines of it need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome<'a> {
@@ -47,6 +57,8 @@ pub struct Outcome<'a> {
     pub kind: OutcomeKind,
     /// When it was known, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// What was asked; nothing for rows that cannot be asked about.
+    pub asked: Option<Asked>,
     /// The envelope without its `input`, as a JSON object that begins with `{"id":`.
     pub envelope: &'a [u8],
     /// The attempts since the last record of the row, as a JSON list.
@@ -123,13 +135,17 @@ impl<'a> Outcome<'a> {
     fn encode(&self, out: &mut Vec<u8>) {
         let _ = write!(
             out,
-            "{{\"row\":{},\"outcome\":\"{}\",\"at\":{},\"sizes\":[{},{}],\"envelope\":",
+            "{{\"row\":{},\"outcome\":\"{}\",\"at\":{},\"sizes\":[{},{}]",
             self.row,
             self.kind.as_str(),
             self.at_ms,
             self.envelope.len(),
             self.attempts.len()
         );
+        if let Some(Asked { generation, prompt }) = self.asked {
+            let _ = write!(out, ",\"asked\":[{generation},\"{prompt:016x}\"]");
+        }
+        out.extend_from_slice(b",\"envelope\":");
         out.extend_from_slice(self.envelope);
         out.extend_from_slice(b",\"attempts\":");
         out.extend_from_slice(self.attempts);
@@ -194,7 +210,12 @@ fn parse(json: &[u8]) -> Option<Record<'_>> {
     let envelope_size = usize::try_from(cursor.number()?).ok()?;
     cursor.skip(b",")?;
     let attempts_size = usize::try_from(cursor.number()?).ok()?;
-    cursor.skip(b"],\"envelope\":")?;
+    cursor.skip(b"]")?;
+    let asked = match cursor.skip(b",\"asked\":[") {
+        Some(()) => Some(cursor.asked()?),
+        None => None,
+    };
+    cursor.skip(b",\"envelope\":")?;
     let envelope = cursor.take(envelope_size)?;
     cursor.skip(b",\"attempts\":")?;
     let attempts = cursor.take(attempts_size)?;
@@ -210,7 +231,7 @@ fn parse(json: &[u8]) -> Option<Record<'_>> {
         return Some(Record::Retry { row, at_ms, attempts });
     }
     let kind = OutcomeKind::from_word(word)?;
-    Some(Record::Outcome(Outcome { row, kind, at_ms, envelope, attempts, adopted, input }))
+    Some(Record::Outcome(Outcome { row, kind, at_ms, asked, envelope, attempts, adopted, input }))
 }
 
 /// The part of a record that has not been read yet.
@@ -226,6 +247,18 @@ impl<'a> Cursor<'a> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
+    }
+
+    /// The rest of `"asked":[`; only what encode() writes.
+    fn asked(&mut self) -> Option<Asked> {
+        let generation = u32::try_from(self.number()?).ok()?;
+        self.skip(b",\"")?;
+        let digits = std::str::from_utf8(self.take(16)?).ok()?;
+        if !digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        self.skip(b"\"]")?;
+        Some(Asked { generation, prompt: u64::from_str_radix(digits, 16).ok()? })
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -279,6 +312,7 @@ mod tests {
             row: 17,
             kind: OutcomeKind::Ok,
             at_ms: 1_763_700_000_123,
+            asked: Some(Asked { generation: 3, prompt: 0xabc }),
             envelope,
             attempts: b"[{\"ok\":true}]",
             adopted: false,
@@ -296,7 +330,7 @@ mod tests {
     fn records_come_back_as_they_went_in() {
         let envelope = br#"{"id":"a,\"b","row_number":17,"ok":true,"result":"x","error":null}"#;
         let whole = outcome(envelope, Some(b"{\"n\":1.50}"));
-        let adopted = Outcome { adopted: true, input: None, ..whole };
+        let adopted = Outcome { adopted: true, input: None, asked: None, ..whole };
         for record in [
             Record::Outcome(whole),
             Record::Outcome(adopted),

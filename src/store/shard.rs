@@ -345,6 +345,7 @@ mod tests {
             at_ms: row,
             envelope: envelope.as_bytes(),
             attempts: b"[]",
+            asked: None,
             adopted: false,
             input: None,
         };

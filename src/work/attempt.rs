@@ -8,6 +8,7 @@ use hyper::header::HeaderMap;
 use super::feed::RowIndex;
 use crate::http::{Client, Error as HttpError};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
+use crate::prompt;
 use crate::provider::Model;
 use crate::telemetry::now_ms;
 
@@ -26,7 +27,15 @@ pub(super) struct Flight {
     pub(super) shard: u32,
     pub(super) row: RowIndex,
     pub(super) id: Id,
+    /// The hash of its prompt.
+    pub(super) prompt: u64,
     pub(super) is_probe: bool,
+}
+
+impl Flight {
+    pub(super) fn new(shard: u32, row: RowIndex, id: Id, prompt: &str, is_probe: bool) -> Self {
+        Self { shard, row, id, prompt: prompt::hash(prompt), is_probe }
+    }
 }
 
 /// How a call ended.

@@ -98,7 +98,8 @@ impl<'a> Committer<'a> {
         let renames = dir.duplicates(number, entry)?;
         self.syncers.insert(number, open.journal.syncer());
         self.checkpoint = Some((number, open.checkpoint));
-        let mut slot = Slot::new(number, entry, rows, open.journal, open.started);
+        let mut slot =
+            Slot::new((dir.generation(), number), entry, rows, open.journal, open.started);
         slot.want(&open.state, renames, &manifest.chosen, options.retry_failed);
         Ok(Done::Opened(Box::new(slot), open.repairs, open.repeated))
     }

@@ -10,13 +10,14 @@ use crate::input::{ShardRows, identify};
 use crate::job::{Answer, Failure, Id, JobSpec, OutcomeKind};
 use crate::prompt::Template;
 use crate::store::{
-    Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
+    Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
 };
 
 /// One open shard.
 #[derive(Debug)]
 pub(super) struct Slot<'a> {
     pub(super) number: u32,
+    generation: u32,
     pub(super) feed: Feed,
     entry: &'a ShardEntry,
     rows: ShardRows<'a>,
@@ -53,7 +54,7 @@ pub(super) struct Prepared {
 
 impl<'a> Slot<'a> {
     pub(super) fn new(
-        number: u32,
+        (generation, number): (u32, u32),
         entry: &'a ShardEntry,
         rows: ShardRows<'a>,
         journal: Journal,
@@ -62,6 +63,7 @@ impl<'a> Slot<'a> {
         let synced_to = journal.length();
         Self {
             number,
+            generation,
             feed: Feed::new(Vec::new()),
             entry,
             rows,
@@ -173,7 +175,16 @@ impl<'a> Slot<'a> {
         job: &JobSpec,
         at_ms: u64,
     ) {
-        self.put(row, id, OutcomeKind::Invalid, Verdict::Failed(failure, 0), b"[]", job, at_ms);
+        self.put(
+            row,
+            id,
+            OutcomeKind::Invalid,
+            Verdict::Failed(failure, 0),
+            b"[]",
+            None,
+            job,
+            at_ms,
+        );
     }
 
     /// Adds the line of a row that was answered or has failed for good.
@@ -187,13 +198,15 @@ impl<'a> Slot<'a> {
         let (row, id) = (landing.flight.row, &landing.flight.id);
         let mut attempts = std::mem::take(&mut self.attempts);
         list_attempt(&mut attempts, landing);
+        let asked = Some(Asked { generation: self.generation, prompt: landing.flight.prompt });
         match &landing.result {
             Ok(Answer { text, .. }) => {
-                self.put(row, id, OutcomeKind::Ok, Verdict::Text(text), &attempts, job, at_ms);
+                let verdict = Verdict::Text(text);
+                self.put(row, id, OutcomeKind::Ok, verdict, &attempts, asked, job, at_ms);
             }
             Err(failure) => {
                 let verdict = Verdict::Failed(failure, attempts_made);
-                self.put(row, id, OutcomeKind::Failed, verdict, &attempts, job, at_ms);
+                self.put(row, id, OutcomeKind::Failed, verdict, &attempts, asked, job, at_ms);
             }
         }
         self.attempts = attempts;
@@ -216,6 +229,7 @@ impl<'a> Slot<'a> {
         kind: OutcomeKind,
         verdict: Verdict<'_>,
         attempts: &[u8],
+        asked: Option<Asked>,
         job: &JobSpec,
         at_ms: u64,
     ) {
@@ -230,6 +244,7 @@ impl<'a> Slot<'a> {
             at_ms,
             envelope: &envelope,
             attempts,
+            asked,
             adopted: false,
             input: input.as_deref(),
         }));

@@ -212,11 +212,11 @@ impl<'a> Worker<'a> {
                 }
                 (Ok(prompt), Some(line)) => {
                     slot.starting += 1;
-                    let flight = Flight { shard: slot.number, row, id, is_probe };
+                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe);
                     flights.push(fly(line, flight, prompt));
                 }
                 (Ok(prompt), None) => {
-                    let flight = Flight { shard: slot.number, row, id, is_probe };
+                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe);
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
                     let landing = echo(&self.shared.model, &job.model, flight, prompt);
                     self.land(landing, now, at_ms);
