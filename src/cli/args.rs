@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::change::ChangeArgs;
 use super::parse::{duration, parameter, probability, shards, some_time, temperature};
 use crate::job::{OnDuplicate, OnMissingField};
 use crate::policy::{Allowance, Durability};
@@ -123,6 +124,12 @@ pub(super) struct RunArgs {
     /// with an answer are not. With nothing to go on with, start
     #[arg(long, conflicts_with = "overwrite", help_heading = "Work")]
     pub(super) resume: bool,
+    #[command(flatten)]
+    pub(super) change: ChangeArgs,
+    /// How many earlier generations of the plan are kept in the work directory once the last one is
+    /// published
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Work")]
+    pub(super) keep_generations: u32,
     /// Start anew in the place of the run in the work directory and of the outputs. An old output
     /// stays until the new one takes its place
     #[arg(long, help_heading = "Work")]
@@ -151,6 +158,8 @@ pub(super) struct PlanArgs {
     /// Keep the rows in the journals, so that envelopes can show them (merge --include-input)
     #[arg(long, help_heading = "Outputs")]
     pub(super) include_input: bool,
+    #[command(flatten)]
+    pub(super) change: ChangeArgs,
     /// Plan anew in the place of the run in the work directory
     #[arg(long, help_heading = "Work")]
     pub(super) overwrite: bool,

@@ -14,12 +14,13 @@ use super::args::{
     PromptArgs, RunArgs, ScreenArgs, StatusArgs, WorkArgs,
 };
 use super::exit::{self, Typed};
+use super::preview;
 use super::signals::{self, Caught};
 use super::system;
 use crate::http::{Endpoint, Limits};
 use crate::job::{JobSpec, Parameters, Sample, Selection};
 use crate::pipeline::{
-    self, Context, End, Error, Finished, OutputPaths, Place, Policy, Question, Run,
+    self, Context, End, Error, Finished, OnChange, OutputPaths, Place, Policy, Question, Run,
 };
 use crate::plan;
 use crate::policy::Allowance;
@@ -56,7 +57,7 @@ pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
 }
 
 /// A command's error, and the signal that may have led to it.
-struct Failed {
+pub(super) struct Failed {
     error: Error,
     caught: Option<Caught>,
 }
@@ -68,7 +69,7 @@ impl<E: Into<Error>> From<E> for Failed {
 }
 
 /// What a command has of its surroundings.
-struct Surroundings {
+pub(super) struct Surroundings {
     trigger: shutdown::Trigger,
     shutdown: shutdown::Shutdown,
     caught: Caught,
@@ -87,7 +88,7 @@ impl Surroundings {
         Self { trigger, shutdown, caught, progress, stdout, command: typed.again(), lock_wait }
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         body: impl FnOnce(&mut Context<'_>) -> Result<T, Error>,
     ) -> Result<T, Failed> {
@@ -140,22 +141,35 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let answerer = answerer(&question.job, question.plan.base_url.as_deref(), key)?;
     let mut surroundings = Surroundings::new(Some(&args.screen), args.pace.lock_wait, typed);
     if args.dry_run {
-        return dry_run(&question, &answerer, &mut surroundings);
+        return preview::dry_run(&question, &answerer, &mut surroundings);
     }
     let policy = match (args.resume, args.overwrite) {
         (true, _) => Policy::Resume,
         (_, true) => Policy::Overwrite,
         _ => Policy::Fresh,
     };
+    let on_change = args.change.on_change();
     let default_dir = || default_work_dir(&args.outputs.output, &question.input);
     let place = Place {
         path: args.work_dir.clone().unwrap_or_else(default_dir),
-        is_temporary: args.work_dir.is_none() && !args.keep_work_dir,
+        // What changes can only be told where the old plan is kept.
+        is_temporary: args.work_dir.is_none() && !args.keep_work_dir && on_change == OnChange::Stop,
     };
     let work = work_options(&args.pace, args.resume, None, &mut surroundings)?;
     let outputs = output_paths(&args.outputs);
     let reads = reads(&args.prompt, &args.model);
-    let run = Run { place, question, answerer, work, outputs, reads, policy };
+    let keep_generations = args.keep_generations;
+    let run = Run {
+        place,
+        question,
+        answerer,
+        work,
+        outputs,
+        reads,
+        policy,
+        on_change,
+        keep_generations,
+    };
     let finished = surroundings.with(|context| pipeline::run(&run, context))?;
     print_summary(&args.outputs, &finished);
     Ok(finish(&finished, args.allow_failed, &surroundings.caught, typed))
@@ -186,28 +200,6 @@ fn finish(
     }
 }
 
-fn dry_run(
-    question: &Question,
-    answerer: &Answerer,
-    surroundings: &mut Surroundings,
-) -> Result<ExitCode, Failed> {
-    const SHOWN: usize = 3;
-    let scratch = std::env::temp_dir().join(format!("rowmill-dry-run-{:016x}", fastrand::u64(..)));
-    let preview = surroundings
-        .with(|context| pipeline::preview(&scratch, question, answerer, SHOWN, context))?;
-    let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
-    exit::say(&format!(
-        "dry run: {} rows in the input, {} would be asked about, in {} shards; the first are:",
-        source.rows,
-        selected - skipped,
-        shards.iter().filter(|shard| shard.wanted > 0).count(),
-    ));
-    for row in &preview.rows {
-        exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
-    }
-    Ok(ExitCode::from(exit::OK))
-}
-
 fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let question = question(&args.input, &args.prompt, &args.model, args.include_input)?;
     let key = api_key(args.model.api_key_file.as_deref())?;
@@ -216,8 +208,9 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let mut surroundings = Surroundings::new(Some(&args.screen), args.lock_wait, typed);
     let place = Place { path: args.work_dir.clone(), is_temporary: false };
     let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
-    let manifest =
-        surroundings.with(|context| pipeline::plan(&place, &question, policy, context))?;
+    let on_change = args.change.on_change();
+    let manifest = surroundings
+        .with(|context| pipeline::plan(&place, &question, policy, on_change, context))?;
     exit::say(&format!(
         "planned: {} of {} rows in {} shards",
         manifest.wanted(),

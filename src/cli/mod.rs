@@ -3,9 +3,11 @@
 //! Everything that touches the process as a whole is here and nowhere else.
 
 mod args;
+mod change;
 mod commands;
 mod exit;
 mod parse;
+mod preview;
 mod signals;
 mod system;
 

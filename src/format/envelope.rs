@@ -48,6 +48,20 @@ pub fn write(out: &mut Vec<u8>, id: &Id, row: u64, verdict: Verdict<'_>) {
     }
 }
 
+/// Appends an envelope under another row number.
+pub fn renumber(out: &mut Vec<u8>, envelope: &[u8], row: u64) {
+    const NAME: &[u8] = b",\"row_number\":";
+    // An id is a string or a number, and a quote in a string is escaped: the first is the field.
+    let Some(at) = memchr::memmem::find(envelope, NAME) else {
+        return out.extend_from_slice(envelope);
+    };
+    let (before, rest) = envelope.split_at(at + NAME.len());
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    out.extend_from_slice(before);
+    let _ = write!(out, "{row}");
+    out.extend_from_slice(&rest[digits..]);
+}
+
 /// The row of an envelope's `input` where there is none to show.
 pub const NO_INPUT: &[u8] = b"null";
 

@@ -86,6 +86,18 @@ pub enum OnMissingField {
     Empty,
 }
 
+/// The part of a job that all rows share: with a row's prompt it is all that is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setting {
+    /// The model asked for.
+    pub model: String,
+    /// The system instruction.
+    pub instruction: Option<String>,
+    /// The parameters' values as they are sent.
+    pub parameters: BTreeMap<String, String>,
+}
+
 /// One part of a job in which two specs differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -98,6 +110,17 @@ pub struct Difference {
 }
 
 impl JobSpec {
+    /// What is the same for all rows.
+    #[must_use]
+    pub fn setting(&self) -> Setting {
+        let parameters = self.parameters.iter();
+        Setting {
+            model: self.model.clone(),
+            instruction: self.instruction.clone(),
+            parameters: parameters.map(|(name, it)| (name.clone(), it.get().to_owned())).collect(),
+        }
+    }
+
     /// In what this spec (the old one) differs from `new`. Whether envelopes show their rows
     /// does not count: it changes no answer.
     #[must_use]

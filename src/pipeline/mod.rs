@@ -76,6 +76,16 @@ pub enum Policy {
     Overwrite,
 }
 
+/// What to do where a question is not the one that was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnChange {
+    /// Refuse, and say in what it differs.
+    Stop,
+    /// Plan the next generation, and keep the answers that still are answers to the question, and
+    /// those that are to be kept besides.
+    Update(plan::Keeping),
+}
+
 /// Plan, work and merge in one go.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -94,6 +104,10 @@ pub struct Run {
     pub reads: Vec<(&'static str, PathBuf)>,
     /// How to go about what is there already.
     pub policy: Policy,
+    /// What to do where the question has changed.
+    pub on_change: OnChange,
+    /// How many generations are kept besides the one that counts, once it is published.
+    pub keep_generations: u32,
 }
 
 /// How a command ended that did not fail.
@@ -174,6 +188,9 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
             work_and_publish(run, &mut dir, &source, &publication, context)?
         }
     };
+    if finished.end == End::Published {
+        dir.drop_generations(run.keep_generations)?;
+    }
     let is_all_ok = finished.counts.failed == 0;
     let is_done = matches!(finished.end, End::Published | End::Unchanged);
     if place.is_temporary && is_all_ok && is_done {

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::ours;
 use super::targets::Targets;
-use super::{Context, Error, Policy, Question, Run};
+use super::{Context, Error, OnChange, Policy, Question, Run};
 use crate::input::{self, Source};
 use crate::plan;
-use crate::store::{Held, Manifest};
+use crate::store::{Carried, Held, Manifest};
 use crate::telemetry::{Event, now_ms};
 
 /// A work directory that was made for nothing goes again; one that was there stays.
@@ -58,8 +58,7 @@ pub(super) fn prepare(
     match dir.manifest()? {
         Some(manifest) if policy == Policy::Resume => {
             dir.redo()?;
-            let source = compare(dir, &run.question, &manifest, source, context)?;
-            Ok((manifest, source))
+            settle(dir, &run.question, manifest, source, run.on_change, context)
         }
         Some(_) if policy == Policy::Fresh => {
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
@@ -118,32 +117,59 @@ pub(super) fn make_plan(
     Ok((manifest, source))
 }
 
-/// Makes sure that a plan is of this question. Gives its input.
-pub(super) fn compare(
-    dir: &Held,
+/// Sees to it that a plan is of this question: it is already, or the next generation is planned,
+/// where that is wanted. Gives its input as well.
+pub(super) fn settle(
+    dir: &mut Held,
     question: &Question,
-    manifest: &Manifest,
+    manifest: Manifest,
     source: Option<Source>,
+    on_change: OnChange,
     context: &mut Context<'_>,
-) -> Result<Source, Error> {
+) -> Result<(Manifest, Source), Error> {
     let Question { job, plan, .. } = question;
     if job.include_input && !manifest.job.include_input {
         return Err(Error::NoInputKept);
     }
-    let is_pipe = source.is_none();
+    let is_spooled = source.is_none();
     let source = match source {
         Some(source) => source,
         None => spool(dir, &question.input, true)?,
     };
-    let drift = plan::compare(dir, manifest, job, &source, plan, context.shutdown)?;
-    if is_pipe {
-        dir.discard_second_spool()?;
+    let drift = plan::compare(dir, &manifest, job, &source, plan, context.shutdown)?;
+    match (drift, on_change) {
+        (Some(drift), OnChange::Update(keeping)) if !drift.is_of_identity() => {
+            let options = plan::Options { is_spooled, now_ms: now_ms(), ..plan.clone() };
+            let how = (&options, keeping);
+            let (sink, shutdown) = (&mut *context.sink, context.shutdown);
+            let planned = plan::update(dir, &manifest, source, job.clone(), how, shutdown, sink)?;
+            context.sink.emit(&Event::Note(told(&planned.0)));
+            Ok(planned)
+        }
+        (drift, _) => {
+            if is_spooled {
+                dir.discard_second_spool()?;
+            }
+            match drift {
+                Some(drift) => Err(Error::Drift { work_dir: dir.path().to_owned(), drift }),
+                None if is_spooled => {
+                    let source = Source::planned(&dir.spool(), &manifest.source);
+                    Ok((manifest, source))
+                }
+                None => Ok((manifest, source)),
+            }
+        }
     }
-    match drift {
-        Some(drift) => Err(Error::Drift { work_dir: dir.path().to_owned(), drift }),
-        None if is_pipe => Ok(Source::planned(&dir.spool(), &manifest.source)),
-        None => Ok(source),
-    }
+}
+
+/// What a new generation means, in words.
+fn told(manifest: &Manifest) -> String {
+    let Carried { kept, changed, unanswered, new, gone } = manifest.carried.unwrap_or_default();
+    format!(
+        "planned anew (generation {}): {kept} rows keep their answers, {changed} changed, {new} are \
+         new, {unanswered} had no answer yet, {gone} are gone",
+        manifest.generation
+    )
 }
 
 /// Takes answers over from an output without a work directory.

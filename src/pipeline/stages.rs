@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::prepare::{clear, compare, give_up, make_plan, open_ahead};
+use super::prepare::{clear, give_up, make_plan, open_ahead, settle};
 use super::preview::render;
 use super::targets::{OutputPaths, Targets};
-use super::{Context, End, Error, Finished, Place, Policy, Question, hold, interrupted};
+use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, hold, interrupted};
 use super::{Preview, publish};
 use crate::input::Source;
 use crate::store::{self, Damage, Holder, Manifest, OutputLock, WorkDir};
@@ -20,6 +20,7 @@ pub fn plan(
     place: &Place,
     question: &Question,
     policy: Policy,
+    on_change: OnChange,
     context: &mut Context<'_>,
 ) -> Result<Manifest, Error> {
     let source = open_ahead(&question.input)?;
@@ -31,7 +32,8 @@ pub fn plan(
     };
     let planned = match was_planned {
         Some(manifest) if policy != Policy::Overwrite => {
-            return compare(&dir, question, &manifest, source, context).map(|_| manifest);
+            let settled = settle(&mut dir, question, manifest, source, on_change, context);
+            return settled.map(|(manifest, _)| manifest);
         }
         _ => clear(&mut dir, policy)
             .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),

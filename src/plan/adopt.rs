@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Error;
+use super::spread::Spread;
 use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::input::{self, Source, identify, read_shard};
@@ -92,23 +93,6 @@ pub fn adopt(
     }
     dir.discard_ids(&places)?;
     Ok(adopted)
-}
-
-/// Row numbers as keys that an index spreads evenly and keeps in order.
-struct Spread(u128);
-
-impl Spread {
-    fn new(rows: u64) -> Self {
-        Self(u128::MAX / (u128::from(rows) + 2))
-    }
-
-    fn key(&self, row: u64) -> u128 {
-        self.0 * u128::from(row)
-    }
-
-    fn row(&self, key: u128) -> u64 {
-        u64::try_from(key / self.0).unwrap_or(u64::MAX)
-    }
 }
 
 fn unreadable(path: &Path) -> impl Fn(io::Error) -> input::Error {

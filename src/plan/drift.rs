@@ -4,12 +4,13 @@ use std::fmt;
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::carry::walk;
 use super::{Error, Options, scan};
 use crate::input::{self, Source};
 use crate::job::{Difference, JobSpec};
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
-use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, Manifest, ShardEntry, spawn};
+use crate::store::{self, Duplicate, Held, IdIndex, Manifest, ShardEntry, spawn};
 use crate::telemetry::Silent;
 
 /// In what a command differs from the plan.
@@ -49,6 +50,14 @@ pub enum InputDrift {
         /// Ids that no row has any more.
         gone: u64,
     },
+}
+
+impl Drift {
+    /// Whether rows are told apart by something else, so that nothing can be kept of them.
+    #[must_use]
+    pub fn is_of_identity(&self) -> bool {
+        self.parts.iter().any(|part| part.part == "id-field")
+    }
 }
 
 impl fmt::Display for InputDrift {
@@ -129,7 +138,8 @@ fn compare_input(
         Some(old) if by_id => {
             let new = dir.ids().with_file_name("ids.part-new");
             let template = Template::parse(&job.prompt);
-            let scan = scan::Scan { source, job, template: &template, options, shutdown };
+            let scan =
+                scan::Scan { source, job, template: &template, options, prompts: None, shutdown };
             let scanned = scan.run(&new, &mut Silent)?;
             if let Some(ids) = scanned.ids {
                 ids.finish::<Error>(&mut |_: Duplicate<'_>| Ok(()))?;
@@ -192,32 +202,23 @@ fn is_unchanged(source: &Source, shard: &ShardEntry) -> Result<bool, Error> {
     Ok(hasher.finalize().to_hex().as_str() == shard.blake3)
 }
 
-/// Walks two indexes side by side; both are in the order of the ids' hashes.
-fn compare_rows(mut old: IdIndex, new: Option<IdIndex>) -> Result<InputDrift, Error> {
-    let Some(mut new) = new else { return Ok(InputDrift::Changed { first_row: 1 }) };
-    let (mut same, mut moved, mut changed, mut added, mut gone) = (0, 0, 0, 0, 0);
-    let (mut a, mut b) = (old.next_entry()?, new.next_entry()?);
-    loop {
-        let key = |entry: &IdEntry| entry.id;
-        match (a, b) {
-            (None, None) => break,
-            (Some(x), Some(y)) if key(&x) == key(&y) => {
-                match (x.content == y.content, x.row == y.row) {
-                    (true, true) => same += 1,
-                    (true, false) => moved += 1,
-                    (false, _) => changed += 1,
-                }
-                (a, b) = (old.next_entry()?, new.next_entry()?);
-            }
-            (Some(x), other) if other.is_none_or(|y| key(&x) < key(&y)) => {
-                gone += 1;
-                a = old.next_entry()?;
-            }
-            _ => {
-                added += 1;
-                b = new.next_entry()?;
-            }
-        }
+/// Compares the rows of two indexes.
+fn compare_rows(old: IdIndex, new: Option<IdIndex>) -> Result<InputDrift, Error> {
+    if new.is_none() {
+        return Ok(InputDrift::Changed { first_row: 1 });
     }
+    let (mut same, mut moved, mut changed, mut added, mut gone) = (0, 0, 0, 0, 0);
+    walk(Some(old), new, &mut |old, new| {
+        match (old, new) {
+            (Some(old), Some(new)) => match (old.content == new.content, old.row == new.row) {
+                (true, true) => same += 1,
+                (true, false) => moved += 1,
+                (false, _) => changed += 1,
+            },
+            (Some(_), None) => gone += 1,
+            (None, _) => added += 1,
+        }
+        Ok(())
+    })?;
     Ok(InputDrift::Rows { same, moved, changed, new: added, gone })
 }

@@ -5,18 +5,23 @@
 //! on how many there are. What comes out is the manifest, and an index of the rows' ids beside it.
 
 mod adopt;
+mod carry;
 mod drift;
 mod duplicates;
 mod scan;
+mod spread;
 
 use crate::input::{self, Source, choose};
 use crate::job::{JobSpec, OnDuplicate, OnMissingField, rfc3339};
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
-use crate::store::{self, FORMAT, Held, Manifest, SourcePrint};
+use crate::store::{self, FORMAT, Held, Manifest, PromptHashes, SourcePrint};
 use crate::telemetry::{Event, Sink};
 
+use carry::Side;
+
 pub use adopt::{Adopted, adopt};
+pub use carry::Keeping;
 pub use drift::{Drift, InputDrift, compare};
 pub use scan::MissingField;
 
@@ -78,8 +83,63 @@ pub fn run(
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
 ) -> Result<Manifest, Error> {
+    let manifest = draw_up(dir, source, job, options, None, shutdown, sink)?;
+    dir.write_manifest(&manifest)?;
+    Ok(manifest)
+}
+
+/// Plans the next generation: takes over the answers of the one that counts, as far as they still
+/// are answers to the question, and puts the new one in its place. Gives its input as well: a copy
+/// of it that is in the work directory moves with the plan.
+///
+/// # Errors
+/// As [`run`]. Then the generation that counted still does.
+pub fn update(
+    dir: &mut Held,
+    before: &Manifest,
+    source: Source,
+    job: JobSpec,
+    (options, keeping): (&Options, Keeping),
+    shutdown: &Shutdown,
+    sink: &mut dyn Sink,
+) -> Result<(Manifest, Source), Error> {
+    let old = dir.begin_generation()?;
+    let planned = (|| {
+        let source = match options.is_spooled {
+            true => Source::open(&dir.take_second_spool(&old)?)?,
+            false => source,
+        };
+        let hashes = dir.ids().with_file_name("ids.part-prompts");
+        let mut prompts = PromptHashes::create(&hashes)?;
+        let mut manifest = draw_up(dir, &source, job, options, Some(&prompts), shutdown, sink)?;
+        manifest.past = before.past_of_next();
+        manifest.replaces.extend(before.replaces.iter().cloned());
+        let (old, new) = (Side::new(&old, before), Side::new(dir, &manifest));
+        let carried = carry::carry(&old, &new, &mut prompts, keeping)?;
+        manifest.carried = Some(carried);
+        prompts.discard()?;
+        dir.write_manifest(&manifest)?;
+        Ok((manifest, source))
+    })();
+    if planned.is_err() {
+        // The error that led here is the one to tell.
+        let _ = dir.abandon_generation(&old);
+    }
+    planned
+}
+
+/// Makes a plan that is not written yet.
+fn draw_up(
+    dir: &Held,
+    source: &Source,
+    job: JobSpec,
+    options: &Options,
+    prompts: Option<&PromptHashes>,
+    shutdown: &Shutdown,
+    sink: &mut dyn Sink,
+) -> Result<Manifest, Error> {
     let template = Template::parse(&job.prompt);
-    let scan = scan::Scan { source, job: &job, template: &template, options, shutdown };
+    let scan = scan::Scan { source, job: &job, template: &template, options, prompts, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
     let (skipped, total) = duplicates::settle(dir, source, &job, &mut scanned)?;
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
@@ -87,11 +147,13 @@ pub fn run(
     }
     report(&job, &scanned, total, sink);
     let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
-    let manifest = Manifest {
+    Ok(Manifest {
         format: FORMAT,
         rowmill: env!("CARGO_PKG_VERSION").to_owned(),
         created: rfc3339(options.now_ms),
-        generation: 1,
+        generation: dir.generation(),
+        past: Vec::new(),
+        carried: None,
         base_url: options.base_url.clone(),
         replaces: options.replaces.clone(),
         source: SourcePrint {
@@ -108,9 +170,7 @@ pub fn run(
         skipped,
         shards: scanned.shards,
         job,
-    };
-    dir.write_manifest(&manifest)?;
-    Ok(manifest)
+    })
 }
 
 /// Tells what the input will lead to: rows that fail, rows that are left out.

@@ -14,9 +14,9 @@ use super::{Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash};
 use crate::job::{Failure, JobSpec, OnMissingField};
-use crate::prompt::Template;
+use crate::prompt::{self, Template};
 use crate::shutdown::{Shutdown, Stage};
-use crate::store::{Chosen, IdEntry, IdIndexWriter, ShardEntry, spawn};
+use crate::store::{Chosen, IdEntry, IdIndexWriter, PromptHashes, ShardEntry, spawn};
 use crate::telemetry::{Event, Sink};
 
 /// What is to be read, and what for.
@@ -25,6 +25,8 @@ pub(super) struct Scan<'a> {
     pub(super) job: &'a JobSpec,
     pub(super) template: &'a Template,
     pub(super) options: &'a Options,
+    /// Where the hashes of the rows' prompts go, if anyone wants them.
+    pub(super) prompts: Option<&'a PromptHashes>,
     pub(super) shutdown: &'a Shutdown,
 }
 
@@ -83,6 +85,8 @@ struct Parsed {
     number: usize,
     entry: ShardEntry,
     ids: Vec<IdEntry>,
+    /// Of every row of the chunk, if anyone wants them; 0 where there is none.
+    prompts: Vec<u64>,
     invalid: u64,
     first_invalid: Option<(u64, Failure)>,
     missing: Vec<(u64, u64)>,
@@ -224,6 +228,7 @@ impl Scan<'_> {
             number,
             entry,
             ids: Vec::new(),
+            prompts: Vec::new(),
             invalid: 0,
             first_invalid: None,
             missing: vec![(0, 0); names],
@@ -232,6 +237,9 @@ impl Scan<'_> {
         };
         if self.job.id_field.is_some() {
             parsed.ids.reserve(chunk.records.len());
+        }
+        if self.prompts.is_some() {
+            parsed.prompts = vec![0; chunk.records.len()];
         }
         let rows = ShardRows::new(&self.source.format, chunk);
         for (index, row) in (0..rows.len()).zip(first_row..) {
@@ -260,6 +268,11 @@ impl Scan<'_> {
             let id = id_hash(&object, field)?;
             let content = xxh3_64(object.text().as_bytes());
             parsed.ids.push(IdEntry { id, row, content });
+        }
+        if let Some(hash) = parsed.prompts.get_mut(index)
+            && let Ok(prompt) = self.template.render(&object, self.job.on_missing_field)
+        {
+            *hash = prompt::hash(&prompt);
         }
         if self.job.on_missing_field != OnMissingField::Empty {
             for field in self.template.missing(&object) {
@@ -290,6 +303,9 @@ impl Scan<'_> {
             let _ = spare.try_send(parsed.spare);
             if let Some(ids) = &mut scanned.ids {
                 ids.add(&parsed.ids)?;
+            }
+            if let Some(prompts) = self.prompts {
+                prompts.put(parsed.entry.first_row, &parsed.prompts)?;
             }
             rows += parsed.entry.rows;
             scanned.selected += parsed.entry.wanted;

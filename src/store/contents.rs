@@ -124,7 +124,8 @@ fn is_known(name: &str) -> bool {
 /// Whether a name is one that rowmill gives where a generation stands.
 fn is_of_generation(name: &str) -> bool {
     const NAMES: [&str; 5] = [MANIFEST, SHARDS, IDS, SPOOL, "input.new.jsonl"];
-    let is_part = |part: &str| ["new", "places", "answers"].contains(&part) || is_number(part, 3);
+    let is_part =
+        |part: &str| ["new", "places", "answers", "prompts"].contains(&part) || is_number(part, 3);
     let mut parts = name.split(".part-");
     let is_index = parts.next() == Some(IDS) && parts.all(is_part);
     NAMES.contains(&name) || is_index

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Error, FORMAT, disk};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, Setting};
 
 /// The plan of a work directory: the job, the input it was made for, and the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +20,12 @@ pub struct Manifest {
     pub created: String,
     /// 1 for the first plan of a work directory.
     pub generation: u32,
+    /// The settings of earlier generations, in order; answers may be from any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<Past>,
+    /// What became of the rows of the generation before; nothing in the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
     /// What is asked.
     pub job: JobSpec,
     /// Where the endpoint was when the plan was made; nothing for models without one.
@@ -36,6 +42,32 @@ pub struct Manifest {
     pub skipped: u64,
     /// The shards; they tile the input.
     pub shards: Vec<ShardEntry>,
+}
+
+/// What was asked of the model in an earlier generation, and in those after it until the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Past {
+    /// The first generation that had it.
+    pub since: u32,
+    /// What it was.
+    pub setting: Setting,
+}
+
+/// What became of the rows of two generations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carried {
+    /// Rows that keep their answer.
+    pub kept: u64,
+    /// Rows whose question is another now.
+    pub changed: u64,
+    /// Rows that had failed, or were not done.
+    pub unanswered: u64,
+    /// Rows that are new.
+    pub new: u64,
+    /// Rows that are gone.
+    pub gone: u64,
 }
 
 /// What the input was when the plan was made.
@@ -133,6 +165,27 @@ impl Manifest {
     }
 
     /// A manifest may have been edited or damaged: nothing in it is believed before this.
+    /// What was asked in a generation.
+    #[must_use]
+    pub fn setting_of(&self, generation: u32) -> Option<Setting> {
+        if generation >= self.generation {
+            return (generation == self.generation).then(|| self.job.setting());
+        }
+        let past = self.past.iter().rev().find(|past| past.since <= generation);
+        past.map(|past| past.setting.clone())
+    }
+
+    /// The past settings of the generation after this one.
+    #[must_use]
+    pub fn past_of_next(&self) -> Vec<Past> {
+        let mut past = self.past.clone();
+        let setting = self.job.setting();
+        if past.last().is_none_or(|last| last.setting != setting) {
+            past.push(Past { since: self.generation, setting });
+        }
+        past
+    }
+
     fn validate(&self) -> Result<(), String> {
         let (mut offset, mut row) = (self.source.data_offset, 1);
         for (number, shard) in self.shards.iter().enumerate() {
@@ -235,6 +288,8 @@ mod tests {
             rowmill: "0".into(),
             created: "now".into(),
             generation: 1,
+            past: Vec::new(),
+            carried: None,
             job: JobSpec {
                 model: "m".into(),
                 prompt: "p".into(),

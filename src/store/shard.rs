@@ -163,6 +163,25 @@ impl Held {
         Ok(OpenShard { number, journal, checkpoint, started, state, repairs, repeated })
     }
 
+    /// Appends records that another generation knows to the journal of a shard that nobody works
+    /// yet. They count once [`Held::sync_carried`] has made them durable.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn append_carried(&self, number: u32, lines: &[u8]) -> Result<(), Error> {
+        let dir = self.make_shard_dir(number)?;
+        Journal::open(&dir.join("journal"))?.append(lines)?;
+        Ok(())
+    }
+
+    /// Makes what was appended so durable.
+    ///
+    /// # Errors
+    /// When the disk says it is not.
+    pub fn sync_carried(&self, number: u32) -> Result<(), Error> {
+        Journal::open(&self.shard_dir(number).join("journal"))?.syncer().sync()
+    }
+
     /// Opens a sealed shard again: its seal goes first, and before it what a crash may have left of
     /// its index. Who unseals a shard has reason to read all of its journal.
     ///

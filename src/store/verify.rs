@@ -12,7 +12,7 @@ use super::{Error, ShardEntry, ShardState, WorkDir, disk};
 use crate::job::OutcomeKind;
 
 /// What a journal came to that was read back whole and is sound.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Verified {
     /// The journal's length.
     pub length: u64,
@@ -137,6 +137,9 @@ struct Place {
     kind: u8,
 }
 
+/// Journals up to this size are held in memory while they are read in row order.
+const HELD: u64 = 32 << 20;
+
 impl ShardReader {
     /// Reads a shard's journal back and checks every record of it.
     ///
@@ -148,8 +151,6 @@ impl ShardReader {
         number: u32,
         entry: &ShardEntry,
     ) -> Result<ReadShard<'_>, Error> {
-        /// Journals up to this size are held in memory while they are read in row order.
-        const HELD: u64 = 32 << 20;
         let path = dir.shard_dir(number).join("journal");
         let file = disk::open(&path)?;
         let length = file.metadata().map_err(disk::context("read", &path))?.len();
@@ -169,6 +170,48 @@ impl ShardReader {
         places.sort_unstable();
         let bytes = if is_held { Bytes::Held(held) } else { Bytes::File(file, path) };
         Ok(ReadShard { bytes, places, verified })
+    }
+
+    /// Reads what a shard's journal has of rows, whether or not all of them are done. What is no
+    /// whole record is passed over.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn read_what_is_there(
+        &mut self,
+        dir: &WorkDir,
+        number: u32,
+        entry: &ShardEntry,
+    ) -> Result<ReadShard<'_>, Error> {
+        let Self { held, places } = self;
+        held.clear();
+        places.clear();
+        let path = dir.shard_dir(number).join("journal");
+        if !path.exists() {
+            return Ok(ReadShard {
+                bytes: Bytes::Held(held),
+                places,
+                verified: Verified::default(),
+            });
+        }
+        let file = disk::open(&path)?;
+        let length = file.metadata().map_err(disk::context("read", &path))?.len();
+        let is_held = length <= HELD;
+        scan(&file, &path, 0, &mut |piece| {
+            if let Piece::Record { offset, line, record } = piece
+                && is_of(&record, entry)
+            {
+                let place = if is_held { held.len() as u64 } else { offset };
+                places.extend(Place::of(&record, place, line.len()));
+                if is_held {
+                    held.extend_from_slice(line);
+                }
+            }
+            Ok(())
+        })?;
+        places.sort_unstable();
+        let bytes = if is_held { Bytes::Held(held) } else { Bytes::File(file, path) };
+        Ok(ReadShard { bytes, places, verified: Verified::default() })
     }
 }
 

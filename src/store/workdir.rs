@@ -396,6 +396,17 @@ impl Held {
         disk::remove(&self.second_spool())
     }
 
+    /// Makes the second copy of an input, made in another generation, the copy of this one.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn take_second_spool(&self, old: &WorkDir) -> Result<PathBuf, Error> {
+        let (from, to) = (second_spool(&old.base), self.spool());
+        std::fs::rename(&from, &to).map_err(disk::context("rename", &from))?;
+        disk::sync_dir(&self.base)?;
+        Ok(to)
+    }
+
     /// Puts another index of ids in the place of the old one.
     ///
     /// # Errors

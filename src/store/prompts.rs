@@ -1,0 +1,104 @@
+//! A file with a hash for each row, by row number: what each row would be asked. It is made while a
+//! next generation is planned, and read once.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Error, disk};
+
+/// Bytes of a hash.
+const SIZE: usize = 8;
+/// Hashes that are read at once: rows are asked about mostly in order.
+const BLOCK: usize = 512;
+
+/// The hashes, on disk.
+#[derive(Debug)]
+pub struct PromptHashes {
+    file: File,
+    path: PathBuf,
+    block: Vec<u64>,
+    // The row of the block's first hash.
+    first: u64,
+}
+
+impl PromptHashes {
+    /// An empty file, in the place of whatever is there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let file = disk::open_write(path)?;
+        file.set_len(0).map_err(disk::context("create", path))?;
+        Ok(Self { file, path: path.to_owned(), block: Vec::new(), first: 0 })
+    }
+
+    /// Puts down the hashes of rows in a row. 0 stands for a row that cannot be asked about.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn put(&self, first_row: u64, hashes: &[u64]) -> Result<(), Error> {
+        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        self.file
+            .write_all_at(&bytes, first_row * SIZE as u64)
+            .map_err(disk::context("write", &self.path))
+    }
+
+    /// The hash of a row; nothing for rows that cannot be asked about.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn get(&mut self, row: u64) -> Result<Option<u64>, Error> {
+        let index = row.checked_sub(self.first).map(|index| index as usize);
+        let hash = match index.and_then(|index| self.block.get(index)) {
+            Some(hash) => *hash,
+            None => self.read(row)?,
+        };
+        Ok(Some(hash).filter(|hash| *hash != 0))
+    }
+
+    fn read(&mut self, row: u64) -> Result<u64, Error> {
+        let mut bytes = [0; BLOCK * SIZE];
+        let mut length = 0;
+        while length < bytes.len() {
+            let offset = row * SIZE as u64 + length as u64;
+            match self.file.read_at(&mut bytes[length..], offset) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) => return Err(disk::context("read", &self.path)(error)),
+            }
+        }
+        let (hashes, _) = bytes[..length].as_chunks::<SIZE>();
+        self.block = hashes.iter().map(|hash| u64::from_le_bytes(*hash)).collect();
+        self.first = row;
+        Ok(self.block.first().copied().unwrap_or(0))
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn discard(self) -> Result<(), Error> {
+        disk::remove(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_come_back_in_any_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hashes = PromptHashes::create(&dir.path().join("h")).unwrap();
+        for first in [2_001, 1, 1_001] {
+            let some: Vec<u64> = (first..first + 1_000).map(|row| row % 10 * row).collect();
+            hashes.put(first, &some).unwrap();
+        }
+        for row in (1..=3_000).chain((1..=3_000).rev().step_by(7)) {
+            let expected = Some(row % 10 * row).filter(|hash| *hash != 0);
+            assert_eq!(hashes.get(row).unwrap(), expected, "row {row}");
+        }
+        assert_eq!(hashes.get(9_999).unwrap(), None);
+    }
+}
