@@ -15,3 +15,4 @@ mod run;
 mod screen;
 mod support;
 mod tidy;
+mod update;

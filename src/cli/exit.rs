@@ -150,7 +150,9 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         }
         Error::Drift { .. } => {
             let next = format!(
-                "give the same input and options as before, or begin anew: {}",
+                "give the same input and options as before; or ask what is new and keep the other \
+                 answers: {} --on-change update; or begin anew: {}",
+                typed.resumed(),
                 typed.overwriting()
             );
             line(MISMATCH, UNTOUCHED, next)

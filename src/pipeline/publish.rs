@@ -181,7 +181,7 @@ pub(super) fn publish(
         failed: merged.totals.failed + merged.totals.invalid,
         retryable: merged.totals.failed,
     };
-    merged.staged[0].tag(&ours::tag(manifest));
+    merged.staged[0].tag(&ours::tag(manifest))?;
     let mut files: Vec<_> = merged.staged.iter().map(|staged| staged.file().clone()).collect();
     let is_adopted = merged.totals.adopted > 0 && session.done == 0;
     let facts = facts(dir, publication, session, merged.totals, sequence);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::job::{Selection, Usage, hash_text, rfc3339};
-use crate::store::{CommitFile, Manifest, Role};
+use crate::store::{Carried, CommitFile, Manifest, Role};
 use crate::telemetry::{Histogram, Spread};
 
 /// What a run was. Its fields stand in the file in this order.
@@ -39,6 +39,9 @@ pub struct Summary {
     pub work_dir: String,
     /// Rows.
     pub rows: Rows,
+    /// What became of the rows of the generation before; nothing in the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
     /// Rows without an answer, by the class of their failure.
     pub failures: BTreeMap<String, u64>,
     /// Calls.
@@ -216,6 +219,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
             resumed: facts.resumed,
             adopted: facts.adopted,
         },
+        carried: manifest.carried,
         failures: facts.failures,
         calls: Calls {
             made,

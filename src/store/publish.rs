@@ -109,14 +109,16 @@ impl Staged {
 
     /// Notes on the file what it is an output of; see [`Target::tag`]. Where the file system keeps
     /// no such notes, there is none.
-    pub fn tag(&self, tag: &str) {
-        if let Some(staged) = &self.0.staged {
-            let path = self.0.target.with_file_name(staged);
-            let tagged = rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty());
-            if tagged.is_ok() {
-                let _ = File::open(&path).and_then(|file| file.sync_all());
-            }
+    ///
+    /// # Errors
+    /// When the note cannot be made durable.
+    pub fn tag(&self, tag: &str) -> Result<(), Error> {
+        let Some(staged) = &self.0.staged else { return Ok(()) };
+        let path = self.0.target.with_file_name(staged);
+        if rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty()).is_err() {
+            return Ok(());
         }
+        File::open(&path).and_then(|file| file.sync_all()).map_err(disk::context("sync", &path))
     }
 }
 

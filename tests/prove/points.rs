@@ -102,7 +102,7 @@ fn sweep(ground: &Ground, scene: &'static Scene, way: Way, step: u64) -> Found {
                     let is_reached = entries.len() as u64 >= at;
                     let mut done = done_rows(&site);
                     done.extend(before);
-                    let step = usize::try_from(at).ok().and_then(|at| entries.get(at - 1));
+                    let step = entries.iter().find(|entry| entry.at == at);
                     let codes = match step {
                         Some(entry) if way.codes == FAILED && must_tell(entry) => &[74],
                         _ => way.codes,
@@ -110,7 +110,7 @@ fn sweep(ground: &Ground, scene: &'static Scene, way: Way, step: u64) -> Found {
                     let crash =
                         Crash { ended, codes, done, calls: model.calls(), bound: CONCURRENCY };
                     let verdict = examine(scene, &golden, &site, &model, &old, &crash);
-                    let step = usize::try_from(at).ok().and_then(|at| entries.get(at - 1));
+                    let step = entries.iter().find(|entry| entry.at == at);
                     let step =
                         step.map_or_else(String::new, |it| format!("{:?} {}", it.op, it.path));
                     let whence = format!("{}: {} ({step})", scene.name, (way.fault)(at));

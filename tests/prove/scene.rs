@@ -114,6 +114,24 @@ pub const SCENES: &[Scene] = &[
         keeps_answers: true,
     },
     Scene {
+        name: "the next generation, over more rows",
+        before: &[
+            (12, "run JOB PACE OUTPUTS --work-dir wd", 3, Manners::FailsRow(5)),
+            (
+                14,
+                "run JOB PACE OUTPUTS --work-dir wd --resume --on-change update",
+                0,
+                Manners::Good,
+            ),
+        ],
+        rows: 20,
+        bad_row: None,
+        command: "run JOB PACE OUTPUTS --work-dir wd --resume --on-change update",
+        resume: "run JOB PACE OUTPUTS --work-dir wd --resume --on-change update",
+        code: 0,
+        keeps_answers: true,
+    },
+    Scene {
         name: "answers taken over from an output",
         before: &[(12, "run JOB PACE OUTPUTS", 0, Manners::Good)],
         rows: 20,

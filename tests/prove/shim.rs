@@ -64,6 +64,8 @@ pub enum Op {
 /// One operation of the log.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    /// Its number: threads may log in another order than they are counted.
+    pub at: u64,
     pub op: Op,
     pub path: String,
     /// The new name of a rename.
@@ -146,12 +148,12 @@ fn read_entry(rest: &mut &[u8]) -> Option<Entry> {
         _ => Op::Other,
     };
     let lengths = [take_u32(rest)?, take_u32(rest)?, take_u32(rest)?];
-    let _at = take_u64(rest)?;
+    let at = take_u64(rest)?;
     let (covers, ino, offset) = (take_u64(rest)?, take_u64(rest)?, take_u64(rest)?);
     let [path, other, data] = lengths.map(|length| take(rest, length as usize));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (path, other, data) = (text(path?), text(other?), data?.to_vec());
-    Some(Entry { op, path, other, data, covers, ino, offset })
+    Some(Entry { at, op, path, other, data, covers, ino, offset })
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {

@@ -220,10 +220,14 @@ fn duplicates(output: &[u8]) -> u64 {
 /// The rows with an answer in journals and outputs: nothing may ask for them again.
 pub fn done_rows(site: &Site) -> BTreeSet<u64> {
     let mut done = BTreeSet::new();
-    for dir in ["wd", "out.jsonl.rowmill"] {
-        let shards = fs::read_dir(site.path(dir).join("shards")).into_iter().flatten().flatten();
-        for shard in shards {
-            done.extend(answered(&fs::read(shard.path().join("journal")).unwrap_or_default()));
+    for dir in ["wd", "out.jsonl.rowmill"].map(|dir| site.path(dir)) {
+        let inner = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Generations stand in directories of their own; the first one does not.
+        for generation in inner.filter(|path| path.is_dir()).chain([dir.clone()]) {
+            let shards = fs::read_dir(generation.join("shards")).into_iter().flatten().flatten();
+            for shard in shards {
+                done.extend(answered(&fs::read(shard.path().join("journal")).unwrap_or_default()));
+            }
         }
     }
     let output = fs::read(site.path("out.jsonl")).unwrap_or_default();

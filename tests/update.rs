@@ -1,0 +1,240 @@
+//! The same job over a file, or with a question, that has changed: what still answers is kept.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::support::server::{Reply, Server, answer_to};
+use crate::support::{Bench, assert_text, rows};
+
+const ASK: &str = "run in.jsonl -o out.jsonl --id-field id -p {{text}} --work-dir job \
+                   --shard-rows 7 -m m";
+
+fn row(id: &str, text: &str) -> String {
+    format!("{{\"id\":\"{id}\",\"text\":\"{text}\"}}\n")
+}
+
+#[test]
+fn only_rows_that_are_new_or_changed_cost_a_call() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(20));
+    bench.run(ASK).expect(0);
+    // The first two go, one is changed, two are new, and the rest is turned round.
+    let mut input: Vec<String> = rows(20).lines().map(|line| format!("{line}\n")).collect();
+    input.drain(..2);
+    input[4] = row("r7", "another text");
+    input.push(row("x1", "new 1"));
+    input.push(row("x2", "new 2"));
+    input.reverse();
+    bench.write("in.jsonl", input.concat());
+    bench
+        .run(&format!("{ASK} --resume"))
+        .expect(78)
+        .says("1 rows changed, 2 new, 2 gone")
+        .says("--on-change update");
+    assert_eq!(server.count(), 20, "nothing is asked before somebody says so");
+    let ended = bench.run(&format!("{ASK} --resume --on-change update")).expect(0);
+    let ended = ended
+        .says("17 rows keep their answers, 1 changed, 2 are new, 0 had no answer yet, 2 are gone");
+    assert_eq!(server.count(), 23);
+    let summary = ended.summary();
+    assert_eq!(summary["generation"], 2);
+    assert_eq!(
+        summary["carried"],
+        json!({"kept": 17, "changed": 1, "unanswered": 0, "new": 2, "gone": 2})
+    );
+    assert_eq!(summary["calls"]["in_this_session"], 3);
+    let expected: String = input
+        .iter()
+        .zip(1..)
+        .map(|(line, number)| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let answer = answer_to(row["text"].as_str().unwrap());
+            let id = &row["id"];
+            format!("{{\"id\":{id},\"row_number\":{number},\"ok\":true,\"result\":\"{answer}\",\"error\":null}}\n")
+        })
+        .collect();
+    assert_text(&bench.read("out.jsonl"), &expected);
+    bench.run("check --work-dir job").expect(0);
+    let before = bench.snapshot();
+    bench.run(&format!("{ASK} --resume --on-change update")).expect(0);
+    crate::support::assert_same(&bench.snapshot(), &before);
+    assert!(!bench.exists("job/manifest.json"), "the first generation is gone");
+}
+
+#[test]
+fn what_is_sent_decides_and_not_how_it_is_written() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(10));
+    bench.run(ASK).expect(0);
+    // Another template that renders the same, and a field that no template names.
+    bench.write("in.jsonl", rows(10).replace("}\n", ",\"note\":1}\n"));
+    let same = "run in.jsonl -o out.jsonl --id-field id -p {{text}}{{id}} --work-dir job -m m \
+                --shard-rows 7 --resume --on-change update";
+    bench.run(&format!("{ASK} --resume --on-change update")).expect(0).says("10 rows keep");
+    assert_eq!(server.count(), 10);
+    bench.run(same).expect(0).says("0 rows keep their answers, 10 changed");
+    assert_eq!(server.count(), 20);
+}
+
+#[test]
+fn changes_are_accepted_part_by_part() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(10));
+    bench.run(ASK).expect(0);
+    let other = ASK.replace("-m m", "-m other --temperature 0.5");
+    let ask = |more: &str| bench.run(&format!("{other} --resume {more}"));
+    ask("").expect(78).says("model: `m` → `other`");
+    ask("--accept-change model").expect(0).says("0 rows keep their answers, 10 changed");
+    assert_eq!(server.count(), 20, "the temperature was not accepted");
+    let third = ASK.replace("-m m", "-m third --temperature 1");
+    let ended = bench.run(&format!("{third} --resume --accept-change model,params"));
+    ended.expect(0).says("10 rows keep their answers");
+    assert_eq!(server.count(), 20);
+    let prompt = third.replace("{{text}}", "'{{text}} please'");
+    bench.run(&format!("{prompt} --resume --accept-change prompt,params,model")).expect(0);
+    assert_eq!(server.count(), 20, "an accepted change of the template costs nothing");
+}
+
+#[test]
+fn new_only_keeps_the_answers_of_rows_that_changed() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.run(ASK).expect(0);
+    bench.write("in.jsonl", [row("r1", "changed"), row("r3", "text 3"), row("r4", "new")].concat());
+    bench.run(&format!("{ASK} --resume --on-change new-only")).expect(0).says("2 rows keep");
+    assert_eq!(server.count(), 4);
+    let results: Vec<_> = bench.lines("out.jsonl").iter().map(|it| it["result"].clone()).collect();
+    assert_eq!(results, ["text 1", "text 3", "new"].map(|text| json!(answer_to(text))));
+}
+
+#[test]
+fn rows_without_ids_are_known_by_their_number_and_prompt() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let ask = "run in.jsonl -o out.jsonl -p {{text}} --work-dir job -m m";
+    bench.write("in.jsonl", rows(10));
+    bench.run(ask).expect(0);
+    let input = rows(12).replace("text 4", "text four");
+    bench.write("in.jsonl", input);
+    bench
+        .run(&format!("{ask} --resume --on-change update"))
+        .expect(0)
+        .says("9 rows keep their answers, 1 changed, 2 are new");
+    assert_eq!(server.count(), 13);
+}
+
+#[test]
+fn failures_and_an_input_that_comes_through_a_pipe_go_along() {
+    let server = Server::start(|call| match call.nth {
+        1 if call.prompt == "text 2" => Reply::status(400),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let ask = "run - -o out.jsonl --id-field id -p {{text}} --work-dir job -m m --resume \
+               --on-change update";
+    assert_eq!(bench.pipe(ask, rows(3).as_bytes()).code, 3);
+    let ended = bench.pipe(ask, rows(5).as_bytes()).expect(0);
+    ended.says("2 rows keep their answers, 0 changed, 2 are new, 1 had no answer yet");
+    assert_eq!(server.count(), 3 + 3);
+    assert_eq!(bench.lines("out.jsonl").len(), 5);
+    bench.run("work --work-dir job").expect(0);
+    assert_eq!(server.count(), 6);
+}
+
+#[test]
+fn an_update_that_cannot_be_planned_leaves_the_plan_that_counts() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(5));
+    bench.run(ASK).expect(0);
+    let before = bench.snapshot();
+    bench.write("in.jsonl", [rows(5), row("r1", "twice")].concat());
+    bench.run(&format!("{ASK} --resume --on-change update")).expect(65);
+    bench.write("in.jsonl", rows(5));
+    crate::support::assert_same(&bench.snapshot(), &before);
+    bench.run(&format!("{ASK} --resume")).expect(0);
+    // Another id field makes other rows of them: nothing can be kept.
+    let other = ASK.replace("--id-field id", "--id-field text");
+    bench.run(&format!("{other} --resume --on-change update")).expect(78).says("id-field");
+    assert_eq!(server.count(), 5);
+    bench.run(&format!("{ASK} --overwrite")).expect(0);
+    assert_eq!(server.count(), 10);
+}
+
+/// What a person would say must be asked: a model of the update, written another way.
+#[derive(Default)]
+struct Oracle {
+    answers: BTreeMap<String, (String, String)>,
+}
+
+impl Oracle {
+    /// Gives the number of calls and the output for this input and template.
+    fn update(&mut self, input: &[(String, String)], template: &str) -> (usize, String) {
+        let mut calls = 0;
+        let mut output = String::new();
+        let mut answers = BTreeMap::new();
+        for (number, (id, text)) in (1..).zip(input) {
+            let prompt = template.replace("{{text}}", text);
+            let answer = match self.answers.get(id) {
+                Some((asked, answer)) if *asked == prompt => answer.clone(),
+                _ => {
+                    calls += 1;
+                    answer_to(&prompt)
+                }
+            };
+            output += &format!(
+                "{{\"id\":\"{id}\",\"row_number\":{number},\"ok\":true,\"result\":\"{answer}\",\
+                 \"error\":null}}\n"
+            );
+            answers.insert(id.clone(), (prompt, answer));
+        }
+        self.answers = answers;
+        (calls, output)
+    }
+}
+
+#[test]
+fn random_histories_cost_what_the_oracle_says() {
+    for seed in 0..6 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let server = Server::echo();
+        let bench = Bench::with_server(&server);
+        let mut oracle = Oracle::default();
+        let mut input: Vec<(String, String)> = Vec::new();
+        let (mut next, mut asked, mut template) = (0, 0, "{{text}}");
+        for step in 0..8 {
+            for _ in 0..random.usize(..25) {
+                next += 1;
+                input
+                    .insert(random.usize(..=input.len()), (format!("i{next}"), format!("t{next}")));
+            }
+            for _ in 0..random.usize(..4).min(input.len()) {
+                let at = random.usize(..input.len());
+                match random.u8(..3) {
+                    0 => drop(input.remove(at)),
+                    1 => input[at].1 = format!("edited in {step}"),
+                    _ => {
+                        let other = random.usize(..input.len());
+                        input.swap(at, other);
+                    }
+                }
+            }
+            if random.u8(..5) == 0 {
+                template = if template == "{{text}}" { "q:{{text}}" } else { "{{text}}" };
+            }
+            let text: String = input.iter().map(|(id, text)| row(id, text)).collect();
+            bench.write("in.jsonl", text);
+            let (calls, output) = oracle.update(&input, template);
+            let ask = ASK.replace("{{text}}", template);
+            bench.run(&format!("{ask} --resume --on-change update")).expect(0);
+            asked += calls;
+            assert_eq!(server.count(), asked, "seed {seed}, step {step}");
+            assert_text(&bench.read("out.jsonl"), &output);
+        }
+    }
+}
