@@ -408,7 +408,7 @@ fn work_options(
     let parallel = pace.parallel.map_or_else(cores, usize::from).min(256);
     let wanted = pace.concurrency as usize;
     let system::Room { workers: parallel, connections: concurrency, too_few } =
-        system::room(parallel, wanted);
+        system::room(parallel, wanted)?;
     if concurrency < wanted {
         surroundings.progress.emit(&Event::Warning(format!(
             "only {concurrency} of {wanted} requests can be in flight: the limit on open files \

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::store::expects_panic;
-use crate::work::TooFewFiles;
+use crate::work::{self, TooFewFiles};
 
 /// Settles it.
 pub(super) fn prepare() {
@@ -28,20 +28,26 @@ fn raise_file_limit() {
 /// How many of `workers` workers, and how many of `wanted` connections, there is room for among the
 /// files that may be open, and whether it is enough for the smallest run. Too few files are not an
 /// outage of the endpoint, though a call that finds none cannot tell.
-pub(super) fn room(workers: usize, wanted: usize) -> Room {
+///
+/// # Errors
+/// When there are not even enough to look at a finished run.
+pub(super) fn room(workers: usize, wanted: usize) -> Result<Room, work::Error> {
     // A worker has journals, a checkpoint and a runtime open; the rest is for the process.
     const WORKER: u64 = 24;
     const REST: u64 = 40;
     let Some(allowed) = getrlimit(Resource::Nofile).current else {
-        return Room { workers, connections: wanted, too_few: None };
+        return Ok(Room { workers, connections: wanted, too_few: None });
     };
     let needed = REST + WORKER + 1;
+    if allowed < REST {
+        return Err(work::Error::NoFiles { allowed, needed });
+    }
     let too_few = (allowed < needed).then_some(TooFewFiles { allowed, needed });
     let fit = |room: u64, wanted: usize| wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
     // Workers are given up before connections, but for the first.
     let connections = fit(allowed.saturating_sub(REST + WORKER), wanted).max(1);
     let workers = fit(allowed.saturating_sub(REST + connections as u64) / WORKER, workers).max(1);
-    Room { workers, connections, too_few }
+    Ok(Room { workers, connections, too_few })
 }
 
 /// What there is room for.
