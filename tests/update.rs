@@ -147,6 +147,28 @@ fn failures_and_an_input_that_comes_through_a_pipe_go_along() {
 }
 
 #[test]
+fn a_lost_index_of_ids_costs_no_call() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(20));
+    bench.run(ASK).expect(0);
+    for (damage, count) in [("gone", 21), ("empty", 22), ("zeros", 23)] {
+        let generation = count - 20;
+        let place = if generation == 1 { String::new() } else { format!("gen-{generation:06}/") };
+        let ids = bench.path(&format!("job/{place}ids"));
+        let length = std::fs::metadata(&ids).unwrap().len();
+        match damage {
+            "gone" => std::fs::remove_file(&ids).unwrap(),
+            "empty" => std::fs::write(&ids, b"").unwrap(),
+            _ => std::fs::write(&ids, vec![0; usize::try_from(length).unwrap()]).unwrap(),
+        }
+        bench.write("in.jsonl", rows(count));
+        bench.run(&format!("{ASK} --resume --on-change update")).expect(0);
+        assert_eq!(server.count(), count, "{damage}");
+    }
+}
+
+#[test]
 fn an_update_that_cannot_be_planned_leaves_the_plan_that_counts() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

@@ -5,11 +5,12 @@
 //! are kept are appended to the new journals in large pieces. Memory does not grow with the rows.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::Error;
 use super::spread::Spread;
 use crate::format::envelope;
-use crate::job::{JobSpec, OutcomeKind};
+use crate::job::{Id, JobSpec, OutcomeKind};
 use crate::store::{
     Asked, Carried, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, PromptHashes, Record,
     RowRecords, ShardReader, WorkDir,
@@ -119,7 +120,7 @@ fn is_same_setting(old: &Manifest, job: &JobSpec, asked: Asked, keeping: Keeping
 /// The rows of both generations, in the order of their old rows.
 enum Matches {
     /// By id: an index whose keys are old rows.
-    ById { index: Option<IdIndex>, path: std::path::PathBuf, spread: Spread, next: Option<IdEntry> },
+    ById { index: Option<IdIndex>, path: PathBuf, spread: Spread, next: Option<IdEntry> },
     /// By row number: those up to the last are in both.
     ByRow { next: u64, last: u64 },
 }
@@ -139,7 +140,11 @@ impl Matches {
         let path = new.dir.ids().with_file_name("ids.part-places");
         let spread = Spread::new(old.manifest.source.rows);
         let mut writer = IdIndexWriter::new(&path);
-        walk(IdIndex::open(&old.dir.ids())?, IdIndex::open(&new.dir.ids())?, &mut |a, b| {
+        let known = match IdIndex::is_whole(&old.dir.ids())? {
+            true => old.dir.ids(),
+            false => index_journals(old, new.dir)?,
+        };
+        walk(IdIndex::open(&known)?, IdIndex::open(&new.dir.ids())?, &mut |a, b| {
             match (a, b) {
                 (Some(a), Some(b)) => {
                     let content = u64::from(a.content == b.content);
@@ -151,6 +156,9 @@ impl Matches {
             Ok(())
         })?;
         writer.finish::<Error>(&mut |_| Ok(()))?;
+        if known != old.dir.ids() {
+            new.dir.discard_ids(&known)?;
+        }
         let mut index = IdIndex::open(&path)?;
         let next = next_entry(&mut index)?;
         Ok(Self::ById { index, path, spread, next })
@@ -186,6 +194,26 @@ impl Matches {
             Self::ByRow { .. } => Ok(()),
         }
     }
+}
+
+/// Makes an index of the ids in a generation's journals: a power cut may take the one that was made
+/// when it was planned, but no answer. Of rows that have no outcome it knows nothing.
+fn index_journals(old: &Side<'_, WorkDir>, dir: &Held) -> Result<PathBuf, Error> {
+    let path = dir.ids().with_file_name("ids.part-answers");
+    let mut writer = IdIndexWriter::new(&path);
+    let mut reader = ShardReader::default();
+    for (number, entry) in old.manifest.open_shards() {
+        let read = reader.read_what_is_there(old.dir, number, entry)?;
+        read.for_each_row::<Error>(&mut |records| {
+            let id =
+                std::str::from_utf8(records.outcome.id()).ok().and_then(|id| Id::parse(id).ok());
+            let entry =
+                id.map(|id| IdEntry { id: id.hash(), row: records.outcome.row, content: 0 });
+            Ok(writer.add(entry.as_slice())?)
+        })?;
+    }
+    writer.finish::<Error>(&mut |_| Ok(()))?;
+    Ok(path)
 }
 
 fn next_entry(index: &mut Option<IdIndex>) -> Result<Option<IdEntry>, Error> {

@@ -10,7 +10,7 @@ use crate::input::{self, Source};
 use crate::job::{Difference, JobSpec};
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
-use crate::store::{self, Duplicate, Held, IdIndex, Manifest, ShardEntry, spawn};
+use crate::store::{Duplicate, Held, IdIndex, Manifest, ShardEntry, spawn};
 use crate::telemetry::Silent;
 
 /// In what a command differs from the plan.
@@ -134,8 +134,10 @@ fn compare_input(
         Some(first_row) => InputDrift::Changed { first_row },
     };
     let by_id = job.id_field.is_some() && job.id_field == manifest.job.id_field;
-    match IdIndex::open(&dir.ids())? {
-        Some(old) if by_id => {
+    // One that is not whole cannot tell in what the input differs, only that it does.
+    let is_told = by_id && IdIndex::is_whole(&dir.ids())?;
+    match IdIndex::open(&dir.ids()) {
+        Ok(Some(old)) if is_told => {
             let new = dir.ids().with_file_name("ids.part-new");
             let template = Template::parse(&job.prompt);
             let scan =
@@ -146,11 +148,7 @@ fn compare_input(
             }
             let rows = compare_rows(old, IdIndex::open(&new)?);
             dir.discard_ids(&new)?;
-            match rows {
-                // Then it cannot be told in what the input differs, only that it does.
-                Err(Error::Store(store::Error::Damaged { .. })) => Ok(Some(drift)),
-                rows => rows.map(Some),
-            }
+            rows.map(Some)
         }
         _ => Ok(Some(drift)),
     }

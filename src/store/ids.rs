@@ -5,11 +5,12 @@
 //! bits of their hash, and each part is sorted by itself.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::bounded;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::thread::spawn;
 use super::{Error, disk};
@@ -105,7 +106,7 @@ impl IdIndexWriter {
         mut self,
         on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut index = BufWriter::with_capacity(INDEX_BUFFER, create(&self.path)?);
+        let mut index = Index::create(&self.path)?;
         if self.parts.is_empty() {
             self.held.sort_unstable();
             self.put(&mut index, &self.held, on_duplicate)?;
@@ -121,14 +122,14 @@ impl IdIndexWriter {
                 sorted.into_iter().try_for_each(|part| self.put(&mut index, &part?, on_duplicate))
             })?;
         }
-        // Not synced: it only ever explains in what an input differs that is known to.
-        index.flush().map_err(disk::context("write", &self.path))?;
+        // Not synced: whoever rests on it makes sure that it is whole.
+        index.finish().map_err(disk::context("write", &self.path))?;
         Ok(())
     }
 
     fn put<E: From<Error>>(
         &self,
-        index: &mut impl Write,
+        index: &mut Index,
         entries: &[IdEntry],
         on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -137,11 +138,48 @@ impl IdIndexWriter {
                 on_duplicate(Duplicate { entries: same })?;
             }
             for entry in same {
-                index.write_all(&entry.encode()).map_err(disk::context("write", &self.path))?;
+                index.put(entry).map_err(disk::context("write", &self.path))?;
             }
         }
         Ok(())
     }
+}
+
+/// An index that is being written. Behind its entries stands how many there are, and their hash.
+struct Index {
+    file: BufWriter<File>,
+    hash: Xxh3,
+    count: u64,
+}
+
+/// What the last entry's place of an index begins with.
+const MAGIC: [u8; 8] = *b"rowmill\0";
+
+impl Index {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let file = BufWriter::with_capacity(INDEX_BUFFER, create(path)?);
+        Ok(Self { file, hash: Xxh3::new(), count: 0 })
+    }
+
+    fn put(&mut self, entry: &IdEntry) -> io::Result<()> {
+        let bytes = entry.encode();
+        self.hash.update(&bytes);
+        self.count += 1;
+        self.file.write_all(&bytes)
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.file.write_all(&trailer(self.count, self.hash.digest()))?;
+        self.file.flush()
+    }
+}
+
+fn trailer(count: u64, hash: u64) -> [u8; SIZE] {
+    let mut bytes = [0; SIZE];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..16].copy_from_slice(&count.to_be_bytes());
+    bytes[16..24].copy_from_slice(&hash.to_be_bytes());
+    bytes
 }
 
 impl Part {
@@ -200,6 +238,10 @@ impl IdEntry {
 pub struct IdIndex {
     path: PathBuf,
     file: BufReader<File>,
+    /// Entries that were not read yet.
+    left: u64,
+    /// The hash that all of them had.
+    hash: u64,
 }
 
 impl IdIndex {
@@ -212,31 +254,58 @@ impl IdIndex {
     }
 
     fn open_at(path: &Path) -> Result<Self, Error> {
-        let file = BufReader::with_capacity(1 << 18, disk::open(path)?);
-        Ok(Self { path: path.to_owned(), file })
+        let context = || disk::context("read", path);
+        let damaged = || {
+            let reason = "it has not the length that it tells".to_owned();
+            Error::Damaged { path: path.to_owned(), reason }
+        };
+        let file = disk::open(path)?;
+        let length = file.metadata().map_err(context())?.len();
+        let mut last = [0; SIZE];
+        let end = length.checked_sub(SIZE as u64).ok_or_else(damaged)?;
+        file.read_exact_at(&mut last, end).map_err(context())?;
+        let [number, hash] = [8, 16].map(|at| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&last[at..at + 8]);
+            u64::from_be_bytes(bytes)
+        });
+        if last != trailer(number, hash) || number.checked_mul(SIZE as u64) != Some(end) {
+            return Err(damaged());
+        }
+        let file = BufReader::with_capacity(1 << 18, file);
+        Ok(Self { path: path.to_owned(), file, left: number, hash })
+    }
+
+    /// Whether the index at a path is there, and is as it was written. Indexes are not synced, so
+    /// after a power cut this one may not be.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_whole(path: &Path) -> Result<bool, Error> {
+        let mut index = match Self::open(path) {
+            Ok(Some(index)) => index,
+            Ok(None) | Err(Error::Damaged { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut hash = Xxh3::new();
+        while let Some(entry) = index.next_entry()? {
+            hash.update(&entry.encode());
+        }
+        Ok(hash.digest() == index.hash)
     }
 
     /// The next entry; nothing at the end.
     ///
     /// # Errors
-    /// When the file cannot be read; [`Error::Damaged`] when it ends inside an entry.
+    /// When the file cannot be read.
     pub fn next_entry(&mut self) -> Result<Option<IdEntry>, Error> {
-        let context = disk::context("read", &self.path);
+        if self.left == 0 {
+            return Ok(None);
+        }
         let mut bytes = [0; SIZE];
-        let mut first = [0];
-        match self.file.read(&mut first) {
-            Ok(0) => return Ok(None),
-            Ok(_) => bytes[0] = first[0],
-            Err(error) => return Err(context(error)),
-        }
-        match self.file.read_exact(&mut bytes[1..]) {
-            Ok(()) => Ok(Some(IdEntry::decode(&bytes))),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                let reason = "it ends inside an entry".to_owned();
-                Err(Error::Damaged { path: self.path.clone(), reason })
-            }
-            Err(error) => Err(context(error)),
-        }
+        self.file.read_exact(&mut bytes).map_err(disk::context("read", &self.path))?;
+        self.left -= 1;
+        Ok(Some(IdEntry::decode(&bytes)))
     }
 }
 
@@ -284,5 +353,29 @@ mod tests {
         assert_eq!(duplicates, [vec![17, 500, 501], vec![400, 502]]);
         entries.sort();
         assert_eq!(all, entries);
+    }
+
+    #[test]
+    fn an_index_that_is_not_as_it_was_written_is_not_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        assert!(!IdIndex::is_whole(&path).unwrap());
+        let mut writer = IdIndexWriter::new(&path);
+        writer.add(&[entry(7, 1), entry(3, 2)]).unwrap();
+        writer.finish::<Error>(&mut |_| Ok(())).unwrap();
+        assert!(IdIndex::is_whole(&path).unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(!IdIndex::is_whole(&path).unwrap(), "cut at {cut}");
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(!IdIndex::is_whole(&path).unwrap(), "byte {at}");
+        }
+        std::fs::write(&path, vec![0; bytes.len()]).unwrap();
+        assert!(!IdIndex::is_whole(&path).unwrap(), "zeros");
     }
 }
