@@ -11,26 +11,18 @@ fn document() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md")
 }
 
-/// Replaces the tables that were made; the others stay.
-pub fn write(ground: &Ground, tables: &[Table]) -> Result<(), String> {
+/// Puts a table into its place; the others stay.
+pub fn write(ground: &Ground, table: &Table) -> Result<(), String> {
     let path = document();
     let mut text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
-    for table in tables {
-        let (begin, end) =
-            (format!("<!-- prove:{} -->\n", table.name), format!("<!-- /prove:{} -->", table.name));
-        let from = text.find(&begin).map(|at| at + begin.len());
-        let to = text.find(&end);
-        let (Some(from), Some(to)) = (from, to) else {
-            return Err(format!("docs/reliability.md has no place for {}", table.name));
-        };
-        text.replace_range(
-            from..to,
-            &format!(
-                "\n{}\n",
-                table.markdown(&stamp(table.place.as_deref().unwrap_or(&ground.dir)))
-            ),
-        );
-    }
+    let (begin, end) =
+        (format!("<!-- prove:{} -->\n", table.name), format!("<!-- /prove:{} -->", table.name));
+    let from = text.find(&begin).map(|at| at + begin.len());
+    let (Some(from), Some(to)) = (from, text.find(&end)) else {
+        return Err(format!("docs/reliability.md has no place for {}", table.name));
+    };
+    let stamp = stamp(table.place.as_deref().unwrap_or(&ground.dir));
+    text.replace_range(from..to, &format!("\n{}\n", table.markdown(&stamp)));
     fs::write(&path, text).map_err(|error| error.to_string())
 }
 
