@@ -7,10 +7,10 @@ use super::Error;
 use crate::input::{Source, identify, read_shard};
 use crate::job::Failure;
 use crate::prompt::Template;
-use crate::provider::{Api, Wording};
+use crate::provider::Wording;
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::Answerer;
+use crate::work::{Answerer, Member};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -46,9 +46,10 @@ pub(super) fn render(
     count: usize,
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
-    let path = answerer.model.api().map(Api::path);
-    let url =
-        answerer.endpoint.as_ref().zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
+    let member = answerer.first(0);
+    let path = member.and_then(|member| Some(member.model.api()?.path()));
+    let endpoint = member.and_then(|member| member.endpoint.as_ref());
+    let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
     let mut previewed = Vec::new();
     for (number, shard) in manifest.open_shards() {
         if previewed.len() >= count {
@@ -90,8 +91,10 @@ fn shown(
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
             let wording = Wording { in_prompt: mode == Some(Mode::Prompt), correction: None };
             // Byte for byte what would be sent.
-            let body = match &url {
-                Some(_) => serde_json::from_slice(&answerer.model.encode(&prompt, wording)).ok(),
+            let body = match answerer.first(0).filter(|_| url.is_some()) {
+                Some(Member { model, .. }) => {
+                    serde_json::from_slice(&model.encode(&prompt, wording)).ok()
+                }
                 None => serde_json::value::to_raw_value(&prompt).ok(),
             };
             PreviewedRow { row_number, url, body, error: None }

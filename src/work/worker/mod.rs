@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
+use super::lane::LaneIndex;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
@@ -39,7 +40,8 @@ enum Event<'a> {
 pub(super) struct Worker<'a> {
     number: usize,
     shared: &'a Shared<'a>,
-    line: Option<Rc<Line>>,
+    // By lane; nothing where nobody is called.
+    lines: Vec<Option<Rc<Line>>>,
     stage: Shutdown,
     orders: Sender<Order>,
     done: UnboundedReceiver<Done<'a>>,
@@ -54,8 +56,8 @@ pub(super) struct Worker<'a> {
     written: Tally,
     syncing: Tally,
     health_until: Option<Instant>,
-    // Calls that were answered, well or badly.
-    answers: u64,
+    // Calls that were answered, well or badly, by lane.
+    answers: Vec<u64>,
     is_closing: bool,
 }
 
@@ -69,14 +71,15 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         number: usize,
         shared: &'a Shared<'a>,
-        line: Option<Rc<Line>>,
+        lines: Vec<Option<Rc<Line>>>,
         orders: Sender<Order>,
         done: UnboundedReceiver<Done<'a>>,
     ) -> Self {
         Self {
             number,
             shared,
-            line,
+            answers: vec![0; lines.len()],
+            lines,
             stage: shared.stage.clone(),
             orders,
             done,
@@ -88,7 +91,6 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             health_until: None,
-            answers: 0,
             is_closing: false,
         }
     }
@@ -191,44 +193,35 @@ impl<'a> Worker<'a> {
             let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
-            let may_call = match &self.line {
-                Some(_) => self.may_call(flights.len(), now),
-                None => Some(false),
-            };
-            let Some(is_probe) = may_call else { break };
-            let slot = &mut self.slots[index];
+            let Some((lane, is_probe)) = self.may_call(index, flights.len(), now) else { break };
+            let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
+            let way = self.shared.lanes.lane(lane);
             // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !self.shared.health.is_own();
+            let wants_fresh = is_probe && !way.health.is_own();
             let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
             let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, self.line.clone()) {
+            match (prompt, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
                     slot.put_invalid(row, &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
-                        self.shared.health.forget_probe();
+                        way.health.forget_probe();
                     }
                 }
                 (Ok(prompt), Some(line)) => {
                     slot.starting += 1;
-                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe)
+                    let flight = Flight::new((slot.number, row), id, &prompt, (lane, is_probe))
                         .correcting(slot.correction(row));
                     flights.push(fly(line, flight, prompt));
                 }
                 (Ok(prompt), None) => {
-                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe);
+                    let at = (slot.number, row);
+                    let flight = Flight::new(at, id, &prompt, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    let landing = echo(
-                        &self.shared.model,
-                        &job.model,
-                        self.shared.form.as_ref(),
-                        flight,
-                        prompt,
-                    );
-                    self.land(landing, now, at_ms);
+                    self.land(echo(way, flight, prompt), now, at_ms);
                 }
             }
         }
@@ -243,9 +236,19 @@ impl<'a> Worker<'a> {
         self.slots.iter().map(Slot::unwritten).sum()
     }
 
-    /// Whether a call may be made now, with a permit taken for it; true for a probe.
-    fn may_call(&mut self, in_flight: usize, now: Instant) -> Option<bool> {
-        let gate = &self.shared.gate;
+    /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
+    fn may_call(
+        &mut self,
+        slot: usize,
+        in_flight: usize,
+        now: Instant,
+    ) -> Option<(LaneIndex, bool)> {
+        let shared = self.shared;
+        let lane = *shared.lanes.team(self.slots[slot].variant).first()?;
+        if self.lines[lane].is_none() {
+            return Some((lane, false));
+        }
+        let gate = &shared.gate;
         let held = in_flight + self.spare;
         if self.spare > 0 {
             if !gate.may_keep(self.number, held) {
@@ -255,9 +258,9 @@ impl<'a> Worker<'a> {
         } else if !gate.take(self.number, held) {
             return None;
         }
-        let answer = match self.shared.health.may_call(now) {
-            MayCall::Yes => Some(false),
-            MayCall::Probe => Some(true),
+        let answer = match shared.lanes.lane(lane).health.may_call(now) {
+            MayCall::Yes => Some((lane, false)),
+            MayCall::Probe => Some((lane, true)),
             MayCall::Wait(until) => {
                 self.health_until = Some(until);
                 self.spare += 1;
@@ -280,7 +283,7 @@ impl<'a> Worker<'a> {
             !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
-        self.written.calls += u64::from(self.line.is_some());
+        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
@@ -363,7 +366,7 @@ impl<'a> Worker<'a> {
     fn drop_flights<F>(&mut self, flights: &mut Flights<F>) {
         self.spare += flights.len();
         *flights = Flights::new();
-        self.shared.health.forget_probe();
+        self.shared.lanes.iter().for_each(|lane| lane.health.forget_probe());
     }
 
     async fn next_event<F: Future<Output = Landing>>(
