@@ -10,15 +10,15 @@ use super::args::{
     RunArgs, SchemaArgs, TellArgs, WorkArgs,
 };
 use super::exit::{self, Line, Typed};
-use super::model::{Route, key_file};
+use super::model::key_file;
 use super::question::question;
+use super::routes::Routes;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
 use super::{look, models, preview};
 use crate::http::Limits;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
-use crate::provider::PASSTHROUGH;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
 use crate::work::{self, Retry};
@@ -77,13 +77,9 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     reads.extend(weights.map(|path| ("the model's file", path)));
     let mut files = [output_files(&args.outputs), reads.clone()].concat();
     let model = (&args.model, serving.as_ref());
-    let (question, route) =
+    let (question, routes) =
         question(&args.input, &args.prompt, &args.schema, model, include_input)?;
-    let key = route.key(args.model.api_key_file.as_deref(), !args.dry_run)?;
-    if !args.dry_run {
-        route.check_key(key.as_ref())?;
-    }
-    let answerer = route.answerer(&question.job, key, args.form)?;
+    let answerer = routes.answerer(&question.job, args.form, !args.dry_run)?;
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
         command: "run",
@@ -151,11 +147,10 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     };
     let serving = Serving::of(&args.model, &args.serve, None)?;
     let model = (&args.model, serving.as_ref());
-    let (question, route) =
+    let (question, routes) =
         question(&args.input, &args.prompt, &args.schema, model, args.include_input)?;
     // Made only to see whether it can be.
-    let key = route.key(args.model.api_key_file.as_deref(), false)?;
-    route.answerer(&question.job, key, FormArgs::default())?;
+    routes.answerer(&question.job, FormArgs::default(), false)?;
     within(settings, typed, |surroundings| {
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
         let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
@@ -164,9 +159,10 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             .with(|context| pipeline::plan(&place, &question, policy, on_change, context))?;
         if !surroundings.is_quiet() {
             exit::say(&format!(
-                "planned: {} of {} rows in {} shards",
-                manifest.wanted(),
+                "planned: {} of {} rows{} in {} shards",
+                manifest.selected - manifest.skipped,
                 manifest.source.rows,
+                preview::times_variants(&manifest),
                 manifest.open_shards().count()
             ));
         }
@@ -200,13 +196,8 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let is_served = serving.is_some();
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
-            let route = Route::planned(manifest, args.base_url.as_deref(), &args.config.read)?;
-            let route = if is_served { route.served() } else { route };
-            let key = route.key(args.api_key_file.as_deref(), true)?;
-            if manifest.job.model != PASSTHROUGH {
-                route.check_key(key.as_ref())?;
-            }
-            route.answerer(&manifest.job, key, args.form)
+            let routes = Routes::planned(manifest, args, is_served)?;
+            routes.answerer(&manifest.job, args.form, true)
         };
         let input = args.input.as_deref();
         let finished = surroundings
@@ -327,9 +318,11 @@ fn reads(
         ("the file of --instruction", prompt.instruction.clone()),
         ("the file of the schema", schema.file()),
         (KEY_FILE, model.api_key_file.clone()),
-        ("the file of the key", model.endpoint.as_deref().and_then(key_file)),
     ];
-    files.into_iter().filter_map(|(what, path)| Some((what, path?))).collect()
+    let models = std::iter::once(model).chain(&model.others);
+    let keys = models.map(|model| model.endpoint.as_deref().and_then(key_file));
+    let keys = keys.map(|path| ("the file of the key", path));
+    files.into_iter().chain(keys).filter_map(|(what, path)| Some((what, path?))).collect()
 }
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.

@@ -11,10 +11,11 @@ use rustix::process::{getegid, geteuid};
 use super::args::{ConfigArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
 use super::model::has_base_url;
 use super::question::variable;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Endpoint, Limits};
 use crate::input;
 use crate::pipeline::Error;
-use crate::store::WorkDir;
+use crate::provider::{ModelName, PASSTHROUGH};
+use crate::store::{Manifest, WorkDir};
 
 /// The name of a config file.
 const NAME: &str = "rowmill.toml";
@@ -25,7 +26,7 @@ impl RunArgs {
     /// Fills in what the environment and config files say of what the arguments leave open.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        let limits = settle_model(&mut self.model, &self.config.read);
+        let limits = settle_models(&mut self.model, &self.config.read)?;
         self.pace.settle(limits);
         Ok(())
     }
@@ -35,7 +36,7 @@ impl PlanArgs {
     /// As for `run`.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        let limits = settle_model(&mut self.model, &self.config.read);
+        let limits = settle_models(&mut self.model, &self.config.read)?;
         self.lock_wait = self.lock_wait.or(limits.lock_wait);
         Ok(())
     }
@@ -47,10 +48,15 @@ impl WorkArgs {
         read(&mut self.config)?;
         // What cannot be read is told where it is needed.
         let manifest = WorkDir::open(&self.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
-        let name = manifest.and_then(|manifest| manifest.provider);
         let config = &self.config.read;
-        let endpoint = name.and_then(|name| config.endpoints.get(&name));
-        self.pace.settle(config.limits(endpoint));
+        let endpoint = |manifest: &Manifest, model| {
+            manifest.route(model).provider.and_then(|name| config.endpoints.get(&name))
+        };
+        let endpoints = manifest.iter().flat_map(|manifest| {
+            (0..manifest.job.models()).map(move |model| endpoint(manifest, model))
+        });
+        let limits = limits_of(endpoints, config);
+        self.pace.settle(limits);
         Ok(())
     }
 }
@@ -66,17 +72,87 @@ impl PaceArgs {
     }
 }
 
-/// Finds out who is asked, and gives the limits that belong to it.
-fn settle_model(args: &mut ModelArgs, config: &Config) -> Limits {
-    let named = args.model.take().or_else(|| variable("ROWMILL_MODEL"));
-    args.model = named.or_else(|| config.model.clone());
-    let text = args.model.as_deref().unwrap_or_default();
-    let Some((endpoint, model)) = config.endpoint_of(text, has_base_url(args)) else {
-        return config.limits(None);
+/// Finds out who is asked, and gives the limits that belong to them.
+fn settle_models(args: &mut ModelArgs, config: &Config) -> Result<Limits, Error> {
+    if args.models.is_empty() {
+        let named = variable("ROWMILL_MODEL").or_else(|| config.model.clone());
+        args.models.extend(named);
+    }
+    let names = std::mem::take(&mut args.models);
+    if let Some(twice) = (1..names.len()).find(|it| names[..*it].contains(&names[*it])) {
+        return Err(Error::Usage(format!(
+            "-m {} is given twice: to ask a model several times, say --repeat N",
+            names[twice]
+        )));
+    }
+    let mut all = names.iter().map(|name| settle_model(args, name, config)).collect::<Vec<_>>();
+    let limits = limits_of(all.iter().map(|it| it.endpoint.as_deref()), config);
+    share_out(&mut all)?;
+    if !all.is_empty() {
+        let others = all.split_off(1);
+        all.into_iter().for_each(|first| *args = ModelArgs { others: others.clone(), ..first });
+    }
+    Ok(limits)
+}
+
+/// The arguments of one model.
+fn settle_model(args: &ModelArgs, name: &str, config: &Config) -> ModelArgs {
+    let (model, endpoint) = match config.endpoint_of(name, has_base_url(args)) {
+        Some((endpoint, model)) => (model, Some(Arc::new(endpoint.clone()))),
+        None => (name.to_owned(), None),
     };
-    args.model = Some(model);
-    args.endpoint = Some(Arc::new(endpoint.clone()));
-    config.limits(Some(endpoint))
+    ModelArgs { model: Some(model), named: name.to_owned(), endpoint, ..args.clone() }
+}
+
+/// Where a base URL or the file of a key is given for several models, they belong to those without a
+/// provider or an endpoint of their own; a key, where there are none such, to all if they are at one
+/// endpoint. No key is sent to somebody else.
+fn share_out(all: &mut [ModelArgs]) -> Result<(), Error> {
+    if all.len() < 2 {
+        return Ok(());
+    }
+    let owner = |args: &ModelArgs| match (&args.endpoint, &args.model) {
+        (Some(endpoint), _) => Some(endpoint.name.clone()),
+        (None, Some(model)) if model.as_str() == PASSTHROUGH => Some(PASSTHROUGH.to_owned()),
+        (None, Some(model)) => {
+            // What cannot be read is told where it is needed.
+            let name = ModelName::parse(model, has_base_url(args)).ok();
+            name.and_then(|name| name.provider).map(|provider| provider.name.to_owned())
+        }
+        (None, None) => None,
+    };
+    let owners: Vec<_> = all.iter().map(owner).collect();
+    let is_any_unowned = owners.iter().any(Option::is_none);
+    let mut called = owners.iter().filter(|owner| owner.as_deref() != Some(PASSTHROUGH));
+    let first = called.next();
+    let is_one = called.all(|owner| Some(owner) == first);
+    if all[0].base_url.is_some() && !is_any_unowned {
+        let text = "--base-url is for models without a provider of their own, and each of these has \
+                    one: put the place into an endpoint of a config file";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    if all[0].api_key_file.is_some() && !is_any_unowned && !is_one {
+        let text = "--api-key-file holds the key of one endpoint, and the models are at several: \
+                    give each its key in the environment or in a config file";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    for (args, owner) in all.iter_mut().zip(&owners) {
+        if owner.is_some() {
+            args.base_url = None;
+            args.api_key_file = args.api_key_file.take().filter(|_| !is_any_unowned);
+        }
+    }
+    Ok(())
+}
+
+/// The limits of the one endpoint that all models are at, or those of all endpoints.
+fn limits_of<'c>(endpoints: impl Iterator<Item = Option<&'c Endpoint>>, config: &Config) -> Limits {
+    let mut endpoints: Vec<_> = endpoints.map(|it| it.map(|it| &it.name).zip(it)).collect();
+    endpoints.dedup_by_key(|it| it.map(|(name, _)| name));
+    match endpoints[..] {
+        [Some((_, endpoint))] => config.limits(Some(endpoint)),
+        _ => config.limits(None),
+    }
 }
 
 /// Reads the config files that are to be read.

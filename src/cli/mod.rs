@@ -15,6 +15,7 @@ mod models;
 mod parse;
 mod preview;
 mod question;
+mod routes;
 mod schema;
 mod serving;
 mod signals;

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{FormArgs, ModelArgs};
+use super::args::ModelArgs;
 use super::config::home;
 use super::key::from_command;
 use super::question::{read_text, variable};
-use super::schema::structured;
 use super::serving::Serving;
 use super::surroundings::Failed;
 use crate::config::{self, Config, Key};
@@ -17,8 +16,8 @@ use crate::pipeline::Error;
 use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
 };
-use crate::store::Manifest;
-use crate::work::{Answerer, Member};
+use crate::store::NotedRoute;
+use crate::work::Member;
 
 /// What a command says of the model.
 pub(super) struct Asked {
@@ -286,14 +285,14 @@ fn parameters(
 impl Route {
     /// The way that a plan says, unless `base_url` or the environment knows another place.
     pub(super) fn planned(
-        manifest: &Manifest,
+        noted: &NotedRoute,
         base_url: Option<&str>,
         config: &Config,
     ) -> Result<Self, Error> {
-        let who = match &manifest.provider {
+        let who = match &noted.provider {
             None => Who::of_provider(Provider::unnamed()),
             Some(name) => Who::named(name, config).ok_or_else(|| {
-                let place = manifest.base_url.as_deref().unwrap_or("an unknown place");
+                let place = noted.base_url.as_deref().unwrap_or("an unknown place");
                 usage(format!(
                     "the plan is for the endpoint {name} (at {place}), which is no provider that is \
                      known here and in no config file that was read: put [endpoint.{name}] into \
@@ -301,8 +300,14 @@ impl Route {
                 ))
             })?,
         };
-        let base_url = Some(who.place(base_url, manifest.base_url.as_deref()));
-        Ok(Self { who, transport: manifest.transport, base_url, is_served: false })
+        let base_url = Some(who.place(base_url, noted.base_url.as_deref()));
+        Ok(Self { who, transport: noted.transport, base_url, is_served: false })
+    }
+
+    /// What a plan notes of it.
+    pub(super) fn noted(&self) -> NotedRoute {
+        let (base_url, provider) = (self.planned_base_url(), self.who.name());
+        NotedRoute { base_url, provider, transport: self.transport }
     }
 
     /// The same way to a server that rowmill starts.
@@ -330,21 +335,14 @@ impl Route {
         self.base_url.as_deref().map_or(Ok(()), |base_url| self.who.check_key(base_url, key))
     }
 
-    /// Who answers a job.
-    pub(super) fn answerer(
-        &self,
-        job: &JobSpec,
-        key: Option<Secret>,
-        form: FormArgs,
-    ) -> Result<Answerer, Error> {
-        let structured = structured(job, form)?;
+    /// Who answers a job of one model.
+    pub(super) fn member(&self, job: &JobSpec, key: Option<Secret>) -> Result<Member, Error> {
+        let name = job.model.clone();
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
-            let (name, model) = (job.model.clone(), Model::Passthrough);
-            return Ok(Answerer::one(Member { name, model, endpoint: None }, structured));
+            return Ok(Member { name, model: Model::Passthrough, endpoint: None });
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
-        let name = job.model.clone();
-        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint) }, structured))
+        Ok(Member { name, model, endpoint: Some(endpoint) })
     }
 }

@@ -19,9 +19,10 @@ pub(super) fn dry_run(
     let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
     if !surroundings.is_quiet() {
         exit::say(&format!(
-            "dry run: {} rows in the input, {} would be asked about, in {} shards; the first are:",
+            "dry run: {} rows in the input, {} would be asked about{}, in {} shards; the first are:",
             source.rows,
             selected - skipped,
+            times_variants(&preview.manifest),
             shards.iter().filter(|shard| shard.wanted > 0).count(),
         ));
     }
@@ -29,4 +30,12 @@ pub(super) fn dry_run(
         exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
     }
     Ok(())
+}
+
+/// Behind a number of rows, how often each is asked about; nothing where that is once.
+pub(super) fn times_variants(manifest: &Manifest) -> String {
+    match manifest.job.variants() {
+        1 => String::new(),
+        variants => format!(" × {variants} variants"),
+    }
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::args::{InputArgs, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
+use super::routes::Routes;
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
-use crate::job::{JobSpec, Protocol, Sample, Selection};
+use crate::job::{JobSpec, OtherModel, Protocol, Sample, Selection};
 use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
@@ -19,10 +20,18 @@ pub(super) fn question(
     schema: &SchemaArgs,
     (model, serving): (&ModelArgs, Option<&Serving>),
     include_input: bool,
-) -> Result<(Question, Route), Failed> {
+) -> Result<(Question, Routes), Failed> {
     let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
-    let Asked { model, protocol, parameters, route } = asked(model, serving)?;
-    if protocol == Protocol::Embeddings && prompt.instruction.is_some() {
+    if serving.is_some() && !model.others.is_empty() {
+        let text = "a server that rowmill starts serves one model: for several, start the servers \
+                    yourself and name them as endpoints of a config file";
+        return Err(Error::Usage(text.to_owned()).into());
+    }
+    let (args, repeat) = (model, model.repeat);
+    let first = asked(args, serving)?;
+    let more = args.others.iter().map(|args| asked(args, None)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = std::iter::once(&first).chain(&more);
+    if all.any(|it| it.protocol == Protocol::Embeddings) && prompt.instruction.is_some() {
         let text = "embeddings take no instruction: leave --instruction out, or put it into the \
                     template";
         return Err(Error::Usage(text.to_owned()).into());
@@ -32,6 +41,15 @@ pub(super) fn question(
         (None, Some(path)) => read_text(path)?,
         (None, None) => prompt::DEFAULT.to_owned(),
     };
+    let is_varied = repeat > 1 || !more.is_empty();
+    let Asked { model, protocol, parameters, route } = first;
+    let mut routes = vec![route];
+    let others = more.into_iter().zip(&args.others).map(|(asked, args)| {
+        let Asked { model, protocol, parameters, route } = asked;
+        routes.push(route);
+        OtherModel { named: args.named.clone(), model, protocol, parameters }
+    });
+    let others = others.collect();
     let job = JobSpec {
         model,
         protocol,
@@ -50,6 +68,9 @@ pub(super) fn question(
         on_missing_field: prompt.on_missing_field.into(),
         max_row_bytes: input.max_row_bytes,
         include_input,
+        named: is_varied.then(|| args.named.clone()),
+        others,
+        repeat,
     };
     let cutting = match (input.shard_rows, input.shards) {
         (Some(rows), _) => plan::Cutting::Rows(rows as usize),
@@ -59,15 +80,16 @@ pub(super) fn question(
     let plan = plan::Options {
         cutting,
         threads: cores().min(8),
-        base_url: route.planned_base_url(),
-        provider: route.who.name(),
-        transport: route.transport,
+        base_url: routes[0].planned_base_url(),
+        provider: routes[0].who.name(),
+        transport: routes[0].transport,
+        routes: routes[1..].iter().map(Route::noted).collect(),
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, job, plan }, route))
+    Ok((Question { input: file, job, plan }, Routes::new(routes, args)))
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {

@@ -46,6 +46,12 @@ impl Serving {
     ) -> Result<Option<Self>, Error> {
         // That there must be one is told elsewhere.
         let Some(model) = &asked.model else { return Ok(None) };
+        if let Some(other) = asked.others.iter().find(|it| it.is_local()) {
+            return Err(Error::Usage(format!(
+                "-m {} starts a server for that model alone: it cannot be one of several",
+                other.named
+            )));
+        }
         let (name, query) = model.split_once('?').unwrap_or((model, ""));
         if asked.endpoint.is_none()
             && let Some(source) = local_source(name)
@@ -73,6 +79,10 @@ impl Serving {
     pub(super) fn of_plan(asked: &WorkArgs) -> Result<Option<Self>, Error> {
         let (args, concurrency) = (&asked.serve, asked.pace.concurrency);
         let Some(manifest) = WorkDir::open(&asked.work_dir)?.manifest()? else { return Ok(None) };
+        if args.serve.is_some() && manifest.job.models() > 1 {
+            let text = "--serve starts a server for one model, and the plan has several";
+            return Err(Error::Usage(text.to_owned()));
+        }
         let model = &manifest.job.model;
         let is_called = *model != crate::provider::PASSTHROUGH;
         // Only what is typed counts: an endpoint in the environment is none that was planned for.
@@ -157,6 +167,14 @@ impl Serving {
     /// What starts it.
     pub(super) fn launcher(self, args: &ServeArgs) -> Launcher {
         Launcher::new(self.what, this_program(), args.serve_timeout)
+    }
+}
+
+impl ModelArgs {
+    /// Whether it names the model that rowmill serves itself.
+    fn is_local(&self) -> bool {
+        let name = self.model.as_deref().map(|it| it.split_once('?').map_or(it, |it| it.0));
+        self.endpoint.is_none() && name.and_then(local_source).is_some()
     }
 }
 

@@ -54,14 +54,15 @@ pub fn write(out: &mut Vec<u8>, id: &Id, row: u64, verdict: Verdict<'_>) {
     }
 }
 
+// An id is a string or a number, and a quote in a string is escaped: the first is the field.
+const ROW_NUMBER: &[u8] = b",\"row_number\":";
+
 /// Appends an envelope under another row number.
 pub fn renumber(out: &mut Vec<u8>, envelope: &[u8], row: u64) {
-    const NAME: &[u8] = b",\"row_number\":";
-    // An id is a string or a number, and a quote in a string is escaped: the first is the field.
-    let Some(at) = memchr::memmem::find(envelope, NAME) else {
+    let Some(at) = memchr::memmem::find(envelope, ROW_NUMBER) else {
         return out.extend_from_slice(envelope);
     };
-    let (before, rest) = envelope.split_at(at + NAME.len());
+    let (before, rest) = envelope.split_at(at + ROW_NUMBER.len());
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     out.extend_from_slice(before);
     let _ = write!(out, "{row}");
@@ -87,12 +88,26 @@ pub fn failure_class(envelope: &[u8]) -> Option<Cow<'_, str>> {
 /// The row of an envelope's `input` where there is none to show.
 pub const NO_INPUT: &[u8] = b"null";
 
-/// Appends an envelope, with the row it answers if there is one to show, and a newline.
-pub fn write_line(out: &mut Vec<u8>, envelope: &[u8], input: Option<&[u8]>) {
+/// Spells which of the answers to its row an envelope holds: `,"model":…,"repeat":…`.
+#[must_use]
+pub fn mark(model: &str, repeat: u32) -> Vec<u8> {
+    let mut mark = b",\"model\":".to_vec();
+    json::write_string(&mut mark, model);
+    // Writing to a Vec cannot fail.
+    let _ = write!(mark, ",\"repeat\":{repeat}");
+    mark
+}
+
+/// Appends an envelope, with the row it answers if there is one to show, and a newline. A
+/// [mark](mark()) stands behind the row's number; without one nothing does.
+pub fn write_line(out: &mut Vec<u8>, envelope: &[u8], mark: &[u8], input: Option<&[u8]>) {
+    let (before, behind) = envelope.split_at(if mark.is_empty() { 0 } else { numbered(envelope) });
+    out.extend_from_slice(before);
+    out.extend_from_slice(mark);
     match input {
-        None => out.extend_from_slice(envelope),
+        None => out.extend_from_slice(behind),
         Some(row) => {
-            out.extend_from_slice(&envelope[..envelope.len() - 1]);
+            out.extend_from_slice(&behind[..behind.len() - 1]);
             out.extend_from_slice(b",\"input\":");
             out.extend_from_slice(row);
             out.push(b'}');
@@ -101,12 +116,25 @@ pub fn write_line(out: &mut Vec<u8>, envelope: &[u8], input: Option<&[u8]>) {
     out.push(b'\n');
 }
 
+/// Where the row's number ends in an envelope.
+fn numbered(envelope: &[u8]) -> usize {
+    let Some(at) = memchr::memmem::find(envelope, ROW_NUMBER) else { return 1 };
+    let start = at + ROW_NUMBER.len();
+    start + envelope[start..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
 /// What is read back of an envelope.
 #[derive(Debug, Deserialize)]
 pub struct Envelope<'a> {
     /// The id's token.
     #[serde(borrow)]
     pub id: &'a RawValue,
+    /// Which of the answers to its row it is, where there are several.
+    #[serde(default, borrow)]
+    pub model: Option<Cow<'a, str>>,
+    /// Likewise, of those of one model.
+    #[serde(default)]
+    pub repeat: Option<u32>,
     /// Whether there is an answer.
     pub ok: bool,
     /// The answer.
@@ -130,7 +158,7 @@ mod tests {
     fn line(verdict: Verdict<'_>, input: Option<&[u8]>) -> String {
         let (mut envelope, mut out) = (Vec::new(), Vec::new());
         write(&mut envelope, &Id::parse("\"r\\u0031\"").unwrap(), 7, verdict);
-        write_line(&mut out, &envelope, input);
+        write_line(&mut out, &envelope, b"", input);
         String::from_utf8(out).unwrap()
     }
 
@@ -147,6 +175,21 @@ mod tests {
              \"ServerError\",\"message\":\"went away\",\"class\":\"server_error\",\"status\":503,\
              \"attempts\":4},\"input\":{\"n\":1.50}}\n"
         );
+    }
+
+    #[test]
+    fn a_mark_stands_behind_the_number_whatever_the_id_says() {
+        let id = Id::parse("\",\\\"row_number\\\":1\"").unwrap();
+        let (mut envelope, mut out) = (Vec::new(), Vec::new());
+        write(&mut envelope, &id, 20, Verdict::Text("x"));
+        write_line(&mut out, &envelope, &mark("p.\"m\"?x=1", 2), Some(b"{}"));
+        assert_eq!(
+            String::from_utf8(out.clone()).unwrap(),
+            "{\"id\":\",\\\"row_number\\\":1\",\"row_number\":20,\"model\":\"p.\\\"m\\\"?x=1\",\"repeat\":2,\
+             \"ok\":true,\"result\":\"x\",\"error\":null,\"input\":{}}\n"
+        );
+        let envelope = read(&out).unwrap();
+        assert_eq!((envelope.model.as_deref(), envelope.repeat), (Some("p.\"m\"?x=1"), Some(2)));
     }
 
     #[test]

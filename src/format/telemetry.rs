@@ -46,12 +46,37 @@ pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     out.push(b'}');
 }
 
-/// Appends an attempt's line: the kept object, with its row's id and number and the generation of
-/// the plan that asked in front.
-pub fn write_line(out: &mut Vec<u8>, id: &[u8], row: u64, epoch: u32, attempt: &[u8]) {
+/// What stands in front of an attempt: its row's id and number, which of the row's answers it was made
+/// for, where there are several (see [`mark`]), and the generation of the plan that asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The id's token.
+    pub id: &'a [u8],
+    /// The row's number.
+    pub row: u64,
+    /// Which answer, if that is to be said.
+    pub mark: &'a [u8],
+    /// The generation.
+    pub epoch: u32,
+}
+
+/// Spells which of a row's answers an attempt was made for: `,"asked_model":…,"repeat":…`. In `model`
+/// stands the one that answered, in the endpoint's words.
+#[must_use]
+pub fn mark(model: &str, repeat: u32) -> Vec<u8> {
+    let mut mark = b",\"asked_model\":".to_vec();
+    json::write_string(&mut mark, model);
+    let _ = write!(mark, ",\"repeat\":{repeat}");
+    mark
+}
+
+/// Appends an attempt's line: the kept object behind its head.
+pub fn write_line(out: &mut Vec<u8>, head: Head<'_>, attempt: &[u8]) {
     out.extend_from_slice(b"{\"id\":");
-    out.extend_from_slice(id);
-    let _ = write!(out, ",\"row_number\":{row},\"epoch\":{epoch},");
+    out.extend_from_slice(head.id);
+    let _ = write!(out, ",\"row_number\":{}", head.row);
+    out.extend_from_slice(head.mark);
+    let _ = write!(out, ",\"epoch\":{},", head.epoch);
     out.extend_from_slice(attempt.strip_prefix(b"{").unwrap_or(attempt));
     out.push(b'\n');
 }
@@ -255,7 +280,8 @@ mod tests {
         };
         let (mut kept, mut line) = (Vec::new(), Vec::new());
         write_attempt(&mut kept, &attempt);
-        write_line(&mut line, b"\"r1\"", 9, 2, &kept);
+        let head = Head { id: b"\"r1\"", row: 9, mark: b"", epoch: 2 };
+        write_line(&mut line, head, &kept);
         assert_eq!(
             String::from_utf8(line).unwrap(),
             "{\"id\":\"r1\",\"row_number\":9,\"epoch\":2,\"ok\":true,\"attempt\":2,\"model\":\"m\",\"timing\":\

@@ -183,7 +183,9 @@ fn row_holds(text: &str) {
     for name in object.names() {
         if let Ok(id) = identify(&object, Identity::Field(name), 1) {
             let mut attempt = Vec::new();
-            telemetry::write_line(&mut attempt, id.as_json().as_bytes(), 1, 1, b"{\"ok\":true}");
+            let id = id.as_json();
+            let head = telemetry::Head { id: id.as_bytes(), row: 1, mark: b"", epoch: 1 };
+            telemetry::write_line(&mut attempt, head, b"{\"ok\":true}");
             assert!(serde_json::from_slice::<&RawValue>(&attempt).is_ok());
             journaled(&id, object.text());
         }
@@ -207,7 +209,7 @@ fn journaled(id: &Id, text: &str) {
     Record::Outcome(outcome).encode(&mut line);
     assert_eq!(Record::decode(&line), Ok(Record::Outcome(outcome)));
     assert_eq!(outcome.id(), id.as_json().as_bytes());
-    envelope::write_line(&mut output, &written, outcome.input);
+    envelope::write_line(&mut output, &written, b"", outcome.input);
     let read = envelope::read(&output).expect("an output line is an envelope");
     assert_eq!(read.id.get(), id.as_json());
     assert_eq!(serde_json::from_str::<String>(read.result.get()).ok().as_deref(), Some(text));

@@ -10,6 +10,7 @@ mod outcome;
 mod protocol;
 mod spec;
 mod time;
+mod variants;
 
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
@@ -20,3 +21,4 @@ pub use spec::{
     Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};
+pub use variants::{OtherModel, Variant};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Protocol;
+use super::{OtherModel, Protocol};
 
 /// Everything that decides what is asked about which rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +44,24 @@ pub struct JobSpec {
     pub max_row_bytes: u64,
     /// Whether journals keep the rows, so that envelopes can show them.
     pub include_input: bool,
+    /// What envelopes call `model`, where they say which it was: the model string it was named with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
+    /// The other models that are asked about each row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<OtherModel>,
+    /// How often each model is asked about each row.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeat: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_once(repeat: &u32) -> bool {
+    *repeat == 1
 }
 
 /// What a row's id is where no field holds one.
@@ -165,13 +183,14 @@ impl JobSpec {
         }
     }
 
-    /// What is the same for all rows.
+    /// What is the same for all rows that one of the job's models is asked about.
     #[must_use]
-    pub fn setting(&self) -> Setting {
-        let parameters = self.parameters.iter();
+    pub fn setting(&self, model: usize) -> Setting {
+        let (model, protocol, parameters) = self.called(model);
+        let parameters = parameters.iter();
         Setting {
-            model: self.model.clone(),
-            protocol: self.protocol,
+            model: model.to_owned(),
+            protocol,
             instruction: self.instruction.clone(),
             parameters: parameters.map(|(name, it)| (name.clone(), it.get().to_owned())).collect(),
             schema: self.schema.clone(),
@@ -189,16 +208,26 @@ impl JobSpec {
                 found.push(Difference { part: part.to_owned(), old, new });
             }
         };
-        compare("model", Some(self.model.clone()), Some(new.model.clone()));
-        let protocol = |spec: &Self| Some(spec.protocol.name().to_owned());
-        compare("protocol", protocol(self), protocol(new));
+        if let Some((before, now)) = self.names(new) {
+            compare("models", Some(before), Some(now));
+        }
+        let models = self.common_models(new);
+        for (place, of) in &models {
+            let ((was, old, _), (is, now, _)) = (self.called(*place), new.called(*place));
+            compare(&format!("model{of}"), Some(was.to_owned()), Some(is.to_owned()));
+            let (old, now) = (old.name().to_owned(), now.name().to_owned());
+            compare(&format!("protocol{of}"), Some(old), Some(now));
+        }
+        compare("repeat", Some(self.repeat.to_string()), Some(new.repeat.to_string()));
         compare("prompt", Some(self.prompt.clone()), Some(new.prompt.clone()));
         compare("instruction", self.instruction.clone(), new.instruction.clone());
-        let names: std::collections::BTreeSet<_> =
-            self.parameters.keys().chain(new.parameters.keys()).collect();
-        for name in names {
-            let value = |spec: &Self| spec.parameters.get(name).map(|v| v.get().to_owned());
-            compare(&format!("parameter {name}"), value(self), value(new));
+        for (place, of) in &models {
+            let ((.., old), (.., now)) = (self.called(*place), new.called(*place));
+            let names: std::collections::BTreeSet<_> = old.keys().chain(now.keys()).collect();
+            for name in names {
+                let value = |of: &Parameters| of.get(name).map(|v| v.get().to_owned());
+                compare(&format!("parameter {name}{of}"), value(old), value(now));
+            }
         }
         compare("schema", self.schema.clone(), new.schema.clone());
         compare("id-field", self.id_field.clone(), new.id_field.clone());
@@ -216,6 +245,32 @@ impl JobSpec {
             Some(new.max_row_bytes.to_string()),
         );
         found
+    }
+}
+
+impl JobSpec {
+    /// What the models of two jobs are called, if that tells them apart.
+    fn names(&self, new: &Self) -> Option<(String, String)> {
+        let is_one = self.models() == 1 && new.models() == 1;
+        // A job with one answer to a row does not say what its model was called.
+        let is_named = self.named.is_some() && new.named.is_some();
+        let (before, now) = (self.models_shown(), new.models_shown());
+        ((!is_one || is_named) && before != now).then_some((before, now))
+    }
+
+    /// What the models are called, for people.
+    #[must_use]
+    pub fn models_shown(&self) -> String {
+        (0..self.models()).map(|model| self.named(model)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The models that both jobs have, by their places, each with what is said behind its parts.
+    fn common_models(&self, new: &Self) -> Vec<(usize, String)> {
+        let is_one = self.models() == 1 && new.models() == 1;
+        let of = |place| if is_one { String::new() } else { format!(" of {}", new.named(place)) };
+        let is_told = self.names(new).is_some();
+        let all = 0..self.models().min(new.models());
+        all.filter(|_| is_one || !is_told).map(|place| (place, of(place))).collect()
     }
 }
 
@@ -282,6 +337,9 @@ pub(crate) mod tests {
             on_missing_field: OnMissingField::RowError,
             max_row_bytes: 1 << 24,
             include_input: false,
+            named: None,
+            others: Vec::new(),
+            repeat: 1,
         }
     }
 

@@ -10,11 +10,11 @@ use std::io::Write;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::format::{envelope, telemetry};
-use crate::job::OutcomeKind;
+use crate::job::{JobSpec, OutcomeKind, Variant};
 use crate::shutdown::{self, Shutdown};
 use crate::store::{
-    self, Asked, Held, Manifest, Record, Role, RowRecords, Seal, ShardEntry, ShardReader, Stage,
-    Staged, Target, spawn,
+    self, Asked, Held, Manifest, Record, Role, RowRecords, ShardReader, Stage, Staged, Target,
+    for_each_row_of, spawn,
 };
 
 pub use totals::Totals;
@@ -52,6 +52,8 @@ pub struct Merged {
     pub staged: Vec<Staged>,
     /// What all rows came to.
     pub totals: Totals,
+    /// The same by variant of the job.
+    pub variants: Vec<Totals>,
 }
 
 /// Why there are no outputs.
@@ -73,18 +75,19 @@ pub enum Error {
     Interrupted,
 }
 
-/// The lines of one shard.
+/// The lines of one range.
 #[derive(Debug, Default)]
 struct Lines {
     output: Vec<u8>,
     errors: Vec<u8>,
     telemetry: Vec<u8>,
     delta: Vec<u8>,
-    totals: Totals,
+    // By variant.
+    totals: Vec<Totals>,
 }
 
 /// Which lines are wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Wanted {
     include_input: bool,
     errors: bool,
@@ -93,6 +96,38 @@ struct Wanted {
     // The plan's generation, and the newest one before it that was published.
     generation: u32,
     published: u32,
+    // What tells the lines of variants apart, by variant.
+    marks: Vec<Mark>,
+}
+
+/// What tells the lines of a variant from those of others; nothing where there are none.
+#[derive(Debug, Default)]
+struct Mark {
+    envelope: Vec<u8>,
+    attempt: Vec<u8>,
+}
+
+impl Mark {
+    fn all(job: &JobSpec) -> Vec<Self> {
+        if !job.is_varied() {
+            return vec![Self::default()];
+        }
+        let of = |number| {
+            let Variant { named, repeat, .. } = job.variant(number);
+            let envelope = envelope::mark(named, repeat);
+            Self { envelope, attempt: telemetry::mark(named, repeat) }
+        };
+        (0..job.variants()).map(of).collect()
+    }
+}
+
+/// A range all of whose shards are sealed: one for each variant.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    // The number of its first shard.
+    first: u32,
+    // The length of all its journals.
+    bytes: u64,
 }
 
 /// Journals up to this size are made into lines in memory, on several threads.
@@ -111,15 +146,16 @@ pub fn run(
     shutdown: &Shutdown,
     stdout: &mut (dyn Write + Send),
 ) -> Result<Merged, Error> {
-    let shards = sealed(dir, manifest)?;
+    let ranges = sealed(dir, manifest)?;
     let Outputs { output, errors, telemetry, delta } = &options.outputs;
-    let wanted = Wanted {
+    let wanted = &Wanted {
         include_input: options.include_input,
         errors: errors.is_some(),
         telemetry: telemetry.is_some(),
         delta: delta.is_some(),
         generation: manifest.generation,
         published: manifest.published,
+        marks: Mark::all(&manifest.job),
     };
     let side = |role, target: &Option<Target>| {
         let begin = |target| Stage::begin(dir, options.sequence, role, target, None);
@@ -130,10 +166,10 @@ pub fn run(
         errors: side(Role::Errors, errors)?,
         telemetry: side(Role::Telemetry, telemetry)?,
         delta: side(Role::Delta, delta)?,
-        totals: Totals::default(),
+        totals: vec![Totals::default(); manifest.job.variants()],
         shutdown,
     };
-    let (small, threads) = (small_of(&shards), options.threads.max(1));
+    let (small, threads) = (small_of(&ranges), options.threads.max(1));
     let write = &mut writer;
     std::thread::scope(|scope| {
         let mut readers = Vec::new();
@@ -145,17 +181,24 @@ pub fn run(
             readers.push(Reader { made, spare });
         }
         // Takes the readers along: their threads end when nobody takes from them any more.
-        write.write_all(dir, manifest, wanted, &shards, readers)
+        write.write_all(dir, manifest, wanted, &ranges, readers)
     })?;
     writer.finish()
 }
 
-/// The seals of all shards in which rows are wanted.
-fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Seal>, Error> {
-    let (mut seals, mut left) = (Vec::new(), 0);
+/// All ranges in which rows are wanted.
+fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Range>, Error> {
+    let (mut ranges, mut left) = (Vec::new(), 0);
     for (number, entry) in manifest.open_shards() {
+        if entry.variant == 0 {
+            ranges.push(Range { first: number, bytes: 0 });
+        }
         match dir.seal(number)? {
-            Some(seal) if seal.rows == entry.wanted => seals.push(seal),
+            Some(seal) if seal.rows == entry.wanted => {
+                if let Some(range) = ranges.last_mut() {
+                    range.bytes = range.bytes.saturating_add(seal.bytes);
+                }
+            }
             _ => {
                 let known = dir.peek_shard(number, entry, &mut |_| {})?;
                 let (ok, failed, invalid) = known.counts();
@@ -164,18 +207,18 @@ fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Seal>, Error> {
             }
         }
     }
-    if left == 0 { Ok(seals) } else { Err(Error::Unfinished { left, wanted: manifest.wanted() }) }
+    if left == 0 { Ok(ranges) } else { Err(Error::Unfinished { left, wanted: manifest.wanted() }) }
 }
 
-/// The shards whose lines are made in memory.
-fn small_of(shards: &[Seal]) -> Vec<u32> {
-    shards.iter().filter(|seal| seal.bytes <= SMALL).map(|seal| seal.shard).collect()
+/// The ranges whose lines are made in memory.
+fn small_of(ranges: &[Range]) -> Vec<Range> {
+    ranges.iter().filter(|range| range.bytes <= SMALL).copied().collect()
 }
 
 type Made = Result<Lines, store::Error>;
 
-/// The other end of a thread that makes lines: of every n-th shard, where n is their number, so
-/// that none can run ahead of the writer by more than two shards.
+/// The other end of a thread that makes lines: of every n-th range, where n is their number, so
+/// that none can run ahead of the writer by more than two ranges.
 struct Reader {
     made: Receiver<Made>,
     // Lines that were written: their memory is used again.
@@ -185,65 +228,77 @@ struct Reader {
 fn read_all(
     dir: &Held,
     manifest: &Manifest,
-    wanted: Wanted,
-    shards: impl Iterator<Item = u32>,
+    wanted: &Wanted,
+    ranges: impl Iterator<Item = Range>,
     made: &Sender<Made>,
     spares: &Receiver<Lines>,
 ) {
-    let mut reader = ShardReader::default();
-    for shard in shards {
+    let mut readers = Vec::new();
+    for range in ranges {
         let mut lines = spares.try_recv().unwrap_or_default();
-        let entry = &manifest.shards[shard as usize];
-        let read = read_shard(dir, shard, entry, wanted, &mut reader, &mut lines, &mut |_| Ok(()));
+        let read =
+            read_range(dir, manifest, range, wanted, &mut readers, &mut lines, &mut |_| Ok(()));
         if made.send(read.map(|()| lines)).is_err() {
             return;
         }
     }
 }
 
-/// Makes a shard's lines, row by row. `flush` may take them after each row.
-fn read_shard(
+/// Makes a range's lines, row by row and for each row variant by variant. `flush` may take them after
+/// each.
+fn read_range(
     dir: &Held,
-    number: u32,
-    entry: &ShardEntry,
-    wanted: Wanted,
-    reader: &mut ShardReader,
+    manifest: &Manifest,
+    range: Range,
+    wanted: &Wanted,
+    readers: &mut Vec<ShardReader>,
     lines: &mut Lines,
     flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
 ) -> Result<(), store::Error> {
-    let (read, verified) = reader.read(dir, number, entry)?;
-    dir.is_as_sealed(number, &verified)?;
-    lines.totals.repeated = lines.totals.repeated.saturating_add(verified.repeated);
-    read.for_each_row(&mut |row| {
-        put_row(&row, wanted, lines);
+    let variants = wanted.marks.len();
+    readers.resize_with(variants, ShardReader::default);
+    lines.totals.resize_with(variants, Totals::default);
+    let mut shards = Vec::with_capacity(variants);
+    for ((number, reader), totals) in (range.first..).zip(readers).zip(&mut lines.totals) {
+        let entry = &manifest.shards[number as usize];
+        let (read, verified) = reader.read(dir, number, entry)?;
+        dir.is_as_sealed(number, &verified)?;
+        totals.repeated = totals.repeated.saturating_add(verified.repeated);
+        shards.push(read);
+    }
+    for_each_row_of(&shards, &mut |variant, row| {
+        put_row(&row, variant, wanted, lines);
         flush(lines)
     })
 }
 
-fn put_row(row: &RowRecords<'_>, wanted: Wanted, lines: &mut Lines) {
+fn put_row(row: &RowRecords<'_>, variant: usize, wanted: &Wanted, lines: &mut Lines) {
     let outcome = &row.outcome;
     let input = outcome.input.filter(|_| wanted.include_input);
-    envelope::write_line(&mut lines.output, outcome.envelope, input);
+    let mark = &wanted.marks[variant];
+    envelope::write_line(&mut lines.output, outcome.envelope, &mark.envelope, input);
     if wanted.errors && outcome.kind != OutcomeKind::Ok {
-        envelope::write_line(&mut lines.errors, outcome.envelope, input);
+        envelope::write_line(&mut lines.errors, outcome.envelope, &mark.envelope, input);
     }
     let is_new = |asked: Asked| asked.generation > wanted.published && !outcome.adopted;
     if wanted.delta && outcome.kind == OutcomeKind::Ok && outcome.asked.is_some_and(is_new) {
-        envelope::write_line(&mut lines.delta, outcome.envelope, input);
+        envelope::write_line(&mut lines.delta, outcome.envelope, &mark.envelope, input);
     }
-    lines.totals.row(row, wanted.generation);
+    let totals = &mut lines.totals[variant];
+    totals.row(row, wanted.generation);
     for (index, record) in row.all.iter().enumerate() {
         let attempts = match record {
             Record::Outcome(outcome) => outcome.attempts,
             Record::Retry { attempts, .. } => attempts,
             Record::Repeated { .. } => continue,
         };
-        let seen = lines.totals.attempts(attempts);
+        let seen = totals.attempts(attempts);
         if wanted.telemetry {
             let epoch = epoch(&row.all[index..]).unwrap_or(wanted.generation);
+            let (id, row, mark) = (outcome.id(), outcome.row, &mark.attempt);
+            let head = telemetry::Head { id, row, mark, epoch };
             for attempt in seen {
-                let (attempt, id) = (attempt.text.as_bytes(), outcome.id());
-                telemetry::write_line(&mut lines.telemetry, id, outcome.row, epoch, attempt);
+                telemetry::write_line(&mut lines.telemetry, head, attempt.text.as_bytes());
             }
         }
     }
@@ -264,43 +319,50 @@ struct Writer<'a> {
     errors: Option<Stage<'a>>,
     telemetry: Option<Stage<'a>>,
     delta: Option<Stage<'a>>,
-    totals: Totals,
+    // By variant.
+    totals: Vec<Totals>,
     shutdown: &'a Shutdown,
 }
 
 impl Writer<'_> {
-    /// Writes the shards in their order: small ones as they were made, large ones as they are read.
+    /// Writes the ranges in their order: small ones as they were made, large ones as they are read.
     fn write_all(
         &mut self,
         dir: &Held,
         manifest: &Manifest,
-        wanted: Wanted,
-        shards: &[Seal],
+        wanted: &Wanted,
+        ranges: &[Range],
         readers: Vec<Reader>,
     ) -> Result<(), Error> {
         let mut turns = readers.iter().cycle();
-        for seal in shards {
+        for range in ranges {
             // A drain lets this finish: it takes no call and little time.
             if self.shutdown.stage() == shutdown::Stage::Aborting {
                 return Err(Error::Interrupted);
             }
-            if seal.bytes > SMALL {
-                let entry = &manifest.shards[seal.shard as usize];
-                let (mut reader, mut lines) = (ShardReader::default(), Lines::default());
+            if range.bytes > SMALL {
+                let (mut readers, mut lines) = (Vec::new(), Lines::default());
                 let put = &mut |lines: &mut Lines| self.put(lines);
-                read_shard(dir, seal.shard, entry, wanted, &mut reader, &mut lines, put)?;
-                self.totals.add(&lines.totals);
+                read_range(dir, manifest, *range, wanted, &mut readers, &mut lines, put)?;
+                self.count(&mut lines);
             } else if let Some(Reader { made, spare }) = turns.next()
                 // A reader ends early only when it panics, and then so does the scope.
                 && let Ok(made) = made.recv()
             {
                 let mut lines = made?;
                 self.put(&mut lines)?;
-                self.totals.add(&std::mem::take(&mut lines.totals));
+                self.count(&mut lines);
                 let _ = spare.try_send(lines);
             }
         }
         Ok(())
+    }
+
+    /// Adds what lines came to that were written.
+    fn count(&mut self, lines: &mut Lines) {
+        for (sum, part) in self.totals.iter_mut().zip(lines.totals.drain(..)) {
+            sum.add(&part);
+        }
     }
 
     fn put(&mut self, lines: &mut Lines) -> Result<(), store::Error> {
@@ -324,6 +386,8 @@ impl Writer<'_> {
         for stage in [self.errors, self.telemetry, self.delta].into_iter().flatten() {
             staged.push(stage.finish()?);
         }
-        Ok(Merged { staged, totals: self.totals })
+        let mut totals = Totals::default();
+        self.totals.iter().for_each(|part| totals.add(part));
+        Ok(Merged { staged, totals, variants: self.totals })
     }
 }

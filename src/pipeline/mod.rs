@@ -182,7 +182,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let publication = publish::Publication {
         manifest: &manifest,
         targets: &targets,
-        base_url: question.plan.base_url.as_deref(),
+        base_urls: question.plan.base_urls(),
         include_input: question.job.include_input,
         threads: question.plan.threads,
         started_ms,

@@ -26,6 +26,9 @@ pub struct Preview {
 pub struct PreviewedRow {
     /// The row's number.
     pub row_number: u64,
+    /// Which model would be asked, where there are several: with --repeat each is asked the same again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Where it would go; nothing for models that are not called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -46,12 +49,11 @@ pub(super) fn render(
     count: usize,
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
-    let member = answerer.first(0);
-    let path = member.and_then(|member| Some(member.model.api()?.path()));
-    let endpoint = member.and_then(|member| member.endpoint.as_ref());
-    let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
+    let job = &manifest.job;
+    // Of several models the first row is shown for each.
+    let count = if job.models() > 1 { 1 } else { count };
     let mut previewed = Vec::new();
-    for (number, shard) in manifest.open_shards() {
+    for (number, shard) in manifest.ranges().filter(|(_, shard)| shard.wanted > 0) {
         if previewed.len() >= count {
             break;
         }
@@ -74,7 +76,11 @@ pub(super) fn render(
                 identify(&object, manifest.job.identity(), row)?;
                 template.render(&object, manifest.job.on_missing_field)
             });
-            previewed.push(shown(row, url.clone(), prompt, answerer));
+            for model in 0..job.models() {
+                let named = (job.models() > 1).then(|| job.named(model).to_owned());
+                let member = answerer.first(model);
+                previewed.push(shown(row, (named, member), prompt.clone(), answerer));
+            }
         }
     }
     Ok(Preview { manifest: manifest.clone(), rows: previewed })
@@ -82,26 +88,29 @@ pub(super) fn render(
 
 fn shown(
     row_number: u64,
-    url: Option<String>,
+    (model, member): (Option<String>, Option<&Member>),
     prompt: Result<String, Failure>,
     answerer: &Answerer,
 ) -> PreviewedRow {
+    let path = member.and_then(|member| Some(member.model.api()?.path()));
+    let endpoint = member.and_then(|member| member.endpoint.as_ref());
+    let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
     match prompt {
         Ok(prompt) => {
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
             let wording = Wording { in_prompt: mode == Some(Mode::Prompt), correction: None };
             // Byte for byte what would be sent.
-            let body = match answerer.first(0).filter(|_| url.is_some()) {
+            let body = match member.filter(|_| url.is_some()) {
                 Some(Member { model, .. }) => {
                     serde_json::from_slice(&model.encode(&prompt, wording)).ok()
                 }
                 None => serde_json::value::to_raw_value(&prompt).ok(),
             };
-            PreviewedRow { row_number, url, body, error: None }
+            PreviewedRow { row_number, model, url, body, error: None }
         }
         Err(failure) => {
             let error = format!("{}: {}", failure.kind.name(), failure.message);
-            PreviewedRow { row_number, url: None, body: None, error: Some(error) }
+            PreviewedRow { row_number, model, url: None, body: None, error: Some(error) }
         }
     }
 }

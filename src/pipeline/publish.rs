@@ -1,5 +1,6 @@
 //! Merge, summary and commit: from sealed shards to outputs in their places.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde_json::value::RawValue;
@@ -21,7 +22,8 @@ use crate::work::Report;
 pub(super) struct Publication<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) targets: &'a Targets,
-    pub(super) base_url: Option<&'a str>,
+    /// Where the endpoints are, by model.
+    pub(super) base_urls: Vec<Option<String>>,
     pub(super) include_input: bool,
     pub(super) threads: usize,
     pub(super) started_ms: u64,
@@ -88,6 +90,12 @@ pub(super) fn published(dir: &Held, manifest: &Manifest) -> Result<u32, Error> {
 fn state(dir: &Held, manifest: &Manifest, include_input: bool) -> Result<Option<String>, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[u8::from(include_input)]);
+    if manifest.job.is_varied() {
+        // What envelopes call the models may change while their answers do not.
+        for model in 0..manifest.job.models() {
+            hasher.update(manifest.job.named(model).as_bytes()).update(b"\0");
+        }
+    }
     for (number, entry) in manifest.open_shards() {
         match dir.whole_seal(number, entry)? {
             Some(seal) => {
@@ -202,7 +210,7 @@ pub(super) fn publish(
     merged.staged[0].tag(&ours::tag(manifest))?;
     let mut files: Vec<_> = merged.staged.iter().map(|staged| staged.file().clone()).collect();
     let is_adopted = merged.totals.adopted > 0 && session.done == 0;
-    let facts = facts(dir, publication, session, merged.totals, sequence);
+    let facts = facts(dir, publication, session, (merged.totals, &merged.variants), sequence);
     let summary = summarize(manifest, facts, &files).to_json();
     let finished = Finished {
         end: End::Published,
@@ -254,24 +262,44 @@ fn facts(
     dir: &Held,
     publication: &Publication<'_>,
     session: &Session,
-    totals: merge::Totals,
+    (totals, variants): (merge::Totals, &[merge::Totals]),
     sequence: u32,
 ) -> report::Facts {
+    let job = &publication.manifest.job;
+    let is_called = |model: usize| job.called(model).0 != PASSTHROUGH;
+    let models = || variants.iter().enumerate().map(|(it, totals)| (job.model_of(it), totals));
+    let calls = |model, totals: &merge::Totals| if is_called(model) { totals.calls } else { 0 };
+    let mut epochs = BTreeMap::new();
+    for (model, totals) in models() {
+        for (generation, answers) in &totals.epochs {
+            *epochs.entry((*generation, model)).or_default() += answers;
+        }
+    }
+    let of_variant = |(model, totals): (usize, &merge::Totals)| report::VariantFacts {
+        ok: totals.ok,
+        failed: totals.failed + totals.invalid,
+        failures: totals.failures.clone(),
+        calls: calls(model, totals).saturating_add(totals.repeated),
+        usage: totals.usage,
+        truncated: totals.truncated,
+        duration: totals.duration.clone(),
+    };
     report::Facts {
         run: dir.run().to_owned(),
         publication: sequence,
-        base_url: publication.base_url.map(str::to_owned),
+        base_urls: publication.base_urls.clone(),
         work_dir: path_text(dir.path()),
-        is_called: publication.manifest.job.model != PASSTHROUGH,
+        is_called: (0..job.models()).any(is_called),
         ok: totals.ok,
         failed: totals.failed + totals.invalid,
         adopted: totals.adopted,
         retried: totals.retried,
-        epochs: totals.epochs,
+        epochs,
+        variants: models().filter(|_| job.is_varied()).map(of_variant).collect(),
         resumed: session.resumed,
         done_now: session.done,
         failures: totals.failures,
-        calls: totals.calls,
+        calls: models().map(|(model, totals)| calls(model, totals)).sum(),
         calls_now: session.calls,
         repeated: totals.repeated,
         usage: totals.usage,

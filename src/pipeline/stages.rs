@@ -141,7 +141,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     let publication = publish::Publication {
         manifest: &manifest,
         targets: &targets,
-        base_url: manifest.base_url.as_deref(),
+        base_urls: (0..manifest.job.models()).map(|it| manifest.route(it).base_url).collect(),
         include_input: *include_input,
         threads: *threads,
         started_ms,

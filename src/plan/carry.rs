@@ -4,7 +4,6 @@
 //! sorted by its old row and looked up in the old journals, read once and in order; records that
 //! are kept are appended to the new journals in large pieces. Memory does not grow with the rows.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -14,10 +13,10 @@ use super::indexes::{Spread, next_entry, walk};
 use crate::format::envelope::{self, NO_INPUT};
 use crate::format::telemetry::read_attempts;
 use crate::input::{ShardRows, Source, read_shard};
-use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting};
+use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting, Variant};
 use crate::store::{
-    Asked, Carried, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, RowHashes,
-    RowRecords, ShardReader, WorkDir,
+    Asked, Carried, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, ReadShard, Record,
+    RowHashes, RowRecords, ShardEntry, ShardReader, WorkDir,
 };
 
 /// What is kept besides answers to questions that are as they were.
@@ -57,13 +56,6 @@ pub(super) struct Side<'a, D> {
     pub(super) source: &'a Source,
 }
 
-impl<D> Side<'_, D> {
-    /// The number of the shard that a row is in.
-    fn shard_of(&self, row: u64) -> usize {
-        self.manifest.shards.partition_point(|shard| shard.first_row + shard.rows <= row)
-    }
-}
-
 /// Rows of a plan that are left out because an earlier row has their id.
 struct Skipped<'a> {
     new: &'a Side<'a, Held>,
@@ -74,7 +66,7 @@ struct Skipped<'a> {
 
 impl Skipped<'_> {
     fn contains(&mut self, row: u64) -> Result<bool, Error> {
-        let number = self.new.shard_of(row);
+        let number = self.new.manifest.shards_with(row);
         let entry = &self.new.manifest.shards[number];
         if entry.duplicates.is_none() {
             return Ok(false);
@@ -86,6 +78,30 @@ impl Skipped<'_> {
         }
         Ok(self.rows.contains(&row))
     }
+}
+
+/// A variant of both plans, by its number in each, and the place of its model in each.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    old: usize,
+    new: usize,
+    old_model: usize,
+    new_model: usize,
+}
+
+/// The variants of both plans, and how many the new one has besides.
+fn kept_variants(old: &JobSpec, new: &JobSpec) -> (Vec<Kept>, usize) {
+    let models = old.models_in(new);
+    let mut kept = Vec::new();
+    for number in 0..new.variants() {
+        let Variant { model: new_model, repeat, .. } = new.variant(number);
+        if let Some(old_model) = models[new_model].filter(|_| repeat <= old.repeat) {
+            let old = old.number_of(old_model, repeat);
+            kept.push(Kept { old, new: number, old_model, new_model });
+        }
+    }
+    let more = new.variants() - kept.len();
+    (kept, more)
 }
 
 /// A row of both generations.
@@ -113,92 +129,158 @@ pub(super) fn carry(
     is_foresight: bool,
 ) -> Result<Joined, Error> {
     let (mut matches, rows) = Matches::find(old, new)?;
-    let mut carried = Carried { new: rows.new, gone: rows.gone, ..Carried::default() };
-    let mut journals = Journals::new(new);
-    let mut skipped = Skipped { new, number: None, rows: HashSet::new() };
-    let (mut waiting, mut calls) = (0, 0);
-    let mut settings = Settings::new(old.manifest, &new.manifest.job, keeping);
+    let (before, now) = (&old.manifest.job, &new.manifest.job);
+    let (kept, more) = kept_variants(before, now);
+    let times = |rows: u64, variants: usize| rows.saturating_mul(variants as u64);
+    let carried = Carried {
+        new: times(rows.new, now.variants()),
+        gone: times(rows.gone, before.variants()),
+        ..Carried::default()
+    };
+    let mut carrier = Carrier {
+        old,
+        carried,
+        journals: Journals::new(new),
+        skipped: Skipped { new, number: None, rows: HashSet::new() },
+        prompts,
+        settings: Settings::new(old.manifest, &new.manifest.job, keeping),
+        is_foresight,
+    };
     let mut reader = ShardReader::default();
-    let is_chosen = |it: &Match| new.manifest.chosen.contains(it.new_row);
-    for (number, entry) in old.manifest.open_shards() {
-        let found = matches.next_until(entry.first_row + entry.rows)?;
-        let mut found = found.into_iter().filter(is_chosen).peekable();
-        if found.peek().is_none() {
-            continue;
+    for (first, entry) in old.manifest.ranges().filter(|(_, entry)| entry.wanted > 0) {
+        let mut found = matches.next_until(entry.first_row + entry.rows)?;
+        found.retain(|it| new.manifest.chosen.contains(it.new_row));
+        for it in found.iter().filter(|_| more > 0) {
+            let is_wanted = !carrier.skipped.contains(it.new_row)?;
+            carrier.carried.new += times(u64::from(is_wanted), more);
         }
-        let read = reader.read_what_is_there(old.dir, number, entry)?;
-        let journals = RefCell::new(&mut journals);
-        // A row without an outcome keeps what its attempts came to.
-        let mut unanswered = |it: &Match| -> Result<(), Error> {
-            if skipped.contains(it.new_row)? {
-                return Ok(());
-            }
-            waiting += 1;
-            let Some(read) = read.as_ref().filter(|_| !is_foresight) else { return Ok(()) };
-            calls += read.show_records(it.old_row, |records| {
-                journals.borrow_mut().put(records, it, None)
-            })??;
-            Ok(())
-        };
-        if let Some(read) = &read {
-            read.for_each_row::<Error>(&mut |records| {
-                let row = records.outcome.row;
-                while let Some(it) = found.next_if(|it| it.old_row < row) {
-                    unanswered(&it)?;
-                }
-                let Some(it) = found.next_if(|it| it.old_row == row) else { return Ok(()) };
-                let prompt = prompts.get(it.new_row)?;
-                let prompt = prompt.filter(|it_is| settings.is_answer_to(*it_is, &records, &it));
-                match (prompt.is_some(), records.outcome.kind) {
-                    (true, OutcomeKind::Ok) => carried.kept += 1,
-                    (true, _) | (_, OutcomeKind::Invalid) => carried.unanswered += 1,
-                    (false, _) => carried.changed += 1,
-                }
-                if prompt.is_some() && !is_foresight {
-                    carried.calls += journals.borrow_mut().put(&records.all, &it, prompt)?;
-                }
-                Ok(())
-            })?;
+        for variant in kept.iter().filter(|_| !found.is_empty()) {
+            let number = first + u32::try_from(variant.old).unwrap_or(u32::MAX);
+            let entry = &old.manifest.shards[number as usize];
+            carrier.shard(&mut reader, number, entry, *variant, &found)?;
         }
-        found.try_for_each(|it| unanswered(&it))?;
     }
-    carried.unanswered += waiting;
-    carried.calls += calls;
+    let Carrier { carried, journals, .. } = carrier;
     journals.finish()?;
     let is_known = matches.knows_texts();
     matches.discard(new.dir)?;
     Ok(Joined { carried, rows: is_known.then_some(rows) })
 }
 
+/// Takes over what shards know, one after the other.
+struct Carrier<'a> {
+    old: &'a Side<'a, WorkDir>,
+    carried: Carried,
+    journals: Journals<'a>,
+    skipped: Skipped<'a>,
+    prompts: &'a mut RowHashes,
+    settings: Settings<'a>,
+    is_foresight: bool,
+}
+
+impl Carrier<'_> {
+    /// Takes over what a shard knows of rows that both generations have.
+    fn shard(
+        &mut self,
+        reader: &mut ShardReader,
+        number: u32,
+        entry: &ShardEntry,
+        variant: Kept,
+        found: &[Match],
+    ) -> Result<(), Error> {
+        let mut found = found.iter().peekable();
+        let read = reader.read_what_is_there(self.old.dir, number, entry)?;
+        if let Some(read) = &read {
+            read.for_each_row::<Error>(&mut |records| {
+                let row = records.outcome.row;
+                while let Some(it) = found.next_if(|it| it.old_row < row) {
+                    self.unanswered(Some(read), it, variant)?;
+                }
+                match found.next_if(|it| it.old_row == row) {
+                    Some(it) => self.row(&records, it, variant),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        found.try_for_each(|it| self.unanswered(read.as_ref(), it, variant))
+    }
+
+    /// A row that has an outcome.
+    fn row(&mut self, records: &RowRecords<'_>, it: &Match, variant: Kept) -> Result<(), Error> {
+        let prompt = self.prompts.get(it.new_row)?;
+        let settings = &mut self.settings;
+        let prompt = prompt.filter(|it_is| settings.is_answer_to(*it_is, records, it, variant));
+        let carried = &mut self.carried;
+        match (prompt.is_some(), records.outcome.kind) {
+            (true, OutcomeKind::Ok) => carried.kept += 1,
+            (true, _) | (_, OutcomeKind::Invalid) => carried.unanswered += 1,
+            (false, _) => carried.changed += 1,
+        }
+        if prompt.is_some() && !self.is_foresight {
+            carried.calls += self.journals.put(&records.all, it, variant, prompt)?;
+        }
+        Ok(())
+    }
+
+    /// A row without an outcome keeps what its attempts came to.
+    fn unanswered(
+        &mut self,
+        read: Option<&ReadShard<'_>>,
+        it: &Match,
+        variant: Kept,
+    ) -> Result<(), Error> {
+        if self.skipped.contains(it.new_row)? {
+            return Ok(());
+        }
+        self.carried.unanswered += 1;
+        if let Some(read) = read.filter(|_| !self.is_foresight) {
+            let put = |records: &[Record<'_>]| self.journals.put(records, it, variant, None);
+            self.carried.calls += read.show_records(it.old_row, put)??;
+        }
+        Ok(())
+    }
+}
+
 /// What is asked now, and what was asked in earlier generations.
 struct Settings<'a> {
     old: &'a Manifest,
-    now: Setting,
+    // By model.
+    now: Vec<Setting>,
     keeping: Keeping,
-    // Whether what a generation asked of all rows alike is what is asked now.
-    known: HashMap<u32, bool>,
+    // Whether what a generation asked of all rows alike, by way of a model, is what one asks now.
+    known: HashMap<(u32, usize), bool>,
 }
 
 impl<'a> Settings<'a> {
     fn new(old: &'a Manifest, job: &JobSpec, keeping: Keeping) -> Self {
-        Self { old, now: job.setting(), keeping, known: HashMap::new() }
+        let now = (0..job.models()).map(|model| job.setting(model)).collect();
+        Self { old, now, keeping, known: HashMap::new() }
     }
 
     /// Whether an outcome counts as one of the question that is asked now, with this prompt.
-    fn is_answer_to(&mut self, prompt: u64, records: &RowRecords<'_>, it: &Match) -> bool {
+    fn is_answer_to(
+        &mut self,
+        prompt: u64,
+        records: &RowRecords<'_>,
+        it: &Match,
+        variant: Kept,
+    ) -> bool {
         let Some(asked) = records.outcome.asked else { return false };
         let Keeping { changed_rows, prompt: any_prompt, .. } = self.keeping;
         // Where rows have no ids, one with another text may be another row.
         let is_same_row = it.is_same_text || self.old.job.identity() != Identity::RowNumber;
         let is_kept =
             asked.prompt == prompt || changed_rows && is_same_row || any_prompt && it.is_same_text;
-        is_kept && self.is_as_then(asked.generation)
+        is_kept && self.is_as_then(asked.generation, variant)
     }
 
-    fn is_as_then(&mut self, generation: u32) -> bool {
+    fn is_as_then(&mut self, generation: u32, variant: Kept) -> bool {
         let Self { old, now, keeping, known } = self;
-        *known.entry(generation).or_insert_with(|| {
-            old.answers_to(generation).iter().any(|then| keeping.accept(then, now) == *now)
+        let Kept { old_model, new_model, .. } = variant;
+        *known.entry((generation, new_model)).or_insert_with(|| {
+            let now = &now[new_model];
+            let then = old.answers_to(generation, old_model);
+            then.iter().any(|then| keeping.accept(then, now) == *now)
         })
     }
 }
@@ -333,13 +415,19 @@ fn index_journals(old: &Side<'_, WorkDir>, dir: &Held) -> Result<PathBuf, Error>
     let path = dir.ids().with_file_name("ids.part-answers");
     let mut writer = IdIndexWriter::new(&path);
     let mut reader = ShardReader::default();
+    // The rows of a range are in the journals of all variants.
+    let mut seen = HashSet::new();
     for (number, entry) in old.manifest.open_shards() {
+        if entry.variant == 0 {
+            seen.clear();
+        }
         let Some(read) = reader.read_what_is_there(old.dir, number, entry)? else { continue };
         read.for_each_row::<Error>(&mut |records| {
+            let row = records.outcome.row;
             let id =
                 std::str::from_utf8(records.outcome.id()).ok().and_then(|id| Id::parse(id).ok());
-            let entry =
-                id.map(|id| IdEntry { id: id.hash(), row: records.outcome.row, content: 0 });
+            let id = id.filter(|_| seen.insert(row));
+            let entry = id.map(|id| IdEntry { id: id.hash(), row, content: 0 });
             Ok(writer.add(entry.as_slice())?)
         })?;
     }
@@ -373,16 +461,18 @@ impl<'a> Journals<'a> {
         &mut self,
         records: &[Record<'_>],
         it: &Match,
+        variant: Kept,
         prompt: Option<u64>,
     ) -> Result<u64, Error> {
         let row = it.new_row;
-        let number = self.new.shard_of(row);
+        let number = self.new.manifest.shards_with(row);
         // Envelopes show the row as it is now.
         let text = match self.new.manifest.job.include_input && !it.is_same_text {
             true => Some(self.text(number, row)?),
             false => None,
         };
-        let lines = self.waiting.entry(u32::try_from(number).unwrap_or(u32::MAX)).or_default();
+        let shard = u32::try_from(number + variant.new).unwrap_or(u32::MAX);
+        let lines = self.waiting.entry(shard).or_default();
         let (before, mut calls) = (lines.len(), 0);
         for record in records {
             let attempts = match record {

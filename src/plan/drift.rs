@@ -145,7 +145,8 @@ fn compare_input(
         return Ok(Some(InputDrift::Format));
     }
     let changed = if source.data_offset == planned.data_offset {
-        first_changed(source, &manifest.shards, threads)?
+        let ranges: Vec<_> = manifest.ranges().map(|(_, range)| range).collect();
+        first_changed(source, &ranges, threads)?
     } else {
         Some(1)
     };
@@ -156,10 +157,10 @@ fn compare_input(
     })
 }
 
-/// The first row of the first shard whose bytes are not what was planned.
+/// The first row of the first range whose bytes are not what was planned.
 fn first_changed(
     source: &Source,
-    shards: &[ShardEntry],
+    shards: &[&ShardEntry],
     threads: usize,
 ) -> Result<Option<u64>, Error> {
     let next = AtomicUsize::new(0);

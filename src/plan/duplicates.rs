@@ -39,7 +39,7 @@ pub(super) fn settle(
     match job.on_duplicate {
         OnDuplicate::Error => Err(refusal(source, job, &scanned.shards, &found, count)),
         OnDuplicate::First => {
-            for_each_shard(&found, &mut scanned.shards, |number, shard, rows| {
+            for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
                 let renames: Vec<_> =
                     rows.iter().map(|row| Rename { row: *row, id: None }).collect();
                 shard.wanted -= renames.len() as u64;
@@ -50,7 +50,7 @@ pub(super) fn settle(
         }
         OnDuplicate::Suffix => {
             let names = suffixes(dir, source, job, &mut scanned.shards, &found)?;
-            for_each_shard(&found, &mut scanned.shards, |number, shard, rows| {
+            for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
                 let rename = |row: &u64| Rename { row: *row, id: names.get(row).cloned() };
                 let renames: Vec<_> = rows.iter().map(rename).collect();
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
@@ -61,13 +61,14 @@ pub(super) fn settle(
     }
 }
 
-/// Visits each shard that holds some of the rows.
-fn for_each_shard(
+/// Visits each range that holds some of the rows, with the number of its first shard.
+fn for_each_range(
+    job: &JobSpec,
     found: &BTreeMap<u64, u64>,
-    shards: &mut [ShardEntry],
+    ranges: &mut [ShardEntry],
     mut visit: impl FnMut(u32, &mut ShardEntry, &[u64]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for (number, shard) in (0_u32..).zip(shards) {
+    for (number, shard) in (0_u32..).step_by(job.variants()).zip(ranges) {
         let range = shard.first_row..shard.first_row + shard.rows;
         let rows: Vec<u64> = found.range(range).map(|(row, _)| *row).collect();
         if !rows.is_empty() {
@@ -86,7 +87,7 @@ fn refusal(
 ) -> Error {
     let mut shown = Vec::new();
     let mut shards = shards.to_vec();
-    let result = for_each_shard(found, &mut shards, |_, shard, rows| {
+    let result = for_each_range(job, found, &mut shards, |_, shard, rows| {
         for (row, id) in ids_of(source, job, shard, rows)? {
             let first = found.get(&row).copied().unwrap_or_default();
             shown.push(format!("rows {first} and {row} have {id}"));
@@ -129,7 +130,7 @@ fn suffixes(
     found: &BTreeMap<u64, u64>,
 ) -> Result<BTreeMap<u64, String>, Error> {
     let mut texts: Vec<(u64, String)> = Vec::new();
-    for_each_shard(found, shards, |_, shard, rows| {
+    for_each_range(job, found, shards, |_, shard, rows| {
         let ids = ids_of(source, job, shard, rows)?;
         texts.extend(ids.into_iter().map(|(row, id)| (row, id.text().into_owned())));
         Ok(())

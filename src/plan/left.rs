@@ -23,6 +23,7 @@ pub fn cut_what_is_left(
         Some(kind) => retries && kind == OutcomeKind::Failed,
     };
     let mut unfinished = Vec::new();
+    let mut is_open = vec![false; manifest.shards.len()];
     for (number, entry) in manifest.open_shards() {
         let left = match dir.whole_seal(number, entry)? {
             Some(seal) => seal.failed * u64::from(retries),
@@ -32,25 +33,34 @@ pub fn cut_what_is_left(
             }
         };
         if left > 0 {
-            unfinished.push((number, left));
+            unfinished.push(left);
+            is_open[number as usize] = true;
         }
     }
-    let left: u64 = unfinished.iter().map(|(_, left)| left).sum();
+    let left: u64 = unfinished.iter().sum();
     if left == 0 || unfinished.len() as u64 >= u64::from(shards).min(left) {
         return Ok(None);
     }
     // The shard that the nth row that is left falls to.
     let part = |nth: u64| u128::from(nth) * u128::from(shards) / u128::from(left);
     let mut nth = 0;
-    let mut cuts: Vec<u64> = manifest.shards.iter().map(|entry| entry.first_row).collect();
-    for (number, _) in unfinished {
-        let entry = &manifest.shards[number as usize];
-        let state = dir.peek_shard(number, entry, &mut |_| {})?;
-        let skipped = dir.duplicates(number, entry)?.into_iter().filter(|it| it.id.is_none());
+    let mut cuts: Vec<u64> = manifest.ranges().map(|(_, entry)| entry.first_row).collect();
+    for (first, entry) in manifest.ranges() {
+        // The variants of a range are cut alike.
+        let variants = first..first + u32::try_from(manifest.job.variants()).unwrap_or(u32::MAX);
+        let open = variants.filter(|number| is_open[*number as usize]);
+        let open = open.map(|number| dir.peek_shard(number, entry, &mut |_| {}));
+        let states = open.collect::<Result<Vec<_>, _>>()?;
+        if states.is_empty() {
+            continue;
+        }
+        let skipped = dir.duplicates(first, entry)?.into_iter().filter(|it| it.id.is_none());
         let skipped: BTreeSet<u64> = skipped.map(|it| it.row).collect();
         for row in entry.first_row..entry.first_row + entry.rows {
-            let is_wanted = manifest.chosen.contains(row) && !skipped.contains(&row);
-            if is_wanted && is_left(&state, row) {
+            if !manifest.chosen.contains(row) || skipped.contains(&row) {
+                continue;
+            }
+            for _ in states.iter().filter(|state| is_left(state, row)) {
                 if nth > 0 && part(nth) != part(nth - 1) {
                     cuts.push(row);
                 }

@@ -20,7 +20,8 @@ use crate::prompt::Template;
 use crate::provider::PASSTHROUGH;
 use crate::shutdown::Shutdown;
 use crate::store::{
-    self, Carried, Damage, DamageKind, FORMAT, Held, Manifest, RowHashes, SourcePrint,
+    self, Carried, Damage, DamageKind, FORMAT, Held, Manifest, NotedRoute, RowHashes, ShardEntry,
+    SourcePrint,
 };
 use crate::telemetry::{Event, Silent, Sink};
 
@@ -45,6 +46,8 @@ pub struct Options {
     pub provider: Option<String>,
     /// How its calls travel, likewise.
     pub transport: Transport,
+    /// The same of the job's other models.
+    pub routes: Vec<NotedRoute>,
     /// Files that are there and that the outputs may take the place of.
     pub replaces: Vec<String>,
     /// The newest generation all of whose answers were published, for the plan that follows it.
@@ -53,6 +56,15 @@ pub struct Options {
     pub is_spooled: bool,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: u64,
+}
+
+impl Options {
+    /// Where the endpoints are, by model.
+    #[must_use]
+    pub fn base_urls(&self) -> Vec<Option<String>> {
+        let others = self.routes.iter().map(|route| &route.base_url);
+        std::iter::once(&self.base_url).chain(others).cloned().collect()
+    }
 }
 
 /// Where shards end. None grows beyond what a worker should have in memory.
@@ -143,8 +155,7 @@ pub fn update(
         };
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
         let mut manifest = draw_up(dir, &source, job, options, Some(&prompts), shutdown, sink)?;
-        let now = manifest.job.setting();
-        manifest.past = before.past_of_next(&now, |then| keeping.accept(then, &now));
+        manifest.past = before.past_of_next(&manifest.job, |then, now| keeping.accept(then, now));
         manifest.published = options.published;
         manifest.replaces.extend(before.replaces.iter().cloned());
         let old = Side { dir: &old, manifest: before, source: &source };
@@ -237,6 +248,7 @@ fn draw_up(
         base_url: options.base_url.clone(),
         provider: options.provider.clone(),
         transport: options.transport,
+        routes: options.routes.clone(),
         replaces: options.replaces.clone(),
         source: SourcePrint {
             path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
@@ -250,9 +262,19 @@ fn draw_up(
         chosen: choose(&job.selection, scanned.rows),
         selected: scanned.selected,
         skipped,
-        shards: scanned.shards,
+        shards: for_each_variant(&scanned.shards, &job),
         job,
     })
+}
+
+/// The shards of ranges: each range once for every variant of the job.
+fn for_each_variant(ranges: &[ShardEntry], job: &JobSpec) -> Vec<ShardEntry> {
+    let variants = u32::try_from(job.variants()).unwrap_or(u32::MAX);
+    let of = |range: &ShardEntry| {
+        let range = range.clone();
+        (0..variants).map(move |variant| ShardEntry { variant, ..range.clone() })
+    };
+    ranges.iter().flat_map(of).collect()
 }
 
 /// Tells what a process that is gone left in the plan that goes.
@@ -260,7 +282,8 @@ fn report_settled(before: &Manifest, repeated: u64, repairs: &[Damage], sink: &m
     for damage in repairs.iter().filter(|damage| damage.kind == DamageKind::LostRecords) {
         sink.emit(&Event::Alert(damage.told()));
     }
-    if repeated > 0 && before.job.model != PASSTHROUGH {
+    let is_called = (0..before.job.models()).any(|it| before.job.called(it).0 != PASSTHROUGH);
+    if repeated > 0 && is_called {
         sink.emit(&Event::calls_again(repeated, None));
     }
 }

@@ -4,4 +4,4 @@ mod status;
 mod summary;
 
 pub use status::{Status, status};
-pub use summary::{Facts, Summary, summarize};
+pub use summary::{Facts, Summary, VariantFacts, summarize};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::format::telemetry::read_attempts;
-use crate::job::Usage;
+use crate::job::{JobSpec, Usage, Variant};
 use crate::provider::PASSTHROUGH;
 use crate::store::{Commit, Error, Holder, LastRun, Record, WorkDir};
 
@@ -18,9 +18,9 @@ pub struct Status {
     pub generation: u32,
     /// `unplanned`, `open`, `complete` (all rows have outcomes) or `published`.
     pub state: &'static str,
-    /// The model asked for.
+    /// The model asked for; where there are several, all of them.
     pub model: Option<String>,
-    /// Rows that are to have an outcome.
+    /// Outcomes that are wanted: one of each row, or one for each variant of the job.
     pub rows: u64,
     /// Rows with an answer.
     pub ok: u64,
@@ -28,6 +28,9 @@ pub struct Status {
     pub failed: u64,
     /// Rows without an outcome.
     pub left: u64,
+    /// Where several answers are wanted to a row, how far each is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<VariantStatus>,
     /// Shards, and those that are sealed.
     pub shards: u64,
     /// Shards that are sealed.
@@ -46,6 +49,21 @@ pub struct Status {
     pub published: Option<Published>,
     /// How the last session ended, or that it runs.
     pub last_run: Option<LastRun>,
+}
+
+/// How far one of the answers to each row is.
+#[derive(Debug, Clone, Serialize)]
+pub struct VariantStatus {
+    /// Its model, as envelopes have it.
+    pub model: String,
+    /// Which of that model's answers, as envelopes have it.
+    pub repeat: u32,
+    /// Rows with this answer.
+    pub ok: u64,
+    /// Rows for which it failed.
+    pub failed: u64,
+    /// Rows without an outcome.
+    pub left: u64,
 }
 
 /// The last publication.
@@ -78,6 +96,7 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         ok: 0,
         failed: 0,
         left: 0,
+        variants: Vec::new(),
         shards: 0,
         sealed: 0,
         calls: 0,
@@ -89,14 +108,17 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         last_run: dir.last_run(),
     };
     let Some(manifest) = dir.manifest()? else { return Ok(status) };
+    let job = &manifest.job;
+    status.variants = variants(job);
     for (number, entry) in manifest.open_shards() {
+        let variant = entry.variant as usize;
+        let is_called = job.called(job.model_of(variant)).0 != PASSTHROUGH;
         status.shards += 1;
         status.rows += entry.wanted;
         if let Some(seal) = dir.seal(number)? {
             status.sealed += 1;
-            status.ok += seal.ok;
-            status.failed += seal.failed + seal.invalid;
-            status.calls += seal.calls + seal.repeated;
+            status.add(variant, (seal.ok, seal.failed + seal.invalid, entry.wanted));
+            status.calls += if is_called { seal.calls + seal.repeated } else { 0 };
             status.usage.add(&seal.usage);
             continue;
         }
@@ -115,24 +137,43 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
             facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
         })?;
         let (ok, failed, invalid) = known.counts();
-        status.ok += ok;
-        status.failed += failed + invalid;
-        status.calls += calls;
+        status.add(variant, (ok, failed + invalid, entry.wanted));
+        status.calls += if is_called { calls } else { 0 };
         status.usage.add(&usage);
-    }
-    if manifest.job.model == PASSTHROUGH {
-        status.calls = 0;
     }
     let done = status.ok + status.failed;
     status.left = status.rows.saturating_sub(done);
     status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, done, now_ms));
-    status.model = Some(manifest.job.model);
+    status.model = Some(job.models_shown());
     status.state = match &status.published {
         Some(published) if published.done && status.sealed == status.shards => "published",
         _ if status.sealed == status.shards => "complete",
         _ => "open",
     };
     Ok(status)
+}
+
+impl Status {
+    /// Adds what became of a shard's rows: so many are done, well or badly, of so many.
+    fn add(&mut self, variant: usize, (ok, failed, wanted): (u64, u64, u64)) {
+        self.ok += ok;
+        self.failed += failed;
+        if let Some(it) = self.variants.get_mut(variant) {
+            it.ok += ok;
+            it.failed += failed;
+            it.left += wanted.saturating_sub(ok + failed);
+        }
+    }
+}
+
+fn variants(job: &JobSpec) -> Vec<VariantStatus> {
+    let all = 0..job.variants();
+    all.filter(|_| job.is_varied())
+        .map(|number| {
+            let Variant { named, repeat, .. } = job.variant(number);
+            VariantStatus { model: named.to_owned(), repeat, ok: 0, failed: 0, left: 0 }
+        })
+        .collect()
 }
 
 fn published(commit: Commit) -> Published {
@@ -185,7 +226,17 @@ impl std::fmt::Display for Status {
         if let Some(model) = &self.model {
             writeln!(f, "model      {model}")?;
         }
-        writeln!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?;
+        match self.variants.len() as u64 {
+            0 => writeln!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?,
+            variants => {
+                let of = rows / variants;
+                writeln!(f, "rows       {of} × {variants} variants")?;
+                writeln!(f, "answers    {rows}: {ok} ok, {failed} failed, {left} left")?;
+            }
+        }
+        for VariantStatus { model, repeat, ok, failed, left } in &self.variants {
+            writeln!(f, "           {model} {repeat}: {ok} ok, {failed} failed, {left} left")?;
+        }
         writeln!(f, "shards     {} of {} sealed", self.sealed, self.shards)?;
         writeln!(f, "calls      {}", self.calls)?;
         let Usage { input_tokens, output_tokens, .. } = self.usage;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::job::{IdFrom, Identity, Protocol, Selection, Setting, Usage, hash_text, rfc3339};
+use crate::job::{
+    IdFrom, Identity, Protocol, Selection, Setting, Usage, Variant, hash_text, rfc3339,
+};
 use crate::store::{Carried, CommitFile, Manifest, Role};
 use crate::telemetry::{Histogram, Spread};
 
@@ -44,6 +46,10 @@ pub struct Summary {
     pub parameters: BTreeMap<String, Box<RawValue>>,
     /// The work directory.
     pub work_dir: String,
+    /// Where several answers are wanted to a row, what became of each of them; those above are of the
+    /// first model then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<VariantRows>,
     /// Rows.
     pub rows: Rows,
     /// What became of the rows of the generation before; nothing in the first.
@@ -101,7 +107,39 @@ pub struct Epoch {
     pub setting: Option<Setting>,
 }
 
-/// Rows of a run.
+/// One of the answers that are wanted to each row.
+#[derive(Debug, Clone, Serialize)]
+pub struct VariantRows {
+    /// Its model, as envelopes have it.
+    pub model: String,
+    /// Which of that model's answers, as envelopes have it.
+    pub repeat: u32,
+    /// The model, as its endpoint names it.
+    pub asked_of: String,
+    /// The protocol it was asked in.
+    pub protocol: Protocol,
+    /// Where the endpoint was; nothing for models without one.
+    pub base_url: Option<String>,
+    /// Further fields of the request bodies.
+    pub parameters: BTreeMap<String, Box<RawValue>>,
+    /// Rows with this answer.
+    pub ok: u64,
+    /// Rows without it.
+    pub failed: u64,
+    /// Those by the class of their failure.
+    pub failures: BTreeMap<String, u64>,
+    /// Calls, those included whose end was lost in a crash of this generation.
+    pub calls: u64,
+    /// Tokens of its calls.
+    pub usage: Usage,
+    /// Answers that were cut off at the token limit.
+    pub truncated: u64,
+    /// How long its calls took, in milliseconds.
+    pub duration_ms: Option<Spread>,
+}
+
+/// Rows of a run. Where several answers are wanted to a row, all but the first two, and those that
+/// are skipped, count each of them.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Rows {
     /// In the input.
@@ -166,8 +204,8 @@ pub struct Facts {
     pub run: String,
     /// The number of the publication.
     pub publication: u32,
-    /// Where the endpoint was in this session.
-    pub base_url: Option<String>,
+    /// Where the endpoint was in this session, by model.
+    pub base_urls: Vec<Option<String>>,
     /// The work directory.
     pub work_dir: String,
     /// Whether the model is called, or answers by itself.
@@ -180,8 +218,10 @@ pub struct Facts {
     pub adopted: u64,
     /// Rows tried again in this generation.
     pub retried: u64,
-    /// Answers by the generation that asked for them.
-    pub epochs: BTreeMap<u32, u64>,
+    /// Answers by the generation that asked for them, and the model.
+    pub epochs: BTreeMap<(u32, usize), u64>,
+    /// What became of each variant, in their order; nothing where there is one.
+    pub variants: Vec<VariantFacts>,
     /// Rows that had an answer when the session began.
     pub resumed: u64,
     /// Rows done in the session.
@@ -210,6 +250,25 @@ pub struct Facts {
     pub now_ms: u64,
 }
 
+/// What became of a variant.
+#[derive(Debug, Clone)]
+pub struct VariantFacts {
+    /// Rows with an answer.
+    pub ok: u64,
+    /// Rows without one.
+    pub failed: u64,
+    /// Failures by class.
+    pub failures: BTreeMap<String, u64>,
+    /// Calls.
+    pub calls: u64,
+    /// Tokens.
+    pub usage: Usage,
+    /// Answers cut off.
+    pub truncated: u64,
+    /// Durations.
+    pub duration: Histogram,
+}
+
 /// Makes the summary of a publication of these files.
 #[must_use]
 pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Summary {
@@ -226,13 +285,14 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
     let is_by_number = job.identity() == Identity::RowNumber;
     let notes: Vec<String> = is_by_number.then(|| by_number.to_owned()).into_iter().collect();
     let rows = rows(manifest, &facts);
+    let variants = variants(manifest, &facts);
     Summary {
         run: facts.run,
         generation: manifest.generation,
         publication: facts.publication,
         model: job.model.clone(),
         protocol: job.protocol,
-        base_url: facts.base_url,
+        base_url: facts.base_urls.into_iter().next().flatten(),
         input: Input {
             path: manifest.source.path.clone(),
             format: manifest.source.format.clone(),
@@ -247,6 +307,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         schema_blake3: job.schema.as_deref().map(hash_text),
         parameters: job.parameters.clone(),
         work_dir: facts.work_dir,
+        variants,
         rows,
         carried: manifest.carried,
         epochs: epochs(manifest, &facts.epochs),
@@ -286,6 +347,29 @@ fn rows(manifest: &Manifest, facts: &Facts) -> Rows {
     }
 }
 
+fn variants(manifest: &Manifest, facts: &Facts) -> Vec<VariantRows> {
+    let of = |(number, facts_of): (usize, &VariantFacts)| {
+        let Variant { model, named, repeat } = manifest.job.variant(number);
+        let (asked_of, protocol, parameters) = manifest.job.called(model);
+        VariantRows {
+            model: named.to_owned(),
+            repeat,
+            asked_of: asked_of.to_owned(),
+            protocol,
+            base_url: facts.base_urls.get(model).cloned().flatten(),
+            parameters: parameters.clone(),
+            ok: facts_of.ok,
+            failed: facts_of.failed,
+            failures: facts_of.failures.clone(),
+            calls: facts_of.calls,
+            usage: facts_of.usage,
+            truncated: facts_of.truncated,
+            duration_ms: facts_of.duration.spread(),
+        }
+    };
+    facts.variants.iter().enumerate().map(of).collect()
+}
+
 fn output(file: &CommitFile) -> Output {
     Output {
         role: file.role,
@@ -295,14 +379,14 @@ fn output(file: &CommitFile) -> Output {
     }
 }
 
-fn epochs(manifest: &Manifest, answers: &BTreeMap<u32, u64>) -> Vec<Epoch> {
-    let is_one = answers.keys().eq([&manifest.generation]);
+fn epochs(manifest: &Manifest, answers: &BTreeMap<(u32, usize), u64>) -> Vec<Epoch> {
+    let is_one = answers.keys().all(|(epoch, _)| *epoch == manifest.generation);
     let answers = answers.iter().filter(|_| !is_one);
     answers
-        .map(|(epoch, answers)| Epoch {
+        .map(|((epoch, model), answers)| Epoch {
             epoch: *epoch,
             answers: *answers,
-            setting: manifest.setting_of(*epoch),
+            setting: manifest.setting_of(*epoch, *model),
         })
         .collect()
 }

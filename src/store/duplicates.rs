@@ -15,13 +15,14 @@ pub struct Rename {
 }
 
 impl WorkDir {
-    /// What the plan says of a shard's duplicates, in row order.
+    /// What the plan says of a shard's duplicates, in row order: of a range's, whose first shard has them
+    /// for all variants.
     ///
     /// # Errors
     /// [`Error::Damaged`] when the file is not the one that was planned.
     pub fn duplicates(&self, number: u32, entry: &ShardEntry) -> Result<Vec<Rename>, Error> {
         let Some(hash) = &entry.duplicates else { return Ok(Vec::new()) };
-        let path = self.shard_dir(number).join("duplicates");
+        let path = self.shard_dir(number.saturating_sub(entry.variant)).join("duplicates");
         let bytes = disk::read_if_there(&path)?.unwrap_or_default();
         let damaged = |reason: &str| Error::Damaged { path, reason: reason.to_owned() };
         if blake3::hash(&bytes).to_hex().as_str() != hash {

@@ -135,6 +135,7 @@ fn entry() -> ShardEntry {
         rows: ROWS,
         wanted: ROWS,
         duplicates: None,
+        variant: 0,
     }
 }
 
@@ -229,8 +230,9 @@ pub(crate) fn manifest(bytes: &[u8], scratch: &Path) {
         let spelled = manifest::spell(&path, &manifest).expect("what was read can be written");
         let again = manifest::parse(&path, &spelled).expect("what was written can be read");
         assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
-        assert!(manifest.wanted() <= manifest.source.rows);
-        let shards: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
+        let wanted: u64 = manifest.ranges().map(|(_, shard)| shard.wanted).sum();
+        assert!(wanted <= manifest.source.rows);
+        let shards: u64 = manifest.ranges().map(|(_, shard)| shard.bytes).sum();
         assert_eq!(manifest.source.data_offset + shards, manifest.source.bytes);
         assert!(
             manifest

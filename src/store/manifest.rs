@@ -40,18 +40,36 @@ pub struct Manifest {
     /// How its calls travel. Not compared.
     #[serde(default, skip_serializing_if = "Transport::is_http")]
     pub transport: Transport,
+    /// The same of the job's other models, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<NotedRoute>,
     /// Files that were there before the run and that its outputs may take the place of.
     pub replaces: Vec<String>,
     /// The input.
     pub source: SourcePrint,
     /// Which of its rows are asked about.
     pub chosen: Chosen,
-    /// How many rows were chosen.
+    /// How many rows were chosen, however many answers are wanted to each.
     pub selected: u64,
     /// How many of those are left out because an earlier row has their id.
     pub skipped: u64,
-    /// The shards; they tile the input.
+    /// The shards; they tile the input, once for each variant of the job: those of one range stand one
+    /// after the other, in the order of the variants.
     pub shards: Vec<ShardEntry>,
+}
+
+/// Where a model was when the plan was made. Not compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotedRoute {
+    /// Where its endpoint was; nothing for models without one.
+    pub base_url: Option<String>,
+    /// The provider it belongs to, by name; nothing where none was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// How its calls travel.
+    #[serde(default, skip_serializing_if = "Transport::is_http")]
+    pub transport: Transport,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -63,6 +81,9 @@ fn is_zero(number: &u32) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Past {
+    /// The model that was asked so: its place among those of this plan.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub model: u32,
     /// The first generation that had it.
     pub since: u32,
     /// What it was.
@@ -144,9 +165,13 @@ pub struct ShardEntry {
     pub rows: u64,
     /// How many of them are to have an outcome.
     pub wanted: u64,
-    /// The blake3 hash of its `duplicates` file, where it has one.
+    /// The blake3 hash of its `duplicates` file, where it has one: it stands in the directory of the
+    /// first shard of the range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<String>,
+    /// The variant of the job that its rows are asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub variant: u32,
 }
 
 impl Chosen {
@@ -182,10 +207,36 @@ impl Manifest {
         (0_u32..).zip(&self.shards).filter(|(_, shard)| shard.wanted > 0)
     }
 
-    /// Rows that are to have an outcome.
+    /// The ranges that the input is cut into, each by the entry of its first shard and that shard's
+    /// number.
+    pub fn ranges(&self) -> impl Iterator<Item = (u32, &ShardEntry)> {
+        (0_u32..).zip(&self.shards).step_by(self.job.variants())
+    }
+
+    /// The shards of the range that a row is in, and the number of the first.
+    #[must_use]
+    pub fn shards_with(&self, row: u64) -> usize {
+        // Those of one range come together before the row, or behind it.
+        self.shards.partition_point(|shard| shard.first_row + shard.rows <= row)
+    }
+
+    /// Where a model of the job was when the plan was made.
+    #[must_use]
+    pub fn route(&self, model: usize) -> NotedRoute {
+        match model.checked_sub(1) {
+            Some(other) => self.routes.get(other).cloned().unwrap_or_default(),
+            None => NotedRoute {
+                base_url: self.base_url.clone(),
+                provider: self.provider.clone(),
+                transport: self.transport,
+            },
+        }
+    }
+
+    /// Outcomes that are wanted: of every row that is asked about, one for each variant of the job.
     #[must_use]
     pub fn wanted(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.wanted).sum()
+        self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.wanted))
     }
 
     /// Calls of this generation that a crash took are its own journals'; these are of earlier ones.
@@ -194,57 +245,89 @@ impl Manifest {
         self.carried.map_or(0, |carried| carried.repeated)
     }
 
-    /// What was asked in a generation.
+    /// What a model of the job was asked in a generation.
     #[must_use]
-    pub fn setting_of(&self, generation: u32) -> Option<Setting> {
+    pub fn setting_of(&self, generation: u32, model: usize) -> Option<Setting> {
         if generation == self.generation {
-            return Some(self.job.setting());
+            return Some(self.job.setting(model));
         }
-        self.past_of(generation).map(|past| past.setting.clone())
+        self.past_of(generation, model).map(|past| past.setting.clone())
     }
 
-    /// What the answers of a generation are answers to: what was asked, and what they count as since
-    /// a change was accepted.
+    /// What a model's answers of a generation are answers to: what was asked, and what they count as
+    /// since a change was accepted.
     #[must_use]
-    pub fn answers_to(&self, generation: u32) -> Vec<Setting> {
+    pub fn answers_to(&self, generation: u32, model: usize) -> Vec<Setting> {
         if generation == self.generation {
-            return vec![self.job.setting()];
+            return vec![self.job.setting(model)];
         }
-        let past = self.past_of(generation);
+        let past = self.past_of(generation, model);
         past.into_iter()
             .flat_map(|past| [Some(past.setting.clone()), past.accepted_as.clone()])
             .flatten()
             .collect()
     }
 
-    fn past_of(&self, generation: u32) -> Option<&Past> {
-        let past = self.past.iter().rev().find(|past| past.since <= generation);
-        past.filter(|_| generation < self.generation)
+    fn past_of(&self, generation: u32, model: usize) -> Option<&Past> {
+        let mut past = self.past_of_model(model).rev();
+        past.find(|past| past.since <= generation).filter(|_| generation < self.generation)
     }
 
-    /// The past settings of the generation after this one, which asks `now`. `accept` makes of what
-    /// answers counted as answers to until now what they do from then on.
+    fn past_of_model(&self, model: usize) -> impl DoubleEndedIterator<Item = &Past> {
+        self.past.iter().filter(move |past| past.model as usize == model)
+    }
+
+    /// The past settings of the generation after this one, which has the job `next`. `accept` makes of
+    /// what answers counted as answers to until now, and of what is asked now, what they count as from
+    /// then on.
     #[must_use]
-    pub fn past_of_next(&self, now: &Setting, accept: impl Fn(&Setting) -> Setting) -> Vec<Past> {
-        let mut past = self.past.clone();
-        let setting = self.job.setting();
-        past.push(Past { since: self.generation, setting, accepted_as: None });
-        for it in &mut past {
-            // What was asked comes first: a change may be taken back.
-            let before = it.accepted_as.as_ref().filter(|_| accept(&it.setting) != *now);
-            let accepted = accept(before.unwrap_or(&it.setting));
-            it.accepted_as = Some(accepted).filter(|accepted| *accepted != it.setting);
+    pub fn past_of_next(
+        &self,
+        next: &JobSpec,
+        accept: impl Fn(&Setting, &Setting) -> Setting,
+    ) -> Vec<Past> {
+        let mut all = Vec::new();
+        for (model, old) in self.job.models_in(next).into_iter().enumerate() {
+            let Some(old) = old else { continue };
+            let (now, setting) = (next.setting(model), self.job.setting(old));
+            let model = u32::try_from(model).unwrap_or(u32::MAX);
+            let mut past: Vec<_> = self.past_of_model(old).cloned().collect();
+            past.push(Past { model, since: self.generation, setting, accepted_as: None });
+            for it in &mut past {
+                it.model = model;
+                // What was asked comes first: a change may be taken back.
+                let before = it.accepted_as.as_ref().filter(|_| accept(&it.setting, &now) != now);
+                let accepted = accept(before.unwrap_or(&it.setting), &now);
+                it.accepted_as = Some(accepted).filter(|accepted| *accepted != it.setting);
+            }
+            past.dedup_by(|later, earlier| {
+                later.setting == earlier.setting && later.accepted_as == earlier.accepted_as
+            });
+            all.append(&mut past);
         }
-        past.dedup_by(|later, earlier| {
-            later.setting == earlier.setting && later.accepted_as == earlier.accepted_as
-        });
-        past
+        all
     }
 
     /// A manifest may have been edited or damaged: nothing in it is believed before this.
     fn validate(&self) -> Result<(), String> {
+        let variants = self.job.models().checked_mul(self.job.repeat as usize);
+        let variants = variants.filter(|it| *it > 0).ok_or("it has no variant")?;
+        if self.job.models() != self.routes.len() + 1 {
+            return Err("it does not say where its models are".to_owned());
+        }
         let (mut offset, mut row) = (self.source.data_offset, 1);
         for (number, shard) in self.shards.iter().enumerate() {
+            let variant = number % variants;
+            if shard.variant as usize != variant {
+                return Err(format!("shard {number} is not of the variant {variant}"));
+            }
+            if variant > 0 {
+                let first = &self.shards[number - variant];
+                if (ShardEntry { variant: 0, ..shard.clone() }) != *first {
+                    return Err(format!("shard {number} is not of the range of its variants"));
+                }
+                continue;
+            }
             if shard.offset != offset || shard.first_row != row {
                 return Err(format!("shard {number} does not begin where the one before it ends"));
             }
@@ -254,10 +337,12 @@ impl Manifest {
             offset = shard.offset.checked_add(shard.bytes).ok_or("offsets overflow")?;
             row = shard.first_row.checked_add(shard.rows).ok_or("row numbers overflow")?;
         }
-        if offset != self.source.bytes || row - 1 != self.source.rows {
+        let is_whole = self.shards.len().is_multiple_of(variants);
+        if offset != self.source.bytes || row - 1 != self.source.rows || !is_whole {
             return Err("the shards do not cover the input".to_owned());
         }
-        if self.selected.checked_sub(self.skipped) != Some(self.wanted()) {
+        let wanted: u64 = self.ranges().map(|(_, shard)| shard.wanted).sum();
+        if self.selected.checked_sub(self.skipped) != Some(wanted) {
             return Err("the shards' rows do not add up".to_owned());
         }
         Ok(())
@@ -336,6 +421,7 @@ mod tests {
             rows: 10,
             wanted: 10,
             duplicates: None,
+            variant: 0,
         };
         let mut parameters = Parameters::new();
         parameters.insert("top_p".into(), RawValue::from_string("0.50".into()).unwrap());
@@ -361,10 +447,14 @@ mod tests {
                 on_missing_field: OnMissingField::RowError,
                 max_row_bytes: 1,
                 include_input: false,
+                named: None,
+                others: Vec::new(),
+                repeat: 1,
             },
             base_url: None,
             provider: None,
             transport: Transport::Http,
+            routes: Vec::new(),
             replaces: Vec::new(),
             source: SourcePrint {
                 path: None,

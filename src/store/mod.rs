@@ -42,7 +42,7 @@ pub use ids::{Duplicate, IdEntry, IdIndex, IdIndexWriter};
 pub use journal::{Journal, Syncer};
 pub use last_run::{Done, LastRun, SessionEnd};
 pub use lock::Holder;
-pub use manifest::{Carried, Chosen, Manifest, Past, ShardEntry, SourcePrint};
+pub use manifest::{Carried, Chosen, Manifest, NotedRoute, Past, ShardEntry, SourcePrint};
 pub use publish::{Commit, CommitFile, Counts, Role, Stage, Staged, is_in_place};
 pub use quarantine::{Damage, DamageKind};
 pub use record::{Asked, Entry, Outcome, Record};
@@ -52,7 +52,7 @@ pub use shard::{OpenShard, ShardState};
 pub use started::Started;
 pub use target::{OutputLock, Tag, Target};
 pub use thread::spawn;
-pub use verify::{ReadShard, RowRecords, ShardReader, Verified};
+pub use verify::{ReadShard, RowRecords, ShardReader, Verified, for_each_row_of};
 pub use workdir::{Held, Kind, WorkDir};
 
 /// The version of the work directory's format. Newer ones are refused, never guessed at.

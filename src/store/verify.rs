@@ -264,16 +264,32 @@ impl ReadShard<'_> {
         &self,
         visit: &mut dyn FnMut(RowRecords<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut buffer = Vec::new();
-        for places in rows(self.places) {
+        for_each_row_of(std::slice::from_ref(self), &mut |_, row| visit(row))
+    }
+}
+
+/// Shows every row that shards of one range have, in order, and for each row the shards one after the
+/// other: `visit` is told which it is.
+///
+/// # Errors
+/// As [`ReadShard::for_each_row`].
+pub fn for_each_row_of<E: From<Error>>(
+    shards: &[ReadShard<'_>],
+    visit: &mut dyn FnMut(usize, RowRecords<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut all: Vec<_> = shards.iter().map(|shard| rows(shard.places).peekable()).collect();
+    let mut buffer = Vec::new();
+    while let Some(row) = all.iter_mut().filter_map(|rows| Some(rows.peek()?[0].row)).min() {
+        for (number, (shard, rows)) in shards.iter().zip(&mut all).enumerate() {
+            let Some(places) = rows.next_if(|places| places[0].row == row) else { continue };
             let Some(best) = best(places) else { continue };
-            let all = self.bytes.records(places, &mut buffer)?;
+            let all = shard.bytes.records(places, &mut buffer)?;
             if let Some(Record::Outcome(outcome)) = all.get(best) {
-                visit(RowRecords { outcome: *outcome, all })?;
+                visit(number, RowRecords { outcome: *outcome, all })?;
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 impl ReadShard<'_> {

@@ -153,16 +153,19 @@ impl Log {
     /// Logs an event; most of them are for the screen alone.
     pub(super) fn emit(&mut self, event: &Event) {
         match event {
-            Event::Started { wanted, done, failed, workers } => {
+            Event::Started { wanted, done, failed, workers, variants } => {
                 self.wanted = wanted.saturating_sub(*done);
-                let fields =
+                let mut fields =
                     json!({"rows": wanted, "done": done, "failed": failed, "workers": workers});
-                self.line(
-                    "info",
-                    "started",
-                    &format!("{} rows are to be done", self.wanted),
-                    fields,
-                );
+                let unit = match variants {
+                    0 | 1 => "rows",
+                    _ => {
+                        fields["variants"] = json!(variants);
+                        "answers"
+                    }
+                };
+                let text = format!("{} {unit} are to be done", self.wanted);
+                self.line("info", "started", &text, fields);
             }
             Event::Opened { worker, shard, left } => {
                 let fields = json!({"worker": worker, "shard": shard, "rows": left});
@@ -265,7 +268,7 @@ mod tests {
         let (mut one, mut other) = (Log::open(&path).unwrap(), Log::open(&path).unwrap());
         one.begin("run", "1.2.3", Path::new("job"));
         other.begin("merge", "1.2.3", Path::new("job"));
-        one.emit(&Event::Started { wanted: 10, done: 2, failed: 0, workers: 1 });
+        one.emit(&Event::Started { wanted: 10, done: 2, failed: 0, workers: 1, variants: 1 });
         one.emit(&committed());
         let start = Instant::now();
         for seconds in [0, 59, 60, 61, 119, 120] {

@@ -34,7 +34,7 @@ pub enum Event {
     Prepared,
     /// Work begins.
     Started {
-        /// Rows that are to have an outcome.
+        /// Outcomes that are wanted: one of each row, or one for each of its variants.
         wanted: u64,
         /// Rows that have one already, and how many of those failed.
         done: u64,
@@ -42,6 +42,8 @@ pub enum Event {
         failed: u64,
         /// How many workers there are.
         workers: usize,
+        /// How many outcomes each row is to have.
+        variants: usize,
     },
     /// A worker opened a shard.
     Opened {

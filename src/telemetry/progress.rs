@@ -25,6 +25,8 @@ pub enum Style {
 /// Shows events.
 pub struct Progress {
     screen: Screen,
+    // What is counted.
+    unit: &'static str,
     wanted: u64,
     ok: u64,
     failed: u64,
@@ -67,6 +69,7 @@ impl Progress {
         };
         Self {
             screen,
+            unit: "rows",
             wanted: 0,
             ok: 0,
             failed: 0,
@@ -90,7 +93,7 @@ impl Progress {
         if self.failed > 0 {
             text.push_str(&format!(" · {} failed", grouped(self.failed)));
         }
-        text.push_str(&format!(" · {rate:.1} rows/s"));
+        text.push_str(&format!(" · {rate:.1} {}/s", self.unit));
         if self.usage.total() > 0 {
             text.push_str(&format!(" · {} tokens", grouped(self.usage.total())));
         }
@@ -133,7 +136,9 @@ impl Progress {
         (self.wanted, self.ok, self.failed) = (wanted, done - failed, failed);
         if let Screen::Bars { all, run, workers: bars } = &mut self.screen {
             run.set_length(wanted);
-            run.set_style(bar_style("{bar:32} {human_pos}/{human_len} rows · {msg}"));
+            let template =
+                format!("{{bar:32}} {{human_pos}}/{{human_len}} {} · {{msg}}", self.unit);
+            run.set_style(bar_style(&template));
             run.set_position(done);
             for number in 0..workers {
                 let bar = all.add(ProgressBar::new(0));
@@ -176,7 +181,8 @@ impl Progress {
             Screen::Quiet(_) | Screen::Alerts(_) => false,
         };
         if is_due {
-            self.line(&format!("{}/{} rows · {facts}", grouped(done), grouped(self.wanted)));
+            let (done, wanted) = (grouped(done), grouped(self.wanted));
+            self.line(&format!("{done}/{wanted} {} · {facts}", self.unit));
         }
     }
 
@@ -220,7 +226,8 @@ impl Sink for Progress {
                     run.set_message("");
                 }
             }
-            Event::Started { wanted, done, failed, workers } => {
+            Event::Started { wanted, done, failed, workers, variants } => {
+                self.unit = if *variants > 1 { "answers" } else { "rows" };
                 self.started(*wanted, *done, *failed, *workers);
             }
             Event::Opened { worker, shard, left } => self.worker(*worker, |bar| {
@@ -317,7 +324,13 @@ mod tests {
         let kept = Kept::default();
         let mut progress = Progress::new(Style::Lines(Box::new(kept.clone()), Some(100)));
         let start = Instant::now();
-        progress.emit(&Event::Started { wanted: 1000, done: 50, failed: 1, workers: 2 });
+        progress.emit(&Event::Started {
+            wanted: 1000,
+            done: 50,
+            failed: 1,
+            workers: 2,
+            variants: 1,
+        });
         for step in 0..3_u64 {
             let usage = Usage { input_tokens: 700, output_tokens: 300, ..Usage::default() };
             progress.emit(&Event::Committed { worker: 0, ok: 59, failed: 1, calls: 60, usage });
@@ -338,7 +351,7 @@ mod tests {
     fn quiet_shows_what_needs_a_person_and_nothing_else() {
         let kept = Kept::default();
         let mut progress = Progress::new(Style::Alerts(Box::new(kept.clone())));
-        progress.emit(&Event::Started { wanted: 10, done: 0, failed: 0, workers: 1 });
+        progress.emit(&Event::Started { wanted: 10, done: 0, failed: 0, workers: 1, variants: 1 });
         progress.emit(&Event::Tick { now: Instant::now(), in_flight: 1 });
         progress.emit(&Event::Note("fine".to_owned()));
         progress.emit(&Event::Warning("as you asked".to_owned()));

@@ -6,10 +6,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::gate::Gate;
-use super::{Ending, Error, Happened, Options, Report, Retry, Server, StopReason, Tally, advance};
+use super::queue::Queue;
+use super::{
+    Ending, Error, Happened, Options, Report, Retry, Server, StopReason, Tally, advance, team_of,
+};
 use crate::provider::PASSTHROUGH;
 use crate::shutdown::{Shutdown, Stage, Trigger};
 use crate::store::{Damage, DamageKind, Manifest, Seal, WorkDir};
@@ -19,8 +22,11 @@ use crate::telemetry::{Event, Sink};
 #[derive(Debug)]
 pub(super) struct Coordinator {
     options: Options,
-    /// Whether the model is called, or answers by itself.
+    /// Whether any model is called, or all answer by themselves.
     is_called: bool,
+    /// Rows that are asked about in the whole plan, and how many answers are wanted to each.
+    rows: u64,
+    variants: usize,
     wanted: u64,
     /// Rows that were done when the session began: with an answer, and without.
     ok_before: u64,
@@ -29,6 +35,10 @@ pub(super) struct Coordinator {
     again: u64,
     /// Shards that are not sealed yet, and how often each was found unsound.
     open: HashMap<u32, u32>,
+    /// Where there are several, the team that answers each of those shards.
+    teams: HashMap<u32, usize>,
+    /// Teams that cannot answer any more, and why.
+    lost: HashMap<usize, StopReason>,
     tally: Tally,
     repeated: u64,
     workers_left: usize,
@@ -55,7 +65,7 @@ enum Effect {
 
 /// What the coordinator acts through.
 pub(super) struct Run<'a> {
-    pub(super) queue: Option<Sender<u32>>,
+    pub(super) queue: &'a Queue,
     pub(super) happened: &'a Receiver<Happened>,
     pub(super) trigger: &'a Trigger,
     pub(super) gate: &'a Gate,
@@ -78,12 +88,17 @@ impl Coordinator {
     ) -> Result<Self, Error> {
         let mut state = Self {
             options: options.clone(),
-            is_called: manifest.job.model != PASSTHROUGH,
+            is_called: (0..manifest.job.models())
+                .any(|model| manifest.job.called(model).0 != PASSTHROUGH),
+            rows: manifest.selected - manifest.skipped,
+            variants: manifest.job.variants(),
             wanted: 0,
             ok_before: 0,
             failed_before: 0,
             again: 0,
             open: HashMap::new(),
+            teams: HashMap::new(),
+            lost: HashMap::new(),
             tally: Tally::default(),
             repeated: 0,
             workers_left: options.parallel,
@@ -120,6 +135,9 @@ impl Coordinator {
                 }
             }
         }
+        let open = state.open.keys();
+        let teams = open.map(|it| (*it, team_of(manifest, &manifest.shards[*it as usize])));
+        state.teams = teams.collect();
         Ok(state)
     }
 
@@ -190,11 +208,16 @@ impl Coordinator {
             let text = format!("{} rows that failed before are tried again", self.again);
             effects.push(Effect::Show(Event::Note(text)));
         }
+        if self.variants > 1 {
+            let text = format!("{} rows × {} variants", self.rows, self.variants);
+            effects.push(Effect::Show(Event::Note(text)));
+        }
         effects.push(Effect::Show(Event::Started {
             wanted: self.wanted,
             done: self.done(),
             failed: self.failed_before,
             workers: self.options.parallel,
+            variants: self.variants,
         }));
         effects.extend(shards.into_iter().map(Effect::Queue));
         if self.open.is_empty() {
@@ -269,6 +292,7 @@ impl Coordinator {
                 let failed = failed + invalid;
                 let mut effects = vec![Effect::Show(Event::Sealed { shard, ok, failed })];
                 effects.extend(self.open.is_empty().then_some(Effect::CloseQueue));
+                effects.extend(self.give_up(now));
                 effects
             }
             Happened::Unsound { shard, reason } => self.reopen(shard, reason),
@@ -278,6 +302,10 @@ impl Coordinator {
             )))],
             Happened::Recovered => vec![Effect::Show(Event::Recovered)],
             Happened::Idle { worker } => vec![Effect::Show(Event::Idle { worker })],
+            Happened::Lost { team, reason } => {
+                self.lost.entry(team).or_insert(reason);
+                self.give_up(now)
+            }
             Happened::Stop(reason) => self.stop(reason, now),
             Happened::Ended(result) => {
                 self.workers_left -= 1;
@@ -286,6 +314,19 @@ impl Coordinator {
                     Err(error) => self.fail(error),
                 }
             }
+        }
+    }
+
+    /// Ends the run where nobody is left who could answer what is open.
+    fn give_up(&mut self, now: Instant) -> Vec<Effect> {
+        let mut teams = self.open.keys().map(|shard| self.teams.get(shard).copied());
+        let is_lost = |team: Option<usize>| team.is_some_and(|it| self.lost.contains_key(&it));
+        if self.open.is_empty() || !teams.all(is_lost) {
+            return Vec::new();
+        }
+        match self.lost.iter().min_by_key(|(team, _)| **team) {
+            Some((_, reason)) => self.stop(reason.clone(), now),
+            None => Vec::new(),
         }
     }
 
@@ -321,14 +362,11 @@ fn shown(damage: &Damage) -> Effect {
 fn perform(effect: Effect, run: &mut Run<'_>, sink: &mut dyn Sink) {
     match effect {
         Effect::Queue(shard) => {
-            if let Some(queue) = &run.queue {
-                // The workers hold the other end.
-                let _ = queue.send(shard);
-            }
+            run.queue.add(shard);
             run.gate.wake_all();
         }
         Effect::CloseQueue => {
-            run.queue = None;
+            run.queue.close();
             run.gate.wake_all();
         }
         Effect::Advance(stage) => advance(run.trigger, run.gate, stage),
@@ -360,11 +398,15 @@ mod tests {
         Coordinator {
             options,
             is_called: true,
+            rows: 10,
+            variants: 1,
             wanted: 10,
             ok_before: 0,
             failed_before: 0,
             again: 0,
             open: shards.iter().map(|shard| (*shard, 0)).collect(),
+            teams: shards.iter().map(|shard| (*shard, *shard as usize % 2)).collect(),
+            lost: HashMap::new(),
             tally: Tally::default(),
             repeated: 0,
             workers_left: 2,
@@ -426,6 +468,25 @@ mod tests {
         assert_eq!(told(state.handle(later, now)), [""; 0]);
         state.look(Stage::Draining, now);
         assert_eq!(state.ending, Some(Ending::Stopped(StopReason::MaxErrors { failed: 3 })));
+    }
+
+    #[test]
+    fn the_run_goes_on_as_long_as_somebody_can_answer_what_is_open() {
+        let now = Instant::now();
+        let lost = |team| {
+            let why = format!("{team} is away");
+            Happened::Lost { team, reason: StopReason::Outage { out: TICK, why } }
+        };
+        let mut state = state(&[1, 2, 3]);
+        assert_eq!(told(state.handle(lost(1), now)), [""; 0]);
+        assert_eq!(told(state.handle(sealed(1), now)), [""; 0]);
+        assert_eq!(told(state.handle(sealed(2), now)), ["Advance(Draining)", "CloseQueue"]);
+        let mut state = self::state(&[1, 2]);
+        assert_eq!(told(state.handle(lost(1), now)), [""; 0]);
+        assert_eq!(told(state.handle(lost(0), now)), ["Advance(Draining)", "CloseQueue"]);
+        let why = "0 is away".to_owned();
+        let ending = Ending::Stopped(StopReason::Outage { out: TICK, why });
+        assert_eq!(state.ending, Some(ending));
     }
 
     #[test]

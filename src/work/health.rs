@@ -14,6 +14,8 @@ pub(super) struct Health {
     // Looked at before every call, so that a healthy endpoint costs no lock.
     is_well: AtomicBool,
     has_answered: AtomicBool,
+    // Whether it was out of reach for too long, and is not called any more.
+    is_given_up: AtomicBool,
     // Where the endpoint is a server of this run's own; and the turn of it that was last seen.
     server: Option<Arc<Server>>,
     turn: AtomicU64,
@@ -21,13 +23,16 @@ pub(super) struct Health {
 
 /// How soon a server that is down is looked at again.
 const LOOK: Duration = Duration::from_millis(50);
+/// Longer than a run waits for anything.
+const NEVER: Duration = Duration::from_secs(86_400);
 
 impl Health {
     pub(super) fn new(max_outage: Duration, server: Option<Arc<Server>>) -> Self {
         let outage = Mutex::new(Outage::new(max_outage, Instant::now()));
         let turn = AtomicU64::new(server.as_ref().map_or(0, |server| server.turn()));
         let (is_well, has_answered) = (AtomicBool::new(true), AtomicBool::new(false));
-        Self { outage, is_well, has_answered, server, turn }
+        let is_given_up = AtomicBool::new(false);
+        Self { outage, is_well, has_answered, is_given_up, server, turn }
     }
 
     /// Whether the endpoint is a server of this run's own, which comes back when it dies.
@@ -62,8 +67,16 @@ impl Health {
         result
     }
 
+    /// Nobody is to be called any more in this run.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+    }
+
     /// Whether a call may be made now.
     pub(super) fn may_call(&self, now: Instant) -> MayCall {
+        if self.is_given_up.load(Ordering::Acquire) {
+            return MayCall::Wait(now + NEVER);
+        }
         if let Some(server) = &self.server
             && !self.is_up(server, now)
         {

@@ -52,9 +52,19 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// The lanes that may answer a variant of the job.
-    pub(super) fn team(&self, variant: usize) -> &[LaneIndex] {
-        self.teams.get(variant).map_or(&[], Vec::as_slice)
+    /// The lanes of a team.
+    pub(super) fn team(&self, team: usize) -> &[LaneIndex] {
+        self.teams.get(team).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many teams there are.
+    pub(super) fn teams(&self) -> usize {
+        self.teams.len()
+    }
+
+    /// The team that a lane is of.
+    pub(super) fn team_of(&self, lane: LaneIndex) -> usize {
+        self.teams.iter().position(|team| team.contains(&lane)).unwrap_or_default()
     }
 
     /// One of them.

@@ -16,6 +16,7 @@ mod feed;
 mod gate;
 mod health;
 mod lane;
+mod queue;
 mod retry;
 mod server;
 mod slot;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 
 use crate::http::{Endpoint, Limits};
 use crate::input::{self, Source};
@@ -43,6 +44,7 @@ use crate::telemetry::Sink;
 use attempt::Line;
 use gate::Gate;
 use lane::Lanes;
+use queue::Queue;
 pub use structured::Structured;
 
 pub use retry::Retry;
@@ -113,7 +115,8 @@ impl Options {
 /// Who answers.
 #[derive(Debug, Clone)]
 pub struct Answerer {
-    /// One team for each variant of the job: any member of it may answer a row. No team is empty.
+    /// One team for each model of the job, for all repeats of it: any member of it may answer a row. No
+    /// team is empty.
     pub teams: Vec<Vec<Member>>,
     /// What answers must be; nothing where any text is one.
     pub structured: Option<Structured>,
@@ -137,10 +140,10 @@ impl Answerer {
         Self { teams: vec![vec![member]], structured }
     }
 
-    /// Who answers a variant of the job first.
+    /// Who answers first for a model of the job.
     #[must_use]
-    pub fn first(&self, variant: usize) -> Option<&Member> {
-        self.teams.get(variant)?.first()
+    pub fn first(&self, model: usize) -> Option<&Member> {
+        self.teams.get(model)?.first()
     }
 
     /// The members of all teams.
@@ -310,6 +313,7 @@ enum Happened {
     Recovered,
     SchemaRefused { why: String },
     Idle { worker: usize },
+    Lost { team: usize, reason: StopReason },
     Stop(StopReason),
     Ended(Result<(), Error>),
 }
@@ -324,7 +328,7 @@ struct Shared<'a> {
     template: Template,
     lanes: Lanes,
     gate: Gate,
-    queue: Receiver<u32>,
+    queue: Queue,
     events: Sender<Happened>,
     stage: Shutdown,
     // What the user asks: nothing is started once it is more than running, even before the
@@ -334,6 +338,23 @@ struct Shared<'a> {
     is_stopping: AtomicBool,
     // Rows that failed in this session, durable or not.
     failed: AtomicU64,
+}
+
+impl Shared<'_> {
+    /// The team that answers a variant of the job.
+    fn team(&self, variant: usize) -> usize {
+        self.manifest.job.model_of(variant)
+    }
+
+    /// The team that answers the rows of a shard.
+    fn team_of(&self, shard: u32) -> usize {
+        team_of(self.manifest, &self.manifest.shards[shard as usize])
+    }
+}
+
+/// The team that answers the rows of a shard.
+fn team_of(manifest: &Manifest, entry: &ShardEntry) -> usize {
+    manifest.job.model_of(entry.variant as usize)
 }
 
 /// Whether there is anything to work: a shard that is not sealed, or one with rows to try again.
@@ -418,7 +439,6 @@ fn work(
     let lanes = Lanes::new(answerer, options, server)?;
     let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
-    let (queue_in, queue) = unbounded();
     let (events, happened) = unbounded();
     let (trigger, stage) = channel();
     let shared = Shared {
@@ -429,7 +449,7 @@ fn work(
         template: Template::parse(&manifest.job.prompt),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
-        queue,
+        queue: Queue::default(),
         events,
         stage,
         asked: shutdown,
@@ -451,7 +471,7 @@ fn work(
             }
         }
         let run = coordinator::Run {
-            queue: Some(queue_in),
+            queue: &shared.queue,
             happened: &happened,
             trigger: &trigger,
             gate: &shared.gate,

@@ -20,7 +20,8 @@ use crate::store::{
 #[derive(Debug)]
 pub(super) struct Slot<'a> {
     pub(super) number: u32,
-    /// Which variant of the job its rows are asked for.
+    /// Which variant of the job its rows are asked for: two calls for one row that are no repetition of
+    /// each other differ in it.
     pub(super) variant: usize,
     generation: u32,
     pub(super) feed: Feed,
@@ -70,7 +71,7 @@ impl<'a> Slot<'a> {
         let synced_to = journal.length();
         Self {
             number,
-            variant: 0,
+            variant: entry.variant as usize,
             generation,
             feed: Feed::new(Vec::new()),
             entry,

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::super::parse::{parameter, probability, temperature};
 use crate::config::Endpoint;
 use crate::job::Protocol;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub(in crate::cli) struct ModelArgs {
     /// The model: [provider.]model[?parameter=value&…], as in anthropic.claude-haiku-4-5?reasoning=low.
@@ -18,9 +18,23 @@ pub(in crate::cli) struct ModelArgs {
     /// together, fireworks, hf, ollama, vllm, sglang, llamacpp, generic; without one, OpenAI or
     /// whoever is at --base-url; or an endpoint of a config file. `local` is a small one on this
     /// machine, fetched once, and `local:FILE` one in a GGUF file of yours. `passthrough` answers with
-    /// the prompt, without a call [env: ROWMILL_MODEL] [default: the config file's]
-    #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    /// the prompt, without a call. Given several times, each model answers each row: an envelope a row
+    /// and model, with `model` and `repeat` in it [env: ROWMILL_MODEL] [default: the config file's]
+    #[arg(short, long = "model", value_name = "MODEL", action = ArgAction::Append, value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) models: Vec<String>,
+    /// Ask each model so many times about each row: an envelope for each answer, with `model` and
+    /// `repeat` in it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(in crate::cli) repeat: u32,
+    /// The first of the models, without the endpoint of a config file that it may name.
+    #[arg(skip)]
     pub(in crate::cli) model: Option<String>,
+    /// What it was named with.
+    #[arg(skip)]
+    pub(in crate::cli) named: String,
+    /// The same arguments for each of the other models.
+    #[arg(skip)]
+    pub(in crate::cli) others: Vec<ModelArgs>,
     /// The endpoint of a config file that the model string named: what is left of that is in `model`.
     #[arg(skip)]
     pub(in crate::cli) endpoint: Option<Arc<Endpoint>>,

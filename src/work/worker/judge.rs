@@ -71,7 +71,7 @@ impl Worker<'_> {
             (Decision::StopRun, _) => self.stop(stop_reason(failure)),
             (_, FailureKind::Server | FailureKind::Timeout) if failure.retry_after.is_none() => {
                 if let Some(trouble) = health.erred(now, tries.made == 0) {
-                    self.trouble(trouble, failure);
+                    self.trouble(lane, trouble, failure);
                     // An outage is not the row's fault, unless it goes on with this row for ever.
                     let is_hopeless = tries.made >= retries + OUTAGE_MOST;
                     decision = if is_hopeless { Decision::GiveUp } else { Decision::Pause(None) };
@@ -131,16 +131,30 @@ impl Worker<'_> {
 
     /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
     fn pause(&self, lane: LaneIndex, asked: Option<Duration>, failure: &Failure, now: Instant) {
-        self.trouble(self.shared.lanes.lane(lane).health.troubled(now, asked), failure);
+        self.trouble(lane, self.shared.lanes.lane(lane).health.troubled(now, asked), failure);
     }
 
-    fn trouble(&self, trouble: Trouble, failure: &Failure) {
-        let why = failure.message.clone();
+    fn trouble(&self, lane: LaneIndex, trouble: Trouble, failure: &Failure) {
+        let lanes = &self.shared.lanes;
+        let why = match lanes.teams() {
+            1 => failure.message.clone(),
+            _ => format!("{}: {}", lanes.lane(lane).name, failure.message),
+        };
         match trouble {
             Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
-            Trouble::Down(out) => self.stop(StopReason::Outage { out, why }),
-            Trouble::AsksTooMuch(wait) => self.stop(StopReason::AsksTooMuch { wait, why }),
+            Trouble::Down(out) => self.lose(lane, StopReason::Outage { out, why }),
+            Trouble::AsksTooMuch(wait) => self.lose(lane, StopReason::AsksTooMuch { wait, why }),
         }
+    }
+
+    /// Gives a lane up. Where others answer other rows, those go on.
+    fn lose(&self, lane: LaneIndex, reason: StopReason) {
+        let lanes = &self.shared.lanes;
+        if lanes.teams() == 1 {
+            return self.stop(reason);
+        }
+        lanes.lane(lane).health.give_up();
+        self.tell(Happened::Lost { team: lanes.team_of(lane), reason });
     }
 }
 

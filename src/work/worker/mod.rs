@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, TryRecvError};
+use crossbeam_channel::Sender;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::lane::LaneIndex;
+use super::queue::Next;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
@@ -55,10 +56,21 @@ pub(super) struct Worker<'a> {
     /// Outcomes written, and those on their way to the disk.
     written: Tally,
     syncing: Tally,
-    health_until: Option<Instant>,
+    // Until when a team cannot be called, by team.
+    waits_until: Vec<Option<Instant>>,
     // Calls that were answered, well or badly, by lane.
     answers: Vec<u64>,
     is_closing: bool,
+}
+
+/// Whether a row may be called for.
+enum May {
+    /// Through this lane; true for a probe.
+    Call(LaneIndex, bool),
+    /// Nobody may: there is no permit.
+    NotNow,
+    /// Not by this team: its time is noted.
+    Later(usize),
 }
 
 /// Shards with stragglers that a worker keeps open in any case while it feeds another.
@@ -90,7 +102,7 @@ impl<'a> Worker<'a> {
             spare: 0,
             written: Tally::default(),
             syncing: Tally::default(),
-            health_until: None,
+            waits_until: vec![None; shared.lanes.teams()],
             is_closing: false,
         }
     }
@@ -108,7 +120,7 @@ impl<'a> Worker<'a> {
                 self.write(now)?;
             }
             self.feed(&mut flights, fly, now)?;
-            self.open_next(flights.len());
+            self.open_next(flights.len(), now);
             if !Guard::WriteBeforePermit.is_left_out() || flights.is_empty() {
                 self.write(now)?;
             }
@@ -157,26 +169,31 @@ impl<'a> Worker<'a> {
 
     /// Has another shard opened when all rows of those at hand are started: a few are enough, but
     /// of small ones as many as permits ask for, as far as memory and open files go.
-    fn open_next(&mut self, in_flight: usize) {
+    fn open_next(&mut self, in_flight: usize, now: Instant) {
         const OPEN: usize = 32;
         const BYTES: u64 = 32 << 20;
-        let has_rows = self.slots.iter().any(|slot| !slot.feed.is_exhausted());
+        // Rows of a team that cannot be called keep no other team's rows waiting.
+        let team = |slot: &Slot<'_>| self.shared.team(slot.variant);
+        let is_waiting = |slot: &Slot<'_>| self.is_waiting(team(slot), now);
+        let has_rows = self.slots.iter().any(|it| !it.feed.is_exhausted() && !is_waiting(it));
         if has_rows || self.is_opening || !self.is_running() {
             return;
         }
-        let open = self.slots.len();
+        let open = self.slots.iter().filter(|slot| !is_waiting(slot)).count();
         let has_permits = in_flight < self.shared.options.concurrency;
-        let has_room = open < OPEN && self.slots.iter().map(Slot::bytes).sum::<u64>() < BYTES;
+        let has_room =
+            self.slots.len() < OPEN && self.slots.iter().map(Slot::bytes).sum::<u64>() < BYTES;
         if open > STRAGGLING && !(has_permits && has_room) {
             return;
         }
-        match self.shared.queue.try_recv() {
-            Ok(shard) => {
+        let is_here = |of| self.slots.iter().any(|it| team(it) == of && !it.feed.is_exhausted());
+        match self.shared.queue.take(|shard| !is_here(self.shared.team_of(shard))) {
+            Next::Shard(shard) => {
                 self.is_opening = true;
                 let _ = self.orders.send(Order::Open(shard));
             }
-            Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => self.queue_is_closed = true,
+            Next::None => {}
+            Next::Closed => self.queue_is_closed = true,
         }
     }
 
@@ -189,11 +206,23 @@ impl<'a> Worker<'a> {
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
         let mut at_ms = None;
+        // Teams that cannot be called at this moment.
+        let mut later = Vec::new();
         while self.is_running() && self.window.room() > self.unwritten() {
-            let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
-            gate.set_demanding(self.number, ready.is_some());
-            let Some(index) = ready else { break };
-            let Some((lane, is_probe)) = self.may_call(index, flights.len(), now) else { break };
+            let is_ready = |slot: &Slot<'_>| slot.feed.is_ready(now);
+            gate.set_demanding(self.number, self.slots.iter().any(is_ready));
+            let is_next = |slot: &Slot<'_>| {
+                is_ready(slot) && !later.contains(&self.shared.team(slot.variant))
+            };
+            let Some(index) = self.slots.iter().position(is_next) else { break };
+            let (lane, is_probe) = match self.may_call(index, flights.len(), now) {
+                May::Call(lane, is_probe) => (lane, is_probe),
+                May::NotNow => break,
+                May::Later(team) => {
+                    later.push(team);
+                    continue;
+                }
+            };
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
             // A server that has died of a row shows that when it is called with that row alone.
@@ -236,41 +265,40 @@ impl<'a> Worker<'a> {
         self.slots.iter().map(Slot::unwritten).sum()
     }
 
-    /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
-    fn may_call(
-        &mut self,
-        slot: usize,
-        in_flight: usize,
-        now: Instant,
-    ) -> Option<(LaneIndex, bool)> {
+    /// Whether a team is known to be out of reach at this moment.
+    fn is_waiting(&self, team: usize, now: Instant) -> bool {
+        self.waits_until.get(team).copied().flatten().is_some_and(|until| until > now)
+    }
+
+    /// The lane that may take a row of a slot now, with a permit taken for the call.
+    fn may_call(&mut self, slot: usize, in_flight: usize, now: Instant) -> May {
         let shared = self.shared;
-        let lane = *shared.lanes.team(self.slots[slot].variant).first()?;
+        let team = shared.team(self.slots[slot].variant);
+        let Some(&lane) = shared.lanes.team(team).first() else { return May::NotNow };
         if self.lines[lane].is_none() {
-            return Some((lane, false));
+            return May::Call(lane, false);
         }
         let gate = &shared.gate;
         let held = in_flight + self.spare;
         if self.spare > 0 {
             if !gate.may_keep(self.number, held) {
-                return None;
+                return May::NotNow;
             }
             self.spare -= 1;
         } else if !gate.take(self.number, held) {
-            return None;
+            return May::NotNow;
         }
-        let answer = match shared.lanes.lane(lane).health.may_call(now) {
-            MayCall::Yes => Some((lane, false)),
-            MayCall::Probe => Some((lane, true)),
+        let is_probe = match shared.lanes.lane(lane).health.may_call(now) {
+            MayCall::Yes => false,
+            MayCall::Probe => true,
             MayCall::Wait(until) => {
-                self.health_until = Some(until);
+                self.waits_until[team] = Some(until);
                 self.spare += 1;
-                None
+                return May::Later(team);
             }
         };
-        if answer.is_some() {
-            self.health_until = None;
-        }
-        answer
+        self.waits_until[team] = None;
+        May::Call(lane, is_probe)
     }
 
     /// Judges a call that has ended and makes the line of it.
@@ -391,14 +419,16 @@ impl<'a> Worker<'a> {
     /// When there will be something to do, if nothing happens before. Rows that were due at `now`
     /// and were not started wait for something else than the time.
     fn next_time(&self, now: Instant) -> Option<Instant> {
-        let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
-        // One that has passed says nothing: the worker waits for a permit then.
-        let health_until = self.health_until.filter(|until| *until > now);
-        let retries = match (retries, health_until) {
-            // A row that is due while the endpoint is left alone is not due.
-            (_, Some(until)) => Some(until),
-            (retries, None) => retries.filter(|at| *at > now),
+        // A row that is due while its team is left alone is not due. A time that has passed says
+        // nothing: the worker waits for a permit then.
+        let later = |at: &Instant| *at > now;
+        let time_of = |slot: &Slot<'_>| match self.waits_until[self.shared.team(slot.variant)]
+            .filter(later)
+        {
+            Some(until) => Some(until),
+            None => slot.feed.retry_at().filter(later),
         };
+        let retries = self.slots.iter().filter_map(time_of).min();
         let retries = retries.filter(|_| self.is_running());
         retries.into_iter().chain(self.window.due_at()).min()
     }

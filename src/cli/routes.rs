@@ -1,0 +1,89 @@
+//! The ways to all models of a job, each with its own key.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{FormArgs, ModelArgs, WorkArgs};
+use super::model::Route;
+use super::schema::structured;
+use crate::job::JobSpec;
+use crate::pipeline::Error;
+use crate::provider::PASSTHROUGH;
+use crate::store::Manifest;
+use crate::work::Answerer;
+
+/// The ways to the models of a job, in their order.
+pub(super) struct Routes(Vec<Way>);
+
+/// The way to one of them.
+struct Way {
+    route: Route,
+    /// The file that its key is in, if the command names one.
+    key_file: Option<PathBuf>,
+}
+
+impl Routes {
+    /// The ways that a command asks for.
+    pub(super) fn new(routes: Vec<Route>, args: &ModelArgs) -> Self {
+        let args = std::iter::once(args).chain(&args.others);
+        let way =
+            |(route, args): (Route, &ModelArgs)| Way { route, key_file: args.api_key_file.clone() };
+        Self(routes.into_iter().zip(args).map(way).collect())
+    }
+
+    /// The ways that a plan says; `is_served` where rowmill starts who answers.
+    pub(super) fn planned(
+        manifest: &Manifest,
+        args: &WorkArgs,
+        is_served: bool,
+    ) -> Result<Self, Error> {
+        let noted: Vec<_> = (0..manifest.job.models()).map(|it| manifest.route(it)).collect();
+        let is_called = |model: usize| manifest.job.called(model).0 != PASSTHROUGH;
+        let called = || noted.iter().enumerate().filter(|(model, _)| is_called(*model));
+        // What is given for several belongs to those that have nothing of their own; see `config`.
+        let is_one =
+            called().all(|(_, it)| Some(&it.provider) == called().next().map(|it| &it.1.provider));
+        let is_any_unnamed = called().any(|(_, it)| it.provider.is_none());
+        let is_several = noted.len() > 1;
+        if is_several && args.base_url.is_some() && !is_any_unnamed {
+            let text = "--base-url is for models without a provider of their own, and each of this \
+                        plan has one";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        if is_several && args.api_key_file.is_some() && !is_any_unnamed && !is_one {
+            let text = "--api-key-file holds the key of one endpoint, and the models of this plan are \
+                        at several: give each its key in the environment or in a config file";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        let way = |noted: &crate::store::NotedRoute| {
+            let has_nothing = !is_several || noted.provider.is_none();
+            let base_url = args.base_url.as_deref().filter(|_| has_nothing);
+            let route = Route::planned(noted, base_url, &args.config.read)?;
+            let route = if is_served { route.served() } else { route };
+            let takes_key = has_nothing || !is_any_unnamed;
+            let key_file = args.api_key_file.clone().filter(|_| takes_key);
+            Ok(Way { route, key_file })
+        };
+        noted.iter().map(way).collect::<Result<_, Error>>().map(Self)
+    }
+
+    /// Who answers. Where no call `is_made`, only such keys are taken as are at hand.
+    pub(super) fn answerer(
+        &self,
+        job: &JobSpec,
+        form: FormArgs,
+        is_made: bool,
+    ) -> Result<Answerer, Error> {
+        let structured = structured(job, form)?;
+        let member = |(number, way): (usize, &Way)| {
+            let job = job.of_model(number);
+            let file: Option<&Path> = way.key_file.as_deref();
+            let key = way.route.key(file, is_made)?;
+            if is_made && job.model != PASSTHROUGH {
+                way.route.check_key(key.as_ref())?;
+            }
+            Ok(vec![way.route.member(&job, key)?])
+        };
+        let teams = self.0.iter().enumerate().map(member).collect::<Result<_, Error>>()?;
+        Ok(Answerer { teams, structured })
+    }
+}
