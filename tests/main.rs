@@ -25,5 +25,6 @@ mod structured;
 mod support;
 mod tidy;
 mod update;
+mod variants;
 mod websockets;
 mod wire;

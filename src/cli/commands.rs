@@ -317,11 +317,12 @@ fn reads(
         ("the file of --template", prompt.template.clone()),
         ("the file of --instruction", prompt.instruction.clone()),
         ("the file of the schema", schema.file()),
-        (KEY_FILE, model.api_key_file.clone()),
     ];
     let models = std::iter::once(model).chain(&model.others);
-    let keys = models.map(|model| model.endpoint.as_deref().and_then(key_file));
-    let keys = keys.map(|path| ("the file of the key", path));
+    let keys = models.flat_map(|model| {
+        let of_config = model.endpoint.as_deref().and_then(key_file);
+        [(KEY_FILE, model.api_key_file.clone()), ("the file of the key", of_config)]
+    });
     files.into_iter().chain(keys).filter_map(|(what, path)| Some((what, path?))).collect()
 }
 

@@ -41,11 +41,14 @@ impl Judge<'_> {
         let typed = self.typed;
         let counts = &finished.counts;
         let done = counts.ok + counts.failed;
+        // Where several answers are wanted to a row, they are what is counted.
+        let unit = if finished.variants > 1 { "answers" } else { "rows" };
         let left = finished.wanted.saturating_sub(done) + counts.retryable;
+        let left = &format!("{left} {unit}");
         match &finished.end {
             End::Drained => Some(match (self.caught.cause(), self.deadline) {
                 (Cause::Deadline, Some(kept)) => {
-                    let what = format!("{left} rows are left");
+                    let what = format!("{left} are left");
                     exit::of_deadline(kept, &what, exit::KEPT, typed)
                 }
                 (Cause::Signal(code), _) => exit::of_drain(code, left, typed),
@@ -56,7 +59,8 @@ impl Judge<'_> {
                 let failed = counts.failed;
                 let is_fine = failed == 0 || self.allowed.is_some_and(|a| a.allows(failed, done));
                 let is_published = finished.end != End::Worked;
-                (!is_fine).then(|| exit::of_failed(failed, done, is_published, typed))
+                let of = format!("{done} {unit}");
+                (!is_fine).then(|| exit::of_failed(failed, &of, is_published, typed))
             }
         }
     }
@@ -120,7 +124,7 @@ mod tests {
 
     fn finished(end: End) -> Finished {
         let counts = Counts { ok: 7, failed: 2, retryable: 1 };
-        Finished { end, counts, wanted: 20, summary: None, is_dir_kept: true }
+        Finished { end, counts, wanted: 20, variants: 1, summary: None, is_dir_kept: true }
     }
 
     #[test]

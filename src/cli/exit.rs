@@ -355,8 +355,8 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
     Line { code, what: error.to_string(), safe, next }
 }
 
-/// The code and the line of a run that ended itself.
-pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line {
+/// The code and the line of a run that ended itself; `left` is what is left, in words.
+pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Line {
     let (code, what, first) = match reason {
         StopReason::MaxErrors { failed } => {
             (LIMIT, format!("stopped: {failed} rows failed (--max-errors)"), "see to the cause")
@@ -387,7 +387,7 @@ pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line
             (UNAVAILABLE, format!("stopped: the server is not started again: {why}"), "see to it")
         }
     };
-    let next = format!("{left} rows are left; {first}, then: {}", typed.resumed());
+    let next = format!("{left} are left; {first}, then: {}", typed.resumed());
     Line { code, what, safe: KEPT, next }
 }
 
@@ -398,8 +398,8 @@ pub(super) fn of_bug(typed: &Typed<'_>) -> Line {
 }
 
 /// The line of a run that a signal ended.
-pub(super) fn of_drain(code: u8, left: u64, typed: &Typed<'_>) -> Line {
-    let what = format!("ended by a signal; {left} rows are left");
+pub(super) fn of_drain(code: u8, left: &str, typed: &Typed<'_>) -> Line {
+    let what = format!("ended by a signal; {left} are left");
     Line { code, what, safe: KEPT, next: typed.resumed() }
 }
 
@@ -417,7 +417,7 @@ pub(super) fn of_deadline(kept: &Kept, what: &str, safe: &'static str, typed: &T
 }
 
 /// The line of a run in which rows failed.
-pub(super) fn of_failed(failed: u64, of: u64, is_published: bool, typed: &Typed<'_>) -> Line {
+pub(super) fn of_failed(failed: u64, of: &str, is_published: bool, typed: &Typed<'_>) -> Line {
     let safe = if is_published { "the outputs are published" } else { KEPT };
     let next = match typed.0.get(1) {
         Some(command) if command == "work" => {
@@ -428,7 +428,7 @@ pub(super) fn of_failed(failed: u64, of: u64, is_published: bool, typed: &Typed<
         }
         _ => format!("try them again: {}", typed.resumed()),
     };
-    Line { code: ROWS_FAILED, what: format!("{failed} of {of} rows failed"), safe, next }
+    Line { code: ROWS_FAILED, what: format!("{failed} of {of} failed"), safe, next }
 }
 
 #[cfg(test)]

@@ -129,17 +129,24 @@ pub struct Envelope<'a> {
     /// The id's token.
     #[serde(borrow)]
     pub id: &'a RawValue,
-    /// Which of the answers to its row it is, where there are several.
     #[serde(default, borrow)]
-    pub model: Option<Cow<'a, str>>,
-    /// Likewise, of those of one model.
-    #[serde(default)]
-    pub repeat: Option<u32>,
+    model: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    repeat: Option<&'a RawValue>,
     /// Whether there is an answer.
     pub ok: bool,
     /// The answer.
     #[serde(borrow)]
     pub result: &'a RawValue,
+}
+
+impl Envelope<'_> {
+    /// Which of the answers to its row it holds, if it says so: the model, and which of its answers.
+    #[must_use]
+    pub fn variant(&self) -> Option<(String, u32)> {
+        let model = serde_json::from_str(self.model?.get()).ok()?;
+        Some((model, serde_json::from_str(self.repeat?.get()).ok()?))
+    }
 }
 
 /// Reads one line of an output file.
@@ -189,7 +196,7 @@ mod tests {
              \"ok\":true,\"result\":\"x\",\"error\":null,\"input\":{}}\n"
         );
         let envelope = read(&out).unwrap();
-        assert_eq!((envelope.model.as_deref(), envelope.repeat), (Some("p.\"m\"?x=1"), Some(2)));
+        assert_eq!(envelope.variant(), Some(("p.\"m\"?x=1".to_owned(), 2)));
     }
 
     #[test]

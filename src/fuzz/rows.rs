@@ -183,8 +183,8 @@ fn row_holds(text: &str) {
     for name in object.names() {
         if let Ok(id) = identify(&object, Identity::Field(name), 1) {
             let mut attempt = Vec::new();
-            let id = id.as_json();
-            let head = telemetry::Head { id: id.as_bytes(), row: 1, mark: b"", epoch: 1 };
+            let token = id.as_json();
+            let head = telemetry::Head { id: token.as_bytes(), row: 1, mark: b"", epoch: 1 };
             telemetry::write_line(&mut attempt, head, b"{\"ok\":true}");
             assert!(serde_json::from_slice::<&RawValue>(&attempt).is_ok());
             journaled(&id, object.text());

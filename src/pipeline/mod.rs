@@ -139,8 +139,10 @@ pub struct Finished {
     pub end: End,
     /// Rows with and without an answer, as far as it got.
     pub counts: Counts,
-    /// Rows that are to have an outcome.
+    /// Outcomes that are wanted: one of each row, or one for each variant of the job.
     pub wanted: u64,
+    /// How many that is of each row.
+    pub variants: usize,
     /// The summary, as JSON, where outputs were or are published.
     pub summary: Option<String>,
     /// Whether the work directory is still there.
@@ -276,5 +278,6 @@ fn interrupted(dir: &Held, manifest: &Manifest, ending: Ending) -> Result<Finish
         Ending::Drained | Ending::Complete => End::Drained,
     };
     let counts = publish::counts(dir, manifest)?;
-    Ok(Finished { end, counts, wanted: manifest.wanted(), summary: None, is_dir_kept: true })
+    let (wanted, variants) = (manifest.wanted(), manifest.job.variants());
+    Ok(Finished { end, counts, wanted, variants, summary: None, is_dir_kept: true })
 }

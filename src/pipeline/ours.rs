@@ -101,6 +101,11 @@ fn question(job: &JobSpec) -> String {
     }
     // Notes of before there were schemas are of jobs without one.
     text.extend_from_slice(job.schema.as_deref().unwrap_or_default().as_bytes());
+    // Notes of before there could be several answers to a row are of jobs with one.
+    if job.is_varied() {
+        let parts = (&job.named, &job.others, job.repeat);
+        text.extend_from_slice(&serde_json::to_vec(&parts).unwrap_or_default());
+    }
     blake3::hash(&text).to_hex().to_string()
 }
 

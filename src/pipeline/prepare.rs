@@ -218,7 +218,8 @@ fn explain(
 
 /// What a person should look at: an export that failed looks like rows that are gone.
 fn alarm(before: &Manifest, now: &Manifest) -> Option<Event> {
-    let gone = now.carried.unwrap_or_default().gone;
+    // Each row counts once for each variant that the plan before had.
+    let gone = now.carried.unwrap_or_default().gone / before.job.variants() as u64;
     let is_most = gone > 1 && gone > before.source.rows / 2;
     is_most.then(|| {
         Event::Alert(format!(
@@ -232,9 +233,13 @@ fn alarm(before: &Manifest, now: &Manifest) -> Option<Event> {
 /// What a new generation means, in words.
 fn told(manifest: &Manifest) -> String {
     let Carried { kept, changed, unanswered, new, gone, .. } = manifest.carried.unwrap_or_default();
+    let what = match manifest.job.variants() {
+        1 => format!("{kept} rows keep their answers"),
+        variants => format!("{variants} variants a row, each counted: {kept} keep their answers"),
+    };
     format!(
-        "planned anew (generation {}): {kept} rows keep their answers, {changed} changed, {new} are \
-         new, {unanswered} had no answer yet, {gone} are gone",
+        "planned anew (generation {}): {what}, {changed} changed, {new} are new, {unanswered} had no \
+         answer yet, {gone} are gone",
         manifest.generation
     )
 }
@@ -257,7 +262,11 @@ fn adopt(
         path.display()
     ));
     if strangers > 0 {
-        say(format!("{strangers} answers in it are of rows that the input does not have"));
+        let of = match manifest.job.is_varied() {
+            true => "rows or variants that the job does not have",
+            false => "rows that the input does not have",
+        };
+        say(format!("{strangers} answers in it are of {of}"));
     }
     if damaged > 0 {
         context.sink.emit(&Event::Alert(format!(

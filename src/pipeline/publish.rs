@@ -130,6 +130,7 @@ pub(super) fn unchanged(
         end: End::Unchanged,
         counts: commit.counts,
         wanted: publication.manifest.wanted(),
+        variants: publication.manifest.job.variants(),
         summary: Some(commit.summary.get().to_owned()),
         is_dir_kept: true,
     }))
@@ -216,6 +217,7 @@ pub(super) fn publish(
         end: End::Published,
         counts,
         wanted: manifest.wanted(),
+        variants: manifest.job.variants(),
         summary: Some(summary.clone()),
         is_dir_kept: true,
     };

@@ -94,8 +94,15 @@ pub fn work(
             return interrupted(dir, &manifest, report.ending);
         }
         let counts = publish::counts(dir, &manifest)?;
-        let wanted = manifest.wanted();
-        Ok(Finished { end: End::Worked, counts, wanted, summary: None, is_dir_kept: true })
+        let (wanted, variants) = (manifest.wanted(), manifest.job.variants());
+        Ok(Finished {
+            end: End::Worked,
+            counts,
+            wanted,
+            variants,
+            summary: None,
+            is_dir_kept: true,
+        })
     };
     if work::has_work(&dir, &manifest, options)? {
         session::noted(&mut dir, context, body)

@@ -4,16 +4,16 @@
 //! index of the file's ids is walked beside the plan's, and what matches is sorted into row order.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Error;
 use super::indexes::{Spread, next_entry, walk};
 use crate::format::chunk::{ChunkReader, Cut, Limits};
-use crate::format::envelope::{self, NO_INPUT, Verdict};
+use crate::format::envelope::{self, Envelope, NO_INPUT, Verdict};
 use crate::input::{self, Source, identify, read_shard};
-use crate::job::{Id, Identity, OutcomeKind};
+use crate::job::{Id, Identity, JobSpec, OutcomeKind, Variant};
 use crate::prompt::{self, Template};
 use crate::store::{
     Asked, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
@@ -47,84 +47,134 @@ pub fn adopt(
     let file = File::open(output).map_err(unreadable(output))?;
     let places = dir.ids().with_file_name("ids.part-places");
     let spread = Spread::new(manifest.source.rows);
-    let mut writer = IdIndexWriter::new(&places);
-    let mut put = |row, answer: IdEntry| {
-        let entry = IdEntry { id: spread.key(row), row: answer.row, content: answer.content };
-        Ok(writer.add(&[entry])?)
-    };
+    let variants = manifest.job.variants();
+    for variant in 0..variants {
+        let mut writer = IdIndexWriter::new(&places);
+        let from = Answers { file: &file, path: output, job: &manifest.job, variant, now_ms };
+        let found = find_answers(dir, manifest, &from, &mut |row, answer| {
+            let entry = IdEntry { id: spread.key(row), row: answer.row, content: answer.content };
+            Ok(writer.add(&[entry])?)
+        })?;
+        adopted.strangers += found.strangers;
+        // Every reading finds the same ones.
+        (adopted.damaged, adopted.first_damaged) = (found.damaged, found.first_damaged);
+        writer.finish::<Error>(&mut |_| Ok(()))?;
+
+        let mut index = IdIndex::open(&places)?;
+        let mut place = next_entry(&mut index)?;
+        for (first, shard) in manifest.ranges().filter(|(_, shard)| shard.wanted > 0) {
+            let mut taken = Vec::new();
+            while let Some(found) = place
+                && spread.row(found.id) < shard.first_row + shard.rows
+            {
+                taken.push((spread.row(found.id), found.row, found.content));
+                place = next_entry(&mut index)?;
+            }
+            taken.retain(|(row, ..)| manifest.chosen.contains(*row));
+            // Of several answers for one row the first counts.
+            taken.dedup_by_key(|(row, ..)| *row);
+            if !taken.is_empty() {
+                let number = first + u32::try_from(variant).unwrap_or(u32::MAX);
+                let shard = &manifest.shards[number as usize];
+                adopted.rows += fill_shard(dir, manifest, source, number, shard, &taken, &from)?;
+            }
+        }
+        dir.discard_ids(&places)?;
+    }
+    Ok(adopted)
+}
+
+/// Finds the answers of a variant, each with its row. Of those without one only the number is known.
+fn find_answers(
+    dir: &Held,
+    manifest: &Manifest,
+    from: &Answers<'_>,
+    put: &mut dyn FnMut(u64, IdEntry) -> Result<(), Error>,
+) -> Result<Adopted, Error> {
+    let mut found = Adopted::default();
     if manifest.job.identity() != Identity::RowNumber {
         let answers = dir.ids().with_file_name("ids.part-answers");
         let mut by_id = IdIndexWriter::new(&answers);
-        read_answers(&file, output, &mut adopted, &mut |_, answer| Ok(by_id.add(&[answer])?))?;
+        read_answers(from, &mut found, &mut |_, answer| Ok(by_id.add(&[answer])?))?;
         by_id.finish::<Error>(&mut |_| Ok(()))?;
-        adopted.strangers = join(IdIndex::open(&dir.ids())?, IdIndex::open(&answers)?, &mut put)?;
+        found.strangers += join(IdIndex::open(&dir.ids())?, IdIndex::open(&answers)?, put)?;
         dir.discard_ids(&answers)?;
-    } else {
-        let mut strangers = 0;
-        read_answers(&file, output, &mut adopted, &mut |id, answer| {
-            match id.as_json().parse::<u64>() {
-                Ok(row) if (1..=manifest.source.rows).contains(&row) => put(row, answer)?,
-                _ => strangers += 1,
-            }
-            Ok(())
-        })?;
-        adopted.strangers = strangers;
+        return Ok(found);
     }
-    writer.finish::<Error>(&mut |_| Ok(()))?;
-
-    let mut index = IdIndex::open(&places)?;
-    let mut place = next_entry(&mut index)?;
-    for (number, shard) in manifest.open_shards() {
-        let mut taken = Vec::new();
-        while let Some(found) = place
-            && spread.row(found.id) < shard.first_row + shard.rows
-        {
-            taken.push((spread.row(found.id), found.row, found.content));
-            place = next_entry(&mut index)?;
+    let mut strangers = 0;
+    read_answers(from, &mut found, &mut |id, answer| {
+        match id.as_json().parse::<u64>() {
+            Ok(row) if (1..=manifest.source.rows).contains(&row) => put(row, answer)?,
+            _ => strangers += 1,
         }
-        taken.retain(|(row, ..)| manifest.chosen.contains(*row));
-        // Of several answers for one row the first counts.
-        taken.dedup_by_key(|(row, ..)| *row);
-        if !taken.is_empty() {
-            let from = Answers { file: &file, path: output, now_ms };
-            adopted.rows += fill_shard(dir, manifest, source, number, shard, &taken, &from)?;
-        }
-    }
-    dir.discard_ids(&places)?;
-    Ok(adopted)
+        Ok(())
+    })?;
+    found.strangers += strangers;
+    Ok(found)
 }
 
 fn unreadable(path: &Path) -> impl Fn(io::Error) -> input::Error {
     move |source| input::Error::Unreadable { path: path.to_owned(), source }
 }
 
+/// The output file that answers of a variant are taken from.
+struct Answers<'a> {
+    file: &'a File,
+    path: &'a Path,
+    job: &'a JobSpec,
+    variant: usize,
+    now_ms: u64,
+}
+
+impl Answers<'_> {
+    /// Whether an envelope holds an answer of the variant; nothing where it is of none of the job's.
+    fn is_wanted(&self, envelope: &Envelope<'_>) -> Option<bool> {
+        let said = envelope.variant();
+        if !self.job.is_varied() {
+            return said.is_none().then_some(true);
+        }
+        let (model, said) = said?;
+        let is_of = |number: &usize| {
+            let Variant { named, repeat, .. } = self.job.variant(*number);
+            (named, repeat) == (model.as_str(), said)
+        };
+        let number = (0..self.job.variants()).find(is_of)?;
+        Some(number == self.variant)
+    }
+}
+
 /// Visits the answers of an output file; an entry's row is the line's offset, its content the
 /// line's length.
 fn read_answers(
-    file: &File,
-    path: &Path,
-    adopted: &mut Adopted,
+    from: &Answers<'_>,
+    found: &mut Adopted,
     visit: &mut dyn FnMut(&Id, IdEntry) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut reader = ChunkReader::new(file, Cut::Lines, 0, 1, u64::MAX);
+    let mut reader = ChunkReader::new(from.file, Cut::Lines, 0, 1, u64::MAX);
     let limits = Limits { records: 10_000, bytes: 4 << 20 };
-    while let Some(chunk) = reader.next_chunk(limits).map_err(unreadable(path))? {
+    from.file.try_clone().and_then(|mut file| file.rewind()).map_err(unreadable(from.path))?;
+    while let Some(chunk) = reader.next_chunk(limits).map_err(unreadable(from.path))? {
         for record in &chunk.records {
             let line = chunk.record(record);
             let answer = envelope::read(line)
                 .ok()
-                .and_then(|it| Id::parse(it.id.get()).ok().map(|id| (it.ok, id)));
+                .and_then(|it| Id::parse(it.id.get()).ok().map(|id| (it, id)));
             match answer {
-                Some((true, id)) => {
-                    let row = chunk.offset + record.start as u64;
-                    let content = line.len() as u64;
-                    visit(&id, IdEntry { id: id.hash(), row, content })?;
-                }
-                Some((false, _)) => {}
+                Some((it, id)) if it.ok => match from.is_wanted(&it) {
+                    Some(true) => {
+                        let row = chunk.offset + record.start as u64;
+                        let content = line.len() as u64;
+                        visit(&id, IdEntry { id: id.hash(), row, content })?;
+                    }
+                    Some(false) => {}
+                    // The first reading tells.
+                    None => found.strangers += u64::from(from.variant == 0),
+                },
+                Some(_) => {}
                 None => {
-                    adopted.damaged += 1;
-                    if adopted.first_damaged == 0 {
-                        adopted.first_damaged = record.line;
+                    found.damaged += 1;
+                    if found.first_damaged == 0 {
+                        found.first_damaged = record.line;
                     }
                 }
             }
@@ -154,13 +204,6 @@ fn join(
         Ok(())
     })?;
     Ok(strangers)
-}
-
-/// The output file that answers are taken from.
-struct Answers<'a> {
-    file: &'a File,
-    path: &'a Path,
-    now_ms: u64,
 }
 
 /// Writes the answers of one shard's rows (row, offset, length) to its journal.

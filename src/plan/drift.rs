@@ -61,6 +61,8 @@ pub struct Outlook {
     pub kept: u64,
     /// Rows that would be asked about.
     pub asked: u64,
+    /// How many answers to a row would be wanted; each counts.
+    pub variants: usize,
 }
 
 impl Drift {
@@ -112,8 +114,14 @@ impl fmt::Display for Drift {
             (Some(input), _) => lines.push(input.to_string()),
             (None, _) => {}
         }
-        if let Some(Outlook { kept, asked, .. }) = self.outlook {
-            lines.push(format!("an update would keep {kept} answers and ask about {asked} rows"));
+        match self.outlook {
+            None => {}
+            Some(Outlook { kept, asked, variants: 0 | 1, .. }) => {
+                lines.push(format!("an update would keep {kept} answers and ask about {asked} rows"));
+            }
+            Some(Outlook { kept, asked, variants, .. }) => lines.push(format!(
+                "an update would keep {kept} answers and ask for {asked} ({variants} variants a row)"
+            )),
         }
         f.write_str(&lines.join("; "))
     }

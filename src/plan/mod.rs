@@ -193,14 +193,14 @@ pub fn foresee(
     let old = dir.begin_generation()?;
     let outlook = (|| {
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
-        let job = job.clone();
-        let manifest = draw_up(dir, source, job, options, Some(&prompts), shutdown, &mut Silent)?;
+        let manifest =
+            draw_up(dir, source, job.clone(), options, Some(&prompts), shutdown, &mut Silent)?;
         let old = Side { dir: &old, manifest: before, source };
         let new = Side { dir, manifest: &manifest, source };
         let keeping = Keeping::default();
         let Joined { carried, rows } = carry::carry(&old, &new, &mut prompts, keeping, true)?;
         let asked = manifest.wanted().saturating_sub(carried.kept);
-        Ok(Outlook { rows, kept: carried.kept, asked })
+        Ok(Outlook { rows, kept: carried.kept, asked, variants: job.variants() })
     })();
     dir.abandon_generation(&old)?;
     outlook
