@@ -10,6 +10,7 @@ mod drift;
 mod duplicates;
 mod indexes;
 mod left;
+mod matches;
 mod scan;
 
 use std::path::PathBuf;

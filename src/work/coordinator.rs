@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::gate::Gate;
+use super::lane::team_of;
 use super::queue::Queue;
-use super::{
-    Ending, Error, Happened, Options, Report, Retry, Server, StopReason, Tally, advance, team_of,
-};
+use super::{Ending, Error, Happened, Options, Report, Retry, Server, StopReason, Tally, advance};
 use crate::provider::PASSTHROUGH;
 use crate::shutdown::{Shutdown, Stage, Trigger};
 use crate::store::{Damage, DamageKind, Manifest, Seal, WorkDir};
@@ -302,9 +301,19 @@ impl Coordinator {
             )))],
             Happened::Recovered => vec![Effect::Show(Event::Recovered)],
             Happened::Idle { worker } => vec![Effect::Show(Event::Idle { worker })],
-            Happened::Lost { team, reason } => {
-                self.lost.entry(team).or_insert(reason);
-                self.give_up(now)
+            Happened::Lost { team, name, reason } => {
+                if self.lost.contains_key(&team) {
+                    return Vec::new();
+                }
+                self.lost.insert(team, reason);
+                let mut effects = self.give_up(now);
+                if self.stage == Stage::Running {
+                    effects.push(Effect::Show(Event::Alert(format!(
+                        "{name} has been out of reach for longer than --max-outage: its rows are left, \
+                         what other models are asked goes on"
+                    ))));
+                }
+                effects
             }
             Happened::Stop(reason) => self.stop(reason, now),
             Happened::Ended(result) => {
@@ -475,7 +484,8 @@ mod tests {
         let now = Instant::now();
         let lost = |team| {
             let why = format!("{team} is away");
-            Happened::Lost { team, reason: StopReason::Outage { out: TICK, why } }
+            let (name, reason) = (String::new(), StopReason::Outage { out: TICK, why });
+            Happened::Lost { team, name, reason }
         };
         let mut state = state(&[1, 2, 3]);
         assert_eq!(told(state.handle(lost(1), now)), [""; 0]);

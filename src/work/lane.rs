@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::attempt::{Line, Way};
 use super::health::Health;
 use super::structured::Form;
-use super::{Answerer, Error, Member, Options, Server};
+use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::Transport;
 use crate::provider::Model;
+use crate::store::{Manifest, ShardEntry};
 
 /// A lane's place among all of a run.
 pub(super) type LaneIndex = usize;
@@ -31,6 +32,23 @@ pub(super) struct Lane {
     pub(super) health: Health,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
+}
+
+impl Shared<'_> {
+    /// The team that answers a variant of the job.
+    pub(super) fn team(&self, variant: usize) -> usize {
+        self.manifest.job.model_of(variant)
+    }
+
+    /// The team that answers the rows of a shard.
+    pub(super) fn team_of(&self, shard: u32) -> usize {
+        team_of(self.manifest, &self.manifest.shards[shard as usize])
+    }
+}
+
+/// The team that answers the rows of a shard.
+pub(super) fn team_of(manifest: &Manifest, entry: &ShardEntry) -> usize {
+    manifest.job.model_of(entry.variant as usize)
 }
 
 impl Lanes {

@@ -313,7 +313,7 @@ enum Happened {
     Recovered,
     SchemaRefused { why: String },
     Idle { worker: usize },
-    Lost { team: usize, reason: StopReason },
+    Lost { team: usize, name: String, reason: StopReason },
     Stop(StopReason),
     Ended(Result<(), Error>),
 }
@@ -338,23 +338,6 @@ struct Shared<'a> {
     is_stopping: AtomicBool,
     // Rows that failed in this session, durable or not.
     failed: AtomicU64,
-}
-
-impl Shared<'_> {
-    /// The team that answers a variant of the job.
-    fn team(&self, variant: usize) -> usize {
-        self.manifest.job.model_of(variant)
-    }
-
-    /// The team that answers the rows of a shard.
-    fn team_of(&self, shard: u32) -> usize {
-        team_of(self.manifest, &self.manifest.shards[shard as usize])
-    }
-}
-
-/// The team that answers the rows of a shard.
-fn team_of(manifest: &Manifest, entry: &ShardEntry) -> usize {
-    manifest.job.model_of(entry.variant as usize)
 }
 
 /// Whether there is anything to work: a shard that is not sealed, or one with rows to try again.

@@ -37,6 +37,9 @@ Examples:
   Ask a provider by name, with parameters:
     rowmill run reviews.jsonl -o out.jsonl -m 'anthropic.claude-haiku-4-5?max_tokens=5&temperature=0' …
 
+  Ask two models three times each about every row: six envelopes a row, with `model` and `repeat`:
+    rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-5-mini -m lab.my-model --repeat 3 …
+
   Ask an endpoint of rowmill.toml by its name, with its key, parameters and limits:
     rowmill run reviews.jsonl -o out.jsonl -m lab.my-model …
 

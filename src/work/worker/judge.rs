@@ -6,7 +6,7 @@ use super::Worker;
 use crate::job::{Failure, FailureKind};
 use crate::policy::{Decision, Trouble, decide};
 use crate::work::attempt::Landing;
-use crate::work::lane::LaneIndex;
+use crate::work::lane::{Lane, LaneIndex};
 use crate::work::structured::FirstToFall;
 use crate::work::{Happened, StopReason};
 
@@ -153,8 +153,9 @@ impl Worker<'_> {
         if lanes.teams() == 1 {
             return self.stop(reason);
         }
-        lanes.lane(lane).health.give_up();
-        self.tell(Happened::Lost { team: lanes.team_of(lane), reason });
+        let (team, Lane { name, health, .. }) = (lanes.team_of(lane), lanes.lane(lane));
+        health.give_up();
+        self.tell(Happened::Lost { team, name: name.clone(), reason });
     }
 }
 
