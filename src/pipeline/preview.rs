@@ -10,7 +10,7 @@ use crate::prompt::Template;
 use crate::provider::{Api, Wording};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::Answerer;
+use crate::work::{self, Answerer, Message};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -46,6 +46,7 @@ pub(super) fn render(
     count: usize,
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
+    let attachments = work::attachments(manifest, source);
     let path = answerer.model.api().map(Api::path);
     let url =
         answerer.endpoint.as_ref().zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
@@ -68,12 +69,13 @@ pub(super) fn render(
             if !manifest.chosen.contains(row) || left_out.contains(&row) {
                 continue;
             }
-            let prompt = rows.text(index).and_then(|text| {
+            let message = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, manifest.job.identity(), row)?;
-                template.render(&object, manifest.job.on_missing_field)
+                let prompt = template.ask(&object, &manifest.job)?;
+                work::message(prompt, attachments.as_ref(), &answerer.model, true)
             });
-            previewed.push(shown(row, url.clone(), prompt, answerer));
+            previewed.push(shown(row, url.clone(), message, answerer));
         }
     }
     Ok(Preview { manifest: manifest.clone(), rows: previewed })
@@ -82,14 +84,15 @@ pub(super) fn render(
 fn shown(
     row_number: u64,
     url: Option<String>,
-    prompt: Result<String, Failure>,
+    message: Result<Message, Failure>,
     answerer: &Answerer,
 ) -> PreviewedRow {
-    match prompt {
-        Ok(prompt) => {
+    match message {
+        Ok(Message { text: prompt, attached }) => {
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
-            let wording = Wording { in_prompt: mode == Some(Mode::Prompt), correction: None };
-            // Byte for byte what would be sent.
+            let in_prompt = mode == Some(Mode::Prompt);
+            let wording = Wording { in_prompt, correction: None, attached: &attached };
+            // Byte for byte what would be sent, but for the bytes of what is attached.
             let body = match &url {
                 Some(_) => serde_json::from_slice(&answerer.model.encode(&prompt, wording)).ok(),
                 None => serde_json::value::to_raw_value(&prompt).ok(),

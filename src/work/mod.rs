@@ -9,6 +9,7 @@
 //! The coordinator owns the state of the run, a worker that of the shards it holds. They share two
 //! things that must be one for all: the permits and the endpoint's health.
 
+mod attached;
 mod attempt;
 mod committer;
 mod coordinator;
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
-use crate::input::{self, Source};
+use crate::input::{self, Attachments, Source};
 use crate::job::{JobSpec, Transport, Usage};
 use crate::policy::Durability;
 use crate::prompt::Template;
@@ -39,6 +40,7 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::Sink;
 
+pub use attached::{Message, message};
 use attempt::{Line, Way};
 use gate::Gate;
 use health::Health;
@@ -280,6 +282,7 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    attachments: Option<Attachments>,
     model: Model,
     form: Option<Form>,
     gate: Gate,
@@ -386,6 +389,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        attachments: attachments(manifest, source),
         model: answerer.model.clone(),
         form,
         gate: Gate::new(options.concurrency, options.parallel),
@@ -421,6 +425,12 @@ fn work(
         };
         state.run(run, sink)
     })
+}
+
+/// The attachments of a plan's rows, if they have any.
+#[must_use]
+pub fn attachments(manifest: &Manifest, source: &Source) -> Option<Attachments> {
+    Attachments::of(&manifest.job, source, manifest.source.path.is_none())
 }
 
 /// What each worker calls through; nothing for models that are not called.

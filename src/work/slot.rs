@@ -10,7 +10,7 @@ use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
 use crate::job::{Answer, Content, Failure, Id, JobSpec, OutcomeKind};
-use crate::prompt::Template;
+use crate::prompt::{Prompt, Template};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -54,7 +54,7 @@ pub(super) struct Group {
 /// A row as far as it can be prepared: its id, and its prompt or why there is none.
 pub(super) struct Prepared {
     pub(super) id: Id,
-    pub(super) prompt: Result<String, Failure>,
+    pub(super) prompt: Result<Prompt, Failure>,
 }
 
 impl<'a> Slot<'a> {
@@ -159,7 +159,7 @@ impl<'a> Slot<'a> {
             Err(failure) => return unnamed(failure),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
-        Prepared { id, prompt: template.render(&object, job.on_missing_field) }
+        Prepared { id, prompt: template.ask(&object, job) }
     }
 
     /// The row as envelopes show it.
@@ -203,6 +203,24 @@ impl<'a> Slot<'a> {
             job,
             at_ms,
         );
+    }
+
+    /// Adds the line of a row whose prompt has this hash and that is not asked about because of what
+    /// is attached to it: once that is there, another try may go well.
+    pub(super) fn put_unattached(
+        &mut self,
+        (row, prompt): (RowIndex, u64),
+        id: &Id,
+        failure: &Failure,
+        job: &JobSpec,
+        at_ms: u64,
+    ) {
+        let asked = Some(Asked { generation: self.generation, prompt });
+        let verdict = Verdict::Failed(failure, 0);
+        self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
+        // A row that failed counts as a call that ended; so that none seems to be missing, it is one
+        // that was started.
+        self.starting += 1;
     }
 
     /// Adds the line of a row that was answered or has failed for good.

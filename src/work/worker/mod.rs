@@ -17,12 +17,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
+use crate::job::FailureKind;
 use crate::policy::{CommitWindow, Decision, Durability, MayCall};
+use crate::prompt::Prompt;
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
@@ -54,6 +57,8 @@ pub(super) struct Worker<'a> {
     written: Tally,
     syncing: Tally,
     health_until: Option<Instant>,
+    // Whether there is more to start once calls were looked after.
+    has_paused: bool,
     // Calls that were answered, well or badly.
     answers: u64,
     is_closing: bool,
@@ -88,6 +93,7 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             health_until: None,
+            has_paused: false,
             answers: 0,
             is_closing: false,
         }
@@ -182,12 +188,13 @@ impl<'a> Worker<'a> {
     fn feed<F: Future<Output = Landing>>(
         &mut self,
         flights: &mut Flights<F>,
-        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        fly: impl Fn(Rc<Line>, Flight, Message) -> F,
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let mut at_ms = None;
-        while self.is_running() && self.window.room() > self.unwritten() {
+        let (mut at_ms, mut pause) = (None, Pause::new());
+        self.has_paused = false;
+        while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
             let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
@@ -202,31 +209,39 @@ impl<'a> Worker<'a> {
             let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
             let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, self.line.clone()) {
+            let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
+            let attachments = self.shared.attachments.as_ref();
+            let message = prompt.and_then(|it| message(it, attachments, &self.shared.model, false));
+            match (message, self.line.clone()) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    if failure.kind == FailureKind::Attachment {
+                        slot.put_unattached((row, hash), &id, &failure, job, at_ms);
+                    } else {
+                        slot.put_invalid(row, &id, &failure, job, at_ms);
+                    }
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
                         self.shared.health.forget_probe();
                     }
                 }
-                (Ok(prompt), Some(line)) => {
+                (Ok(message), Some(line)) => {
                     slot.starting += 1;
-                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe)
+                    self.has_paused = pause.is_due(&message);
+                    let flight = Flight::new(slot.number, row, id, hash, is_probe)
                         .correcting(slot.correction(row));
-                    flights.push(fly(line, flight, prompt));
+                    flights.push(fly(line, flight, message));
                 }
-                (Ok(prompt), None) => {
-                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe);
+                (Ok(message), None) => {
+                    let flight = Flight::new(slot.number, row, id, hash, is_probe);
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
                     let landing = echo(
                         &self.shared.model,
                         &job.model,
                         self.shared.form.as_ref(),
                         flight,
-                        prompt,
+                        message.text,
                     );
                     self.land(landing, now, at_ms);
                 }
@@ -382,6 +397,8 @@ impl<'a> Worker<'a> {
             () = sleep_until(timer), if timer.is_some() => Event::Woken,
             () = self.shared.gate.woken(self.number) => Event::Woken,
             () = self.stage.changed() => Event::Woken,
+            // The last: calls that were started are sent before more are.
+            () = tokio::task::yield_now(), if self.has_paused => Event::Woken,
         }
     }
 
