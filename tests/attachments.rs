@@ -131,7 +131,7 @@ fn the_other_protocols_and_transports_carry_them_too() {
         let expected = match path {
             "/v1/responses" => json!([
                 {"type": "input_text", "text": "about x"},
-                {"type": "input_image", "image_url": png_uri},
+                {"type": "input_image", "detail": "auto", "image_url": png_uri},
                 {"type": "input_file", "filename": "c.pdf", "file_data": pdf_uri},
             ]),
             "/v1/messages" => json!([

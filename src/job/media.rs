@@ -79,8 +79,8 @@ impl MediaType {
     /// The type of a name, or of another in use for it.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        let is = |it: &&str| it.eq_ignore_ascii_case(name);
-        MEDIA_TYPES.iter().find(|it| is(&it.name) || it.aliases.iter().any(|alias| is(&alias)))
+        let is = |it: &str| it.eq_ignore_ascii_case(name);
+        MEDIA_TYPES.iter().find(|it| is(it.name) || it.aliases.iter().any(|alias| is(alias)))
     }
 
     /// The type of files whose name ends so, without the dot.

@@ -159,7 +159,9 @@ impl Template {
             return Ok(Prompt { text, attachments: Vec::new() });
         };
         let attachments = attachments(row, field)?;
-        let shown = self.pieces.contains(&Piece::RowJson).then(|| without_data(row, field));
+        let has_data = attachments.iter().any(|it| data_of(it).is_some());
+        let shown =
+            (has_data && self.pieces.contains(&Piece::RowJson)).then(|| without_data(row, field));
         let whole = shown.as_deref().unwrap_or(row.text());
         let text = self.fill(row, whole, job.on_missing_field)?;
         Ok(Prompt { text, attachments })
@@ -209,11 +211,11 @@ impl Template {
 
 /// A row's text in which data URIs of a field end where their data begins: attached, it need not be
 /// read as text as well, which would cost many tokens.
-fn without_data<'a>(row: &Object<'a>, field: &str) -> Cow<'a, str> {
+fn without_data(row: &Object<'_>, field: &str) -> String {
     let text = row.text();
-    let Some(value) = row.get(field).filter(|it| it.contains("data:")) else { return text.into() };
+    let value = row.get(field).unwrap_or_default();
     let Ok(mut named) = serde_json::from_str::<serde_json::Value>(value) else {
-        return text.into();
+        return text.to_owned();
     };
     let list = match &mut named {
         serde_json::Value::Array(list) => list,
@@ -221,14 +223,22 @@ fn without_data<'a>(row: &Object<'a>, field: &str) -> Cow<'a, str> {
     };
     for it in list {
         if let serde_json::Value::String(it) = it
-            && let Reference::Data { data, .. } = Reference::parse(it)
+            && let Some(data) = data_of(it)
         {
             it.replace_range(it.len() - data.len().., "…");
         }
     }
     // A field's value is a slice of its row.
     let start = value.as_ptr().addr() - text.as_ptr().addr();
-    format!("{}{named}{}", &text[..start], &text[start + value.len()..]).into()
+    format!("{}{named}{}", &text[..start], &text[start + value.len()..])
+}
+
+/// The data of a data URI.
+fn data_of(text: &str) -> Option<&str> {
+    match Reference::parse(text) {
+        Reference::Data { data, .. } => Some(data),
+        _ => None,
+    }
 }
 
 fn push_value(out: &mut String, name: &str, value: &str) -> Result<(), Failure> {

@@ -158,7 +158,7 @@ mod tests {
                 of(Protocol::Chat, image),
                 json!({"type": "image_url", "image_url": {"url": place}})
             );
-            let expected = json!({"type": "input_image", "image_url": place});
+            let expected = json!({"type": "input_image", "detail": "auto", "image_url": place});
             assert_eq!(of(Protocol::Responses, image), expected);
         }
         let source = json!({"type": "base64", "media_type": "image/png", "data": "AAECAw=="});

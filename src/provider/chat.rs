@@ -42,7 +42,7 @@ pub(super) fn frame(job: &JobSpec, streams: bool) -> Frame {
 /// An attachment as a part of the user's message: `image_url`, `input_audio`, `file`.
 /// <https://platform.openai.com/docs/guides/images-vision>,
 /// <https://platform.openai.com/docs/guides/audio>,
-/// <https://platform.openai.com/docs/guides/pdf-files>. OpenAI lists wav and mp3 as formats of sound;
+/// <https://developers.openai.com/api/docs/guides/file-inputs>. OpenAI lists wav and mp3 as formats of sound;
 /// others of its protocol take more, so that it is for the endpoint to refuse one.
 ///
 /// # Errors

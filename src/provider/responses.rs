@@ -40,8 +40,8 @@ pub(super) fn frame(job: &JobSpec, streams: bool) -> Frame {
 
 /// An attachment as a part of the input: `input_image`, `input_file`.
 /// <https://platform.openai.com/docs/guides/images-vision>,
-/// <https://platform.openai.com/docs/guides/pdf-files>. Sound is no part of an input that the reference
-/// knows.
+/// <https://developers.openai.com/api/docs/guides/file-inputs>. Sound is no part of an input that the
+/// reference knows.
 ///
 /// # Errors
 /// Why the protocol does not take it.
@@ -59,7 +59,9 @@ pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
             write(out, &[Piece::Raw(",\"file_data\":")]);
         }
         (Modality::Image | Modality::Text, _) => {
-            write(out, &[Piece::Raw("{\"type\":\"input_image\",\"image_url\":")]);
+            // The default, but vLLM wants it said: <https://github.com/vercel/ai/issues/20300>.
+            let begin = "{\"type\":\"input_image\",\"detail\":\"auto\",\"image_url\":";
+            write(out, &[Piece::Raw(begin)]);
         }
     }
     write_place(out, &it.payload);
