@@ -66,7 +66,7 @@ impl Exchange {
     }
 
     /// What is attached, as the call has it.
-    fn attached(&self, model: &Model) -> Vec<u8> {
+    fn attached(&self, api: &Api) -> Vec<u8> {
         let job = JobSpec { attachment_field: Some("a".into()), ..self.job() };
         let source = Source {
             path: "in.jsonl".into(),
@@ -76,7 +76,7 @@ impl Exchange {
             data_line: 1,
         };
         let read = Attachments::of(&job, &source, false).unwrap().read(&self.attachments).unwrap();
-        model.attach(&read).unwrap()
+        api.attach(&read).unwrap()
     }
 
     fn check_request(&self, api: &Api) {
@@ -89,7 +89,7 @@ impl Exchange {
         assert_eq!(api.headers().contains_key("authorization"), !is_messages);
         assert_eq!(api.headers().contains_key("x-api-key"), is_messages);
         let model = Model::Called(api.clone());
-        let attached = self.attached(&model);
+        let attached = self.attached(api);
         let wording = Wording { attached: &attached, ..Wording::default() };
         let body: Value = serde_json::from_slice(&model.encode(&self.prompt, wording)).unwrap();
         assert_eq!(body, request.body);

@@ -7,10 +7,10 @@ use super::Error;
 use crate::input::{Source, identify, read_shard};
 use crate::job::Failure;
 use crate::prompt::Template;
-use crate::provider::{Api, Wording};
+use crate::provider::Wording;
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::{self, Answerer, Message};
+use crate::work::{self, Answerer, Member, Message};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -47,9 +47,10 @@ pub(super) fn render(
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
     let attachments = work::attachments(manifest, source);
-    let path = answerer.model.api().map(Api::path);
-    let url =
-        answerer.endpoint.as_ref().zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
+    let member = answerer.first(0);
+    let path = member.and_then(|member| Some(member.model.api()?.path()));
+    let endpoint = member.and_then(|member| member.endpoint.as_ref());
+    let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
     let mut previewed = Vec::new();
     for (number, shard) in manifest.open_shards() {
         if previewed.len() >= count {
@@ -73,7 +74,8 @@ pub(super) fn render(
                 let object = rows.object(index, &text)?;
                 identify(&object, manifest.job.identity(), row)?;
                 let prompt = template.ask(&object, &manifest.job)?;
-                work::message(prompt, attachments.as_ref(), &answerer.model, true)
+                let api = member.and_then(|member| member.model.api());
+                work::message(prompt, attachments.as_ref(), api, true)
             });
             previewed.push(shown(row, url.clone(), message, answerer));
         }
@@ -93,8 +95,10 @@ fn shown(
             let in_prompt = mode == Some(Mode::Prompt);
             let wording = Wording { in_prompt, correction: None, attached: &attached };
             // Byte for byte what would be sent, but for the bytes of what is attached.
-            let body = match &url {
-                Some(_) => serde_json::from_slice(&answerer.model.encode(&prompt, wording)).ok(),
+            let body = match answerer.first(0).filter(|_| url.is_some()) {
+                Some(Member { model, .. }) => {
+                    serde_json::from_slice(&model.encode(&prompt, wording)).ok()
+                }
                 None => serde_json::value::to_raw_value(&prompt).ok(),
             };
             PreviewedRow { row_number, url, body, error: None }

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::attached::content;
+use super::attached::{NotTaken, attach, content};
 use super::stream::{Step, Stream};
 use super::structure::{Untellable, begin_user_message, complain, converse, in_prompt, natively};
 use super::{Secret, Wording, chat, embeddings, messages, reply, responses};
 use crate::format::json;
-use crate::job::{Answer, Failure, JobSpec, Protocol, Transport};
+use crate::job::{Answer, Attachment, Failure, JobSpec, Protocol, Transport};
 use crate::policy::retry_after;
 
 /// The calls of one job: all of a body but the prompt is the same, and so are the headers.
@@ -127,9 +127,12 @@ impl Api {
         }
     }
 
-    /// What it is spoken to in.
-    pub(super) fn protocol(&self) -> Protocol {
-        self.protocol
+    /// What is attached to a prompt as its call has it, for [`Wording::attached`].
+    ///
+    /// # Errors
+    /// When the protocol does not take one of them.
+    pub fn attach(&self, attachments: &[Attachment]) -> Result<Vec<u8>, NotTaken> {
+        attach(self.protocol, attachments)
     }
 
     /// How its calls travel.

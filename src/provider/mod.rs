@@ -34,7 +34,7 @@ pub use secret::Secret;
 pub use stream::Stream;
 pub use structure::{Correction, Wording, refuses_schema};
 
-use crate::job::{Answer, Attachment, Content, Failure};
+use crate::job::{Answer, Content, Failure};
 
 /// Who answers.
 #[derive(Debug, Clone)]
@@ -56,14 +56,6 @@ impl Model {
             Self::Passthrough => None,
             Self::Called(api) => Some(api),
         }
-    }
-
-    /// What is attached to a prompt as its call has it, for [`Wording::attached`].
-    ///
-    /// # Errors
-    /// When the protocol does not take one of them.
-    pub fn attach(&self, attachments: &[Attachment]) -> Result<Vec<u8>, NotTaken> {
-        self.api().map_or(Ok(Vec::new()), |api| attached::attach(api.protocol(), attachments))
     }
 
     /// The body of the call that asks for an answer to a prompt.

@@ -16,7 +16,7 @@ pub struct Wording<'a> {
     pub in_prompt: bool,
     /// The answer that did not fit, where the question is put again.
     pub correction: Option<&'a Correction>,
-    /// What is attached, as [`super::Model::attach`] has it; empty where nothing is.
+    /// What is attached, as [`super::Api::attach`] has it; empty where nothing is.
     pub attached: &'a [u8],
 }
 

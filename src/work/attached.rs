@@ -4,7 +4,7 @@
 use crate::input::Attachments;
 use crate::job::Failure;
 use crate::prompt::Prompt;
-use crate::provider::Model;
+use crate::provider::Api;
 
 /// What a call is made of, besides what is the same for all rows.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub struct Message {
     pub attached: Vec<u8>,
 }
 
-/// The message of a prompt for a model. Files are read now, and only for a model that is called; with
-/// `is_described` how many bytes there are stands in the place of the bytes.
+/// The message of a prompt for the calls of a model. Files are read now, and only for a model that is
+/// called; with `is_described` how many bytes there are stands in the place of the bytes.
 ///
 /// # Errors
 /// [`crate::job::FailureKind::Attachment`] when a file cannot be read, or the model's protocol takes
@@ -24,17 +24,18 @@ pub struct Message {
 pub fn message(
     prompt: Prompt,
     attachments: Option<&Attachments>,
-    model: &Model,
+    api: Option<&Api>,
     is_described: bool,
 ) -> Result<Message, Failure> {
     let Prompt { text, attachments: named } = prompt;
-    let reader = attachments.filter(|_| !named.is_empty() && model.api().is_some());
-    let Some(reader) = reader else { return Ok(Message { text, attached: Vec::new() }) };
+    let (Some(reader), Some(api)) = (attachments.filter(|_| !named.is_empty()), api) else {
+        return Ok(Message { text, attached: Vec::new() });
+    };
     let mut read = reader.read(&named)?;
     if is_described {
         read = read.into_iter().map(|it| it.described()).collect();
     }
-    let attached = model.attach(&read).map_err(|not_taken| {
+    let attached = api.attach(&read).map_err(|not_taken| {
         let name = named.get(not_taken.index).map(String::as_str).unwrap_or_default();
         reader.failure(name, &not_taken.reason)
     })?;

@@ -20,6 +20,8 @@ use crate::store::{
 #[derive(Debug)]
 pub(super) struct Slot<'a> {
     pub(super) number: u32,
+    /// Which variant of the job its rows are asked for.
+    pub(super) variant: usize,
     generation: u32,
     pub(super) feed: Feed,
     entry: &'a ShardEntry,
@@ -68,6 +70,7 @@ impl<'a> Slot<'a> {
         let synced_to = journal.length();
         Self {
             number,
+            variant: 0,
             generation,
             feed: Feed::new(Vec::new()),
             entry,

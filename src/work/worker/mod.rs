@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
+use super::lane::LaneIndex;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
@@ -42,7 +43,8 @@ enum Event<'a> {
 pub(super) struct Worker<'a> {
     number: usize,
     shared: &'a Shared<'a>,
-    line: Option<Rc<Line>>,
+    // By lane; nothing where nobody is called.
+    lines: Vec<Option<Rc<Line>>>,
     stage: Shutdown,
     orders: Sender<Order>,
     done: UnboundedReceiver<Done<'a>>,
@@ -59,8 +61,8 @@ pub(super) struct Worker<'a> {
     health_until: Option<Instant>,
     // Whether there is more to start once calls were looked after.
     has_paused: bool,
-    // Calls that were answered, well or badly.
-    answers: u64,
+    // Calls that were answered, well or badly, by lane.
+    answers: Vec<u64>,
     is_closing: bool,
 }
 
@@ -74,14 +76,15 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         number: usize,
         shared: &'a Shared<'a>,
-        line: Option<Rc<Line>>,
+        lines: Vec<Option<Rc<Line>>>,
         orders: Sender<Order>,
         done: UnboundedReceiver<Done<'a>>,
     ) -> Self {
         Self {
             number,
             shared,
-            line,
+            answers: vec![0; lines.len()],
+            lines,
             stage: shared.stage.clone(),
             orders,
             done,
@@ -94,7 +97,6 @@ impl<'a> Worker<'a> {
             syncing: Tally::default(),
             health_until: None,
             has_paused: false,
-            answers: 0,
             is_closing: false,
         }
     }
@@ -198,21 +200,18 @@ impl<'a> Worker<'a> {
             let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
-            let may_call = match &self.line {
-                Some(_) => self.may_call(flights.len(), now),
-                None => Some(false),
-            };
-            let Some(is_probe) = may_call else { break };
-            let slot = &mut self.slots[index];
+            let Some((lane, is_probe)) = self.may_call(index, flights.len(), now) else { break };
+            let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
+            let way = self.shared.lanes.lane(lane);
             // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !self.shared.health.is_own();
+            let wants_fresh = is_probe && !way.health.is_own();
             let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
             let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
             let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
             let attachments = self.shared.attachments.as_ref();
-            let message = prompt.and_then(|it| message(it, attachments, &self.shared.model, false));
-            match (message, self.line.clone()) {
+            let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
+            match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
                     if failure.kind == FailureKind::Attachment {
@@ -223,27 +222,20 @@ impl<'a> Worker<'a> {
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
-                        self.shared.health.forget_probe();
+                        way.health.forget_probe();
                     }
                 }
                 (Ok(message), Some(line)) => {
                     slot.starting += 1;
                     self.has_paused = pause.is_due(&message);
-                    let flight = Flight::new(slot.number, row, id, hash, is_probe)
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
                     flights.push(fly(line, flight, message));
                 }
                 (Ok(message), None) => {
-                    let flight = Flight::new(slot.number, row, id, hash, is_probe);
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    let landing = echo(
-                        &self.shared.model,
-                        &job.model,
-                        self.shared.form.as_ref(),
-                        flight,
-                        message.text,
-                    );
-                    self.land(landing, now, at_ms);
+                    self.land(echo(way, flight, message.text), now, at_ms);
                 }
             }
         }
@@ -258,9 +250,19 @@ impl<'a> Worker<'a> {
         self.slots.iter().map(Slot::unwritten).sum()
     }
 
-    /// Whether a call may be made now, with a permit taken for it; true for a probe.
-    fn may_call(&mut self, in_flight: usize, now: Instant) -> Option<bool> {
-        let gate = &self.shared.gate;
+    /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
+    fn may_call(
+        &mut self,
+        slot: usize,
+        in_flight: usize,
+        now: Instant,
+    ) -> Option<(LaneIndex, bool)> {
+        let shared = self.shared;
+        let lane = *shared.lanes.team(self.slots[slot].variant).first()?;
+        if self.lines[lane].is_none() {
+            return Some((lane, false));
+        }
+        let gate = &shared.gate;
         let held = in_flight + self.spare;
         if self.spare > 0 {
             if !gate.may_keep(self.number, held) {
@@ -270,9 +272,9 @@ impl<'a> Worker<'a> {
         } else if !gate.take(self.number, held) {
             return None;
         }
-        let answer = match self.shared.health.may_call(now) {
-            MayCall::Yes => Some(false),
-            MayCall::Probe => Some(true),
+        let answer = match shared.lanes.lane(lane).health.may_call(now) {
+            MayCall::Yes => Some((lane, false)),
+            MayCall::Probe => Some((lane, true)),
             MayCall::Wait(until) => {
                 self.health_until = Some(until);
                 self.spare += 1;
@@ -295,7 +297,7 @@ impl<'a> Worker<'a> {
             !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
-        self.written.calls += u64::from(self.line.is_some());
+        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
@@ -378,7 +380,7 @@ impl<'a> Worker<'a> {
     fn drop_flights<F>(&mut self, flights: &mut Flights<F>) {
         self.spare += flights.len();
         *flights = Flights::new();
-        self.shared.health.forget_probe();
+        self.shared.lanes.iter().for_each(|lane| lane.health.forget_probe());
     }
 
     async fn next_event<F: Future<Output = Landing>>(
