@@ -271,7 +271,7 @@ fn failures_to_try_again_are_chosen_by_class_and_by_id() {
     assert_eq!(server.count() - before, 3);
     for (more, text) in [
         ("--resume --retry-class nonsense", "there are attachment, timeout"),
-        ("--resume --retry-class invalid_json", "there are timeout"),
+        ("--resume --retry-class invalid_json", "there are attachment, timeout"),
         ("--resume --retry-ids bad", "line 2 of"),
         ("--retry-ids ids", "add --resume"),
         ("--no-retry-failed", "--resume"),

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
-use crate::input::{Source, identify, read_shard};
+use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::Failure;
 use crate::prompt::Template;
 use crate::provider::Wording;
@@ -46,7 +46,7 @@ pub(super) fn render(
     count: usize,
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
-    let attachments = work::attachments(manifest, source);
+    let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let member = answerer.first(0);
     let path = member.and_then(|member| Some(member.model.api()?.path()));
     let endpoint = member.and_then(|member| member.endpoint.as_ref());

@@ -430,7 +430,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
-        attachments: attachments(manifest, source),
+        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
         queue,
@@ -464,12 +464,6 @@ fn work(
         };
         state.run(run, sink)
     })
-}
-
-/// The attachments of a plan's rows, if they have any.
-#[must_use]
-pub fn attachments(manifest: &Manifest, source: &Source) -> Option<Attachments> {
-    Attachments::of(&manifest.job, source, manifest.source.path.is_none())
 }
 
 fn start_worker(number: usize, shared: &Shared<'_>, lines: Vec<Option<Line>>) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use super::retry::Again;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, Id, JobSpec, OutcomeKind};
+use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, OutcomeKind};
 use crate::prompt::{Prompt, Template};
 use crate::provider::Correction;
 use crate::store::{
@@ -56,6 +56,8 @@ pub(super) struct Group {
 /// A row as far as it can be prepared: its id, and its prompt or why there is none.
 pub(super) struct Prepared {
     pub(super) id: Id,
+    /// The prompt's hash; 0 where there is none.
+    pub(super) hash: u64,
     pub(super) prompt: Result<Prompt, Failure>,
 }
 
@@ -148,7 +150,10 @@ impl<'a> Slot<'a> {
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
-        let unnamed = |failure| Prepared { id: Id::from_row_number(number), prompt: Err(failure) };
+        let unnamed = |failure| {
+            let id = Id::from_row_number(number);
+            Prepared { id, hash: 0, prompt: Err(failure) }
+        };
         let text = match self.rows.text(row) {
             Ok(text) => text,
             Err(failure) => return unnamed(failure),
@@ -162,7 +167,9 @@ impl<'a> Slot<'a> {
             Err(failure) => return unnamed(failure),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
-        Prepared { id, prompt: template.ask(&object, job) }
+        let prompt = template.ask(&object, job);
+        let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
+        Prepared { id, hash, prompt }
     }
 
     /// The row as envelopes show it.
@@ -187,30 +194,8 @@ impl<'a> Slot<'a> {
         self.corrections.get(&row).cloned()
     }
 
-    /// Adds the line of a row that cannot be asked about.
-    pub(super) fn put_invalid(
-        &mut self,
-        row: RowIndex,
-        id: &Id,
-        failure: &Failure,
-        job: &JobSpec,
-        at_ms: u64,
-    ) {
-        self.put(
-            row,
-            id,
-            OutcomeKind::Invalid,
-            Verdict::Failed(failure, 0),
-            b"[]",
-            None,
-            job,
-            at_ms,
-        );
-    }
-
-    /// Adds the line of a row whose prompt has this hash and that is not asked about because of what
-    /// is attached to it: once that is there, another try may go well.
-    pub(super) fn put_unattached(
+    /// Adds the line of a row that is not asked about, with the hash of its prompt, if it has one.
+    pub(super) fn put_unasked(
         &mut self,
         (row, prompt): (RowIndex, u64),
         id: &Id,
@@ -218,11 +203,15 @@ impl<'a> Slot<'a> {
         job: &JobSpec,
         at_ms: u64,
     ) {
-        let asked = Some(Asked { generation: self.generation, prompt });
         let verdict = Verdict::Failed(failure, 0);
+        if failure.kind != FailureKind::Attachment {
+            return self.put(row, id, OutcomeKind::Invalid, verdict, b"[]", None, job, at_ms);
+        }
+        // What is not there may be there the next time: it failed, like one that was called in vain.
+        // As such it counts as a call that ended; so that none seems to be missing, it is one that was
+        // started.
+        let asked = Some(Asked { generation: self.generation, prompt });
         self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
-        // A row that failed counts as a call that ended; so that none seems to be missing, it is one
-        // that was started.
         self.starting += 1;
     }
 

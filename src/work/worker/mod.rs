@@ -24,9 +24,7 @@ use super::lane::LaneIndex;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
-use crate::job::FailureKind;
 use crate::policy::{CommitWindow, Decision, Durability, MayCall};
-use crate::prompt::Prompt;
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
@@ -207,18 +205,13 @@ impl<'a> Worker<'a> {
             let wants_fresh = is_probe && !way.health.is_own();
             let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
-            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
+            let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
             let attachments = self.shared.attachments.as_ref();
             let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
             match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    if failure.kind == FailureKind::Attachment {
-                        slot.put_unattached((row, hash), &id, &failure, job, at_ms);
-                    } else {
-                        slot.put_invalid(row, &id, &failure, job, at_ms);
-                    }
+                    slot.put_unasked((row, hash), &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
