@@ -6,7 +6,7 @@
 //! directories are refused. Only images, sounds and PDFs are sent, whatever a row names.
 
 use std::borrow::Cow;
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -106,14 +106,18 @@ impl Attachments {
             io::ErrorKind::NotFound => format!("there is no such file{place}"),
             _ => format!("it cannot be read{place}: {error}"),
         };
-        // A pipe without a writer must not keep anyone waiting.
+        let is_file = |meta: &Metadata| match meta.is_file() {
+            true => Ok(()),
+            false => Err(format!("it is not a file{place}")),
+        };
+        // To open a device may do something to it.
+        is_file(&std::fs::metadata(&path).map_err(told)?)?;
+        // Whatever stands there by now: a pipe without a writer must not keep anyone waiting.
         let without_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let mut options = OpenOptions::new();
         let file = options.read(true).custom_flags(without_waiting).open(&path).map_err(told)?;
         let meta = file.metadata().map_err(told)?;
-        if !meta.is_file() {
-            return Err(format!("it is not a file{place}"));
-        }
+        is_file(&meta)?;
         if meta.len() > left {
             return Err(self.too_large(Some(meta.len())));
         }
