@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::support::server::{Call, Reply, Server, answer_to};
-use crate::support::{Bench, assert_same, assert_text, rows};
+use crate::support::{Bench, assert_same, assert_text};
 
 /// A bench with two endpoints in its config file, `one` and `two`.
 fn bench(one: &str, two: &str, count: usize) -> Bench {

@@ -53,7 +53,7 @@ impl WorkArgs {
             manifest.route(model).provider.and_then(|name| config.endpoints.get(&name))
         };
         let endpoints = manifest.iter().flat_map(|manifest| {
-            (0..manifest.job.models()).map(move |model| endpoint(manifest, model))
+            (0..manifest.job.model_count()).map(move |model| endpoint(manifest, model))
         });
         let limits = limits_of(endpoints, config);
         self.pace.settle(limits);

@@ -8,7 +8,7 @@ use super::routes::Routes;
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
-use crate::job::{JobSpec, OtherModel, Protocol, Sample, Selection};
+use crate::job::{JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Protocol, Sample, Selection};
 use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
@@ -31,9 +31,14 @@ pub(super) fn question(
     let first = asked(args, serving)?;
     let more = args.others.iter().map(|args| asked(args, None)).collect::<Result<Vec<_>, _>>()?;
     let mut all = std::iter::once(&first).chain(&more);
-    if all.any(|it| it.protocol == Protocol::Embeddings) && prompt.instruction.is_some() {
+    let is_embedded = all.any(|it| it.protocol == Protocol::Embeddings);
+    if is_embedded && prompt.instruction.is_some() {
         let text = "embeddings take no instruction: leave --instruction out, or put it into the \
                     template";
+        return Err(Error::Usage(text.to_owned()).into());
+    }
+    if is_embedded && prompt.attachment_field.is_some() {
+        let text = "embeddings take text only: leave --attachment-field out";
         return Err(Error::Usage(text.to_owned()).into());
     }
     let text = match (&prompt.prompt, &prompt.template) {
@@ -64,6 +69,8 @@ pub(super) fn question(
             limit: input.limit,
             sample: input.sample.map(|rows| Sample { rows, seed: input.seed }),
         },
+        attachment_field: prompt.attachment_field.clone(),
+        max_attachment_bytes: prompt.max_attachment_bytes.unwrap_or(MAX_ATTACHMENT_BYTES),
         on_duplicate: input.on_duplicate.into(),
         on_missing_field: prompt.on_missing_field.into(),
         max_row_bytes: input.max_row_bytes,

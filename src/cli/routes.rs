@@ -36,7 +36,7 @@ impl Routes {
         args: &WorkArgs,
         is_served: bool,
     ) -> Result<Self, Error> {
-        let noted: Vec<_> = (0..manifest.job.models()).map(|it| manifest.route(it)).collect();
+        let noted: Vec<_> = (0..manifest.job.model_count()).map(|it| manifest.route(it)).collect();
         let is_called = |model: usize| manifest.job.called(model).0 != PASSTHROUGH;
         let called = || noted.iter().enumerate().filter(|(model, _)| is_called(*model));
         // What is given for several belongs to those that have nothing of their own; see `config`.

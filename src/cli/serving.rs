@@ -79,7 +79,7 @@ impl Serving {
     pub(super) fn of_plan(asked: &WorkArgs) -> Result<Option<Self>, Error> {
         let (args, concurrency) = (&asked.serve, asked.pace.concurrency);
         let Some(manifest) = WorkDir::open(&asked.work_dir)?.manifest()? else { return Ok(None) };
-        if args.serve.is_some() && manifest.job.models() > 1 {
+        if args.serve.is_some() && manifest.job.model_count() > 1 {
             let text = "--serve starts a server for one model, and the plan has several";
             return Err(Error::Usage(text.to_owned()));
         }

@@ -37,14 +37,14 @@ pub struct Variant<'a> {
 impl JobSpec {
     /// How many models are asked.
     #[must_use]
-    pub fn models(&self) -> usize {
+    pub fn model_count(&self) -> usize {
         1 + self.others.len()
     }
 
     /// How many answers are wanted to each row.
     #[must_use]
     pub fn variants(&self) -> usize {
-        self.models() * self.repeats()
+        self.model_count() * self.repeats()
     }
 
     /// How often each model is asked; what a damaged plan may say is not believed.
@@ -110,8 +110,8 @@ impl JobSpec {
     /// else was found for, when `now` has one for it.
     #[must_use]
     pub fn models_in(&self, now: &Self) -> Vec<Option<usize>> {
-        let mut found = vec![None; now.models()];
-        let settings = |job: &Self| (0..job.models()).map(|it| job.setting(it)).collect();
+        let mut found = vec![None; now.model_count()];
+        let settings = |job: &Self| (0..job.model_count()).map(|it| job.setting(it)).collect();
         let (before, after): (Vec<Setting>, Vec<Setting>) = (settings(self), settings(now));
         let is_named = |old: usize, new: usize| self.named(old) == now.named(new);
         let is_same = |old: usize, new: usize| before[old] == after[new];
@@ -123,7 +123,7 @@ impl JobSpec {
             for new in 0..found.len() {
                 if found[new].is_none() {
                     let is_free = |old: &usize| !found.contains(&Some(*old)) && test(*old, new);
-                    found[new] = (0..self.models()).find(is_free);
+                    found[new] = (0..self.model_count()).find(is_free);
                 }
             }
         }

@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
-use crate::input::{Source, identify, read_shard};
+use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::Failure;
 use crate::prompt::Template;
 use crate::provider::Wording;
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::{Answerer, Member};
+use crate::work::{self, Answerer, Member, Message};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -49,9 +49,10 @@ pub(super) fn render(
     count: usize,
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
+    let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let job = &manifest.job;
     // Of several models the first row is shown for each.
-    let count = if job.models() > 1 { 1 } else { count };
+    let count = if job.model_count() > 1 { 1 } else { count };
     let mut previewed = Vec::new();
     for (number, shard) in manifest.ranges().filter(|(_, shard)| shard.wanted > 0) {
         if previewed.len() >= count {
@@ -71,15 +72,19 @@ pub(super) fn render(
             if !manifest.chosen.contains(row) || left_out.contains(&row) {
                 continue;
             }
-            let prompt = rows.text(index).and_then(|text| {
+            let asked = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, manifest.job.identity(), row)?;
-                template.render(&object, manifest.job.on_missing_field)
+                template.ask(&object, &manifest.job)
             });
-            for model in 0..job.models() {
-                let named = (job.models() > 1).then(|| job.named(model).to_owned());
+            for model in 0..job.model_count() {
+                let named = (job.model_count() > 1).then(|| job.named(model).to_owned());
                 let member = answerer.first(model);
-                previewed.push(shown(row, (named, member), prompt.clone(), answerer));
+                let api = member.and_then(|member| member.model.api());
+                let message = asked
+                    .clone()
+                    .and_then(|prompt| work::message(prompt, attachments.as_ref(), api, true));
+                previewed.push(shown(row, (named, member), message, answerer));
             }
         }
     }
@@ -89,17 +94,18 @@ pub(super) fn render(
 fn shown(
     row_number: u64,
     (model, member): (Option<String>, Option<&Member>),
-    prompt: Result<String, Failure>,
+    message: Result<Message, Failure>,
     answerer: &Answerer,
 ) -> PreviewedRow {
     let path = member.and_then(|member| Some(member.model.api()?.path()));
     let endpoint = member.and_then(|member| member.endpoint.as_ref());
     let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
-    match prompt {
-        Ok(prompt) => {
+    match message {
+        Ok(Message { text: prompt, attached }) => {
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
-            let wording = Wording { in_prompt: mode == Some(Mode::Prompt), correction: None };
-            // Byte for byte what would be sent.
+            let in_prompt = mode == Some(Mode::Prompt);
+            let wording = Wording { in_prompt, correction: None, attached: &attached };
+            // Byte for byte what would be sent, but for the bytes of what is attached.
             let body = match member.filter(|_| url.is_some()) {
                 Some(Member { model, .. }) => {
                     serde_json::from_slice(&model.encode(&prompt, wording)).ok()

@@ -92,7 +92,7 @@ fn state(dir: &Held, manifest: &Manifest, include_input: bool) -> Result<Option<
     hasher.update(&[u8::from(include_input)]);
     if manifest.job.is_varied() {
         // What envelopes call the models may change while their answers do not.
-        for model in 0..manifest.job.models() {
+        for model in 0..manifest.job.model_count() {
             hasher.update(manifest.job.named(model).as_bytes()).update(b"\0");
         }
     }
@@ -291,7 +291,7 @@ fn facts(
         publication: sequence,
         base_urls: publication.base_urls.clone(),
         work_dir: path_text(dir.path()),
-        is_called: (0..job.models()).any(is_called),
+        is_called: (0..job.model_count()).any(is_called),
         ok: totals.ok,
         failed: totals.failed + totals.invalid,
         adopted: totals.adopted,

@@ -148,7 +148,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     let publication = publish::Publication {
         manifest: &manifest,
         targets: &targets,
-        base_urls: (0..manifest.job.models()).map(|it| manifest.route(it).base_url).collect(),
+        base_urls: (0..manifest.job.model_count()).map(|it| manifest.route(it).base_url).collect(),
         include_input: *include_input,
         threads: *threads,
         started_ms,

@@ -244,7 +244,7 @@ struct Settings<'a> {
 
 impl<'a> Settings<'a> {
     fn new(old: &'a Manifest, job: &JobSpec, keeping: Keeping) -> Self {
-        let now = (0..job.models()).map(|model| job.setting(model)).collect();
+        let now = (0..job.model_count()).map(|model| job.setting(model)).collect();
         Self { old, now, keeping, known: HashMap::new() }
     }
 

@@ -283,7 +283,7 @@ fn report_settled(before: &Manifest, repeated: u64, repairs: &[Damage], sink: &m
     for damage in repairs.iter().filter(|damage| damage.kind == DamageKind::LostRecords) {
         sink.emit(&Event::Alert(damage.told()));
     }
-    let is_called = (0..before.job.models()).any(|it| before.job.called(it).0 != PASSTHROUGH);
+    let is_called = (0..before.job.model_count()).any(|it| before.job.called(it).0 != PASSTHROUGH);
     if repeated > 0 && is_called {
         sink.emit(&Event::calls_again(repeated, None));
     }
@@ -303,6 +303,14 @@ fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dy
         for field in &scanned.missing {
             sink.emit(&Event::Warning(format!("{field}; those rows will fail without a call")));
         }
+    }
+    if let Some(field) = &job.attachment_field
+        && scanned.with_attachment_field == 0
+        && scanned.selected > 0
+    {
+        sink.emit(&Event::Warning(format!(
+            "no row has the attachment field {field:?}: all are asked about without an attachment"
+        )));
     }
     if duplicates > 0 {
         let what = match job.on_duplicate {

@@ -310,9 +310,9 @@ impl Manifest {
 
     /// A manifest may have been edited or damaged: nothing in it is believed before this.
     fn validate(&self) -> Result<(), String> {
-        let variants = self.job.models().checked_mul(self.job.repeat as usize);
+        let variants = self.job.model_count().checked_mul(self.job.repeat as usize);
         let variants = variants.filter(|it| *it > 0).ok_or("it has no variant")?;
-        if self.job.models() != self.routes.len() + 1 {
+        if self.job.model_count() != self.routes.len() + 1 {
             return Err("it does not say where its models are".to_owned());
         }
         let (mut offset, mut row) = (self.source.data_offset, 1);
@@ -443,6 +443,8 @@ mod tests {
                 id_field: None,
                 id_from: IdFrom::RowNumber,
                 selection: Selection::default(),
+                attachment_field: None,
+                max_attachment_bytes: crate::job::MAX_ATTACHMENT_BYTES,
                 on_duplicate: OnDuplicate::Error,
                 on_missing_field: OnMissingField::RowError,
                 max_row_bytes: 1,

@@ -87,7 +87,7 @@ impl Coordinator {
     ) -> Result<Self, Error> {
         let mut state = Self {
             options: options.clone(),
-            is_called: (0..manifest.job.models())
+            is_called: (0..manifest.job.model_count())
                 .any(|model| manifest.job.called(model).0 != PASSTHROUGH),
             rows: manifest.selected - manifest.skipped,
             variants: manifest.job.variants(),

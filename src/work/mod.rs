@@ -9,6 +9,7 @@
 //! The coordinator owns the state of the run, a worker that of the shards it holds. They share what
 //! must be one for all: the permits, and the lanes with the health of the endpoint of each.
 
+mod attached;
 mod attempt;
 mod committer;
 mod coordinator;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, unbounded};
 
 use crate::http::{Endpoint, Limits};
-use crate::input::{self, Source};
+use crate::input::{self, Attachments, Source};
 use crate::job::Usage;
 use crate::policy::Durability;
 use crate::prompt::Template;
@@ -41,6 +42,7 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::Sink;
 
+pub use attached::{Message, message};
 use attempt::Line;
 use gate::Gate;
 use lane::Lanes;
@@ -326,6 +328,7 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    attachments: Option<Attachments>,
     lanes: Lanes,
     gate: Gate,
     queue: Queue,
@@ -430,6 +433,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
         queue: Queue::default(),

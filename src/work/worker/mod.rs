@@ -5,6 +5,7 @@
 //! something happens. All that can happen is an [`Event`].
 
 mod judge;
+mod start;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -17,16 +18,18 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
-use super::lane::LaneIndex;
 use super::queue::Next;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
-use crate::policy::{CommitWindow, Decision, Durability, MayCall};
+use crate::policy::{CommitWindow, Decision, Durability};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
+
+use start::Start;
 
 /// What a worker may be woken by.
 enum Event<'a> {
@@ -58,19 +61,11 @@ pub(super) struct Worker<'a> {
     syncing: Tally,
     // Until when a team cannot be called, by team.
     waits_until: Vec<Option<Instant>>,
+    // Whether there is more to start once calls were looked after.
+    has_paused: bool,
     // Calls that were answered, well or badly, by lane.
     answers: Vec<u64>,
     is_closing: bool,
-}
-
-/// Whether a row may be called for.
-enum May {
-    /// Through this lane; true for a probe.
-    Call(LaneIndex, bool),
-    /// Nobody may: there is no permit.
-    NotNow,
-    /// Not by this team: its time is noted.
-    Later(usize),
 }
 
 /// Shards with stragglers that a worker keeps open in any case while it feeds another.
@@ -103,6 +98,7 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             waits_until: vec![None; shared.lanes.teams()],
+            has_paused: false,
             is_closing: false,
         }
     }
@@ -201,56 +197,43 @@ impl<'a> Worker<'a> {
     fn feed<F: Future<Output = Landing>>(
         &mut self,
         flights: &mut Flights<F>,
-        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        fly: impl Fn(Rc<Line>, Flight, Message) -> F,
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let mut at_ms = None;
-        // Teams that cannot be called at this moment.
+        let (mut at_ms, mut pause) = (None, Pause::new());
+        self.has_paused = false;
         let mut later = Vec::new();
-        while self.is_running() && self.window.room() > self.unwritten() {
-            let is_ready = |slot: &Slot<'_>| slot.feed.is_ready(now);
-            gate.set_demanding(self.number, self.slots.iter().any(is_ready));
-            let is_next = |slot: &Slot<'_>| {
-                is_ready(slot) && !later.contains(&self.shared.team(slot.variant))
-            };
-            let Some(index) = self.slots.iter().position(is_next) else { break };
-            let (lane, is_probe) = match self.may_call(index, flights.len(), now) {
-                May::Call(lane, is_probe) => (lane, is_probe),
-                May::NotNow => break,
-                May::Later(team) => {
-                    later.push(team);
-                    continue;
-                }
-            };
+        while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
+            let Some(start) = self.next_start(flights.len(), &mut later, now) else { break };
+            let Start { slot: index, row, lane, is_probe } = start;
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
-            // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !way.health.is_own();
-            let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
-            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, line) {
+            let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
+            let attachments = self.shared.attachments.as_ref();
+            let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
+            match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    slot.put_unasked((row, hash), &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
                         way.health.forget_probe();
                     }
                 }
-                (Ok(prompt), Some(line)) => {
+                (Ok(message), Some(line)) => {
                     slot.starting += 1;
-                    let flight = Flight::new((slot.number, row), id, &prompt, (lane, is_probe))
+                    self.has_paused = pause.is_due(&message);
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
-                    flights.push(fly(line, flight, prompt));
+                    flights.push(fly(line, flight, message));
                 }
-                (Ok(prompt), None) => {
-                    let at = (slot.number, row);
-                    let flight = Flight::new(at, id, &prompt, (lane, is_probe));
+                (Ok(message), None) => {
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    self.land(echo(way, flight, prompt), now, at_ms);
+                    self.land(echo(way, flight, message.text), now, at_ms);
                 }
             }
         }
@@ -263,42 +246,6 @@ impl<'a> Worker<'a> {
     /// Rows whose lines are made and not written yet.
     fn unwritten(&self) -> usize {
         self.slots.iter().map(Slot::unwritten).sum()
-    }
-
-    /// Whether a team is known to be out of reach at this moment.
-    fn is_waiting(&self, team: usize, now: Instant) -> bool {
-        self.waits_until.get(team).copied().flatten().is_some_and(|until| until > now)
-    }
-
-    /// The lane that may take a row of a slot now, with a permit taken for the call.
-    fn may_call(&mut self, slot: usize, in_flight: usize, now: Instant) -> May {
-        let shared = self.shared;
-        let team = shared.team(self.slots[slot].variant);
-        let Some(&lane) = shared.lanes.team(team).first() else { return May::NotNow };
-        if self.lines[lane].is_none() {
-            return May::Call(lane, false);
-        }
-        let gate = &shared.gate;
-        let held = in_flight + self.spare;
-        if self.spare > 0 {
-            if !gate.may_keep(self.number, held) {
-                return May::NotNow;
-            }
-            self.spare -= 1;
-        } else if !gate.take(self.number, held) {
-            return May::NotNow;
-        }
-        let is_probe = match shared.lanes.lane(lane).health.may_call(now) {
-            MayCall::Yes => false,
-            MayCall::Probe => true,
-            MayCall::Wait(until) => {
-                self.waits_until[team] = Some(until);
-                self.spare += 1;
-                return May::Later(team);
-            }
-        };
-        self.waits_until[team] = None;
-        May::Call(lane, is_probe)
     }
 
     /// Judges a call that has ended and makes the line of it.
@@ -413,6 +360,8 @@ impl<'a> Worker<'a> {
             () = sleep_until(timer), if timer.is_some() => Event::Woken,
             () = self.shared.gate.woken(self.number) => Event::Woken,
             () = self.stage.changed() => Event::Woken,
+            // The last: calls that were started are sent before more are.
+            () = tokio::task::yield_now(), if self.has_paused => Event::Woken,
         }
     }
 
