@@ -387,6 +387,45 @@ fn each_model_has_its_own_place_key_and_parameters() {
 }
 
 #[test]
+fn work_finds_all_models_where_the_plan_says_and_a_key_is_fetched_once() {
+    let (one, two) = (named("one"), named("two"));
+    let bench = bench(&one.url(), &two.url(), 4);
+    let fetch = "[\"sh\", \"-c\", \"echo x >> fetched; echo key-of-one\"]";
+    let config = format!(
+        "[endpoint.one]\nbase_url = \"{}\"\nkey_command = {fetch}\n\
+         [endpoint.two]\nbase_url = \"{}\"\nkey_file = \"key\"\n",
+        one.url(),
+        two.url()
+    );
+    bench.write("rowmill.toml", config);
+    bench.write("key", "key-of-two\n");
+    let plan = "plan in.jsonl --id-field id -p {{text}} -m passthrough -m one.a -m two.b -m one.c -m d \
+                --base-url http://127.0.0.1:9/v1 --work-dir job";
+    bench.run(plan).expect(0).says("4 of 4 rows × 5 variants");
+    assert!(!bench.exists("fetched"), "a plan makes no call");
+    let elsewhere = format!("work --work-dir job --base-url {} --api-key-file third", two.url());
+    bench.write("third", "key-of-d\n");
+    bench.run(&elsewhere).expect(0);
+    assert_eq!(bench.read("fetched"), "x\n");
+    let keys = |server: &Server| {
+        let of =
+            |call: &Call| (call.body["model"].to_string(), call.headers["authorization"].clone());
+        server.calls().iter().map(of).collect::<std::collections::BTreeSet<_>>()
+    };
+    let expected = |all: [(&str, &str); 2]| {
+        let one = |(model, key)| (format!("\"{model}\""), format!("Bearer {key}"));
+        all.map(one).into_iter().collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(keys(&one), expected([("a", "key-of-one"), ("c", "key-of-one")]));
+    assert_eq!(keys(&two), expected([("b", "key-of-two"), ("d", "key-of-d")]));
+    bench.run("merge --work-dir job -o out.jsonl").expect(0);
+    let models: Vec<_> =
+        bench.lines("out.jsonl")[..5].iter().map(|it| it["model"].clone()).collect();
+    assert_eq!(models, ["passthrough", "one.a", "two.b", "one.c", "d"]);
+    bench.run("work --work-dir job --serve vllm").expect(2).says("the plan has several");
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let bench = bench("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1", 3);
     bench.write("key", "k");
@@ -422,7 +461,7 @@ fn history(seed: u64) -> usize {
     let bench = bench(&server.url(), &server.url(), 0);
     let mut known: HashMap<(usize, &str, u32), String> = HashMap::new();
     let mut texts: Vec<String> = (0..15).map(|n| format!("t{n}")).collect();
-    let mut kills = 0;
+    let (mut kills, by_number) = (0, random.bool());
     for step in 0..6 {
         for _ in 0..random.usize(..4) {
             let at = random.usize(..texts.len());
@@ -452,10 +491,11 @@ fn history(seed: u64) -> usize {
                     let mark = format!("\"model\":\"{model}\",\"repeat\":{repeat},");
                     let mark = if is_varied { mark } else { String::new() };
                     let answer = said("any", model.split_once('.').unwrap().1, text);
+                    let number = id + 1;
+                    let id = if by_number { number } else { id };
                     output += &format!(
-                        "{{\"id\":{id},\"row_number\":{},{mark}\"ok\":true,\
+                        "{{\"id\":{id},\"row_number\":{number},{mark}\"ok\":true,\
                          \"result\":\"{answer}\",\"error\":null}}\n",
-                        id + 1
                     );
                 }
             }
@@ -467,6 +507,7 @@ fn history(seed: u64) -> usize {
             models.join(" "),
             wanted.repeat
         );
+        let line = if by_number { line.replace(" --id-field id", "") } else { line };
         let (before, mut slack) = (server.count(), 0);
         while costs > 0 && random.u8(..3) == 0 {
             let running = bench.start(&line);

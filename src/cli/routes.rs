@@ -1,14 +1,14 @@
 //! The ways to all models of a job, each with its own key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::args::{FormArgs, ModelArgs, WorkArgs};
 use super::model::Route;
 use super::schema::structured;
 use crate::job::JobSpec;
 use crate::pipeline::Error;
-use crate::provider::PASSTHROUGH;
-use crate::store::Manifest;
+use crate::provider::{PASSTHROUGH, Secret};
+use crate::store::{Manifest, NotedRoute};
 use crate::work::Answerer;
 
 /// The ways to the models of a job, in their order.
@@ -54,7 +54,7 @@ impl Routes {
                         at several: give each its key in the environment or in a config file";
             return Err(Error::Usage(text.to_owned()));
         }
-        let way = |noted: &crate::store::NotedRoute| {
+        let way = |noted: &NotedRoute| {
             let has_nothing = !is_several || noted.provider.is_none();
             let base_url = args.base_url.as_deref().filter(|_| has_nothing);
             let route = Route::planned(noted, base_url, &args.config.read)?;
@@ -74,16 +74,22 @@ impl Routes {
         is_made: bool,
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
-        let member = |(number, way): (usize, &Way)| {
-            let job = job.of_model(number);
-            let file: Option<&Path> = way.key_file.as_deref();
-            let key = way.route.key(file, is_made)?;
+        // A command that says a key is run once for all models of its endpoint.
+        let mut keys: Vec<((Option<String>, &Option<PathBuf>), Option<Secret>)> = Vec::new();
+        let mut teams = Vec::new();
+        for (number, Way { route, key_file }) in self.0.iter().enumerate() {
+            let (job, whose) = (job.of_model(number), (route.who.name(), key_file));
+            let known = keys.iter().find(|(of, _)| *of == whose).map(|(_, key)| key.clone());
+            let key = match known {
+                Some(key) => key,
+                None => route.key(key_file.as_deref(), is_made)?,
+            };
+            keys.push((whose, key.clone()));
             if is_made && job.model != PASSTHROUGH {
-                way.route.check_key(key.as_ref())?;
+                route.check_key(key.as_ref())?;
             }
-            Ok(vec![way.route.member(&job, key)?])
-        };
-        let teams = self.0.iter().enumerate().map(member).collect::<Result<_, Error>>()?;
+            teams.push(vec![route.member(&job, key)?]);
+        }
         Ok(Answerer { teams, structured })
     }
 }

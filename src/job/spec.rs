@@ -397,6 +397,35 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn of_several_models_it_says_whose_part_differs() {
+        let other = |named: &str, model: &str| OtherModel {
+            named: named.into(),
+            model: model.into(),
+            protocol: Protocol::Chat,
+            parameters: Parameters::new(),
+        };
+        let of = |others: Vec<OtherModel>| JobSpec { named: Some("m".into()), others, ..spec() };
+        let old = of(vec![other("x.n", "n")]);
+        let told = |new: &JobSpec| {
+            let all = old.differences(new).into_iter();
+            all.map(|d| format!("{}: {} → {}", d.part, d.old, d.new)).collect::<Vec<_>>()
+        };
+        assert!(told(&old).is_empty());
+        assert_eq!(told(&spec()), ["models: `m, x.n` → `m`"]);
+        assert_eq!(told(&of(vec![other("y.n", "n")])), ["models: `m, x.n` → `m, y.n`"]);
+        assert_eq!(told(&of(vec![other("x.n", "o")])), ["model of x.n: `n` → `o`"]);
+        let mut warm = old.clone();
+        let one = RawValue::from_string("1".into()).unwrap();
+        warm.others[0].parameters.insert("temperature".into(), one);
+        assert_eq!(told(&warm), ["parameter temperature of x.n: (none) → `1`"]);
+        let twice = JobSpec { repeat: 2, ..old.clone() };
+        assert_eq!(told(&twice), ["repeat: `1` → `2`"]);
+        // Of one answer a row nobody says what its model is called.
+        let named = JobSpec { named: Some("lab.m".into()), repeat: 3, ..spec() };
+        assert_eq!(spec().differences(&named).len(), 1);
+    }
+
+    #[test]
     fn a_spec_of_before_there_were_schemas_has_none() {
         let text = serde_json::to_string(&spec()).unwrap();
         assert!(!text.contains("schema"), "{text}");

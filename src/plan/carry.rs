@@ -13,6 +13,7 @@ use crate::format::envelope::{self, NO_INPUT};
 use crate::format::telemetry::read_attempts;
 use crate::input::{ShardRows, Source, read_shard};
 use crate::job::{Identity, JobSpec, OutcomeKind, Setting, Variant};
+use crate::provider::PASSTHROUGH;
 use crate::store::{
     Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardEntry,
     ShardReader, WorkDir,
@@ -208,9 +209,19 @@ impl Carrier<'_> {
             (false, _) => carried.changed += 1,
         }
         if prompt.is_some() && !self.is_foresight {
-            carried.calls += self.journals.put(&records.all, it, variant, prompt)?;
+            let calls = self.journals.put(&records.all, it, variant, prompt)?;
+            self.count_calls(calls, variant);
         }
         Ok(())
+    }
+
+    /// Counts the calls that records tell of. What a model says that is not called, beside others that
+    /// are, is none.
+    fn count_calls(&mut self, calls: u64, variant: Kept) {
+        let is_called = self.settings.now[variant.new_model].model != PASSTHROUGH;
+        if is_called || self.settings.now.len() == 1 {
+            self.carried.calls += calls;
+        }
     }
 
     /// A row without an outcome keeps what its attempts came to.
@@ -226,7 +237,8 @@ impl Carrier<'_> {
         self.carried.unanswered += 1;
         if let Some(read) = read.filter(|_| !self.is_foresight) {
             let put = |records: &[Record<'_>]| self.journals.put(records, it, variant, None);
-            self.carried.calls += read.show_records(it.old_row, put)??;
+            let calls = read.show_records(it.old_row, put)??;
+            self.count_calls(calls, variant);
         }
         Ok(())
     }

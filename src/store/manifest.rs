@@ -409,7 +409,9 @@ pub(super) fn spell(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{IdFrom, OnDuplicate, OnMissingField, Parameters, Protocol, Selection};
+    use crate::job::{
+        IdFrom, OnDuplicate, OnMissingField, OtherModel, Parameters, Protocol, Selection,
+    };
 
     fn manifest() -> Manifest {
         let shard = |offset, first_row| ShardEntry {
@@ -472,6 +474,78 @@ mod tests {
             skipped: 0,
             shards: vec![shard(3, 1), shard(103, 11)],
         }
+    }
+
+    /// The plan of three models, the first of which is asked as before, each asked twice.
+    fn varied() -> Manifest {
+        let mut manifest = manifest();
+        manifest.job.repeat = 2;
+        manifest.job.named = Some("m".into());
+        for named in ["x", "y"] {
+            let (model, parameters) = (named.to_owned(), Parameters::new());
+            let other =
+                OtherModel { named: model.clone(), model, protocol: Protocol::Chat, parameters };
+            manifest.job.others.push(other);
+            manifest.routes.push(NotedRoute::default());
+        }
+        let of = |shard: &ShardEntry| {
+            let shard = shard.clone();
+            (0..6).map(move |variant| ShardEntry { variant, ..shard.clone() })
+        };
+        manifest.shards = manifest.shards.iter().flat_map(of).collect();
+        manifest
+    }
+
+    #[test]
+    fn a_plan_with_one_variant_says_nothing_of_variants() {
+        let text = serde_json::to_string(&manifest()).unwrap();
+        for word in ["variant", "routes", "others", "repeat", "named"] {
+            assert!(!text.contains(word), "{word}: {text}");
+        }
+    }
+
+    #[test]
+    fn each_range_has_a_shard_for_each_variant() {
+        let good = varied();
+        assert_eq!(good.validate(), Ok(()));
+        assert_eq!((good.wanted(), good.shards.len()), (120, 12));
+        let ranges: Vec<_> = good.ranges().map(|(number, it)| (number, it.first_row)).collect();
+        assert_eq!(ranges, [(0, 1), (6, 11)]);
+        assert_eq!([1, 10, 11, 20].map(|row| good.shards_with(row)), [0, 0, 6, 6]);
+        let spoils: [fn(&mut Manifest); 6] = [
+            |it| it.shards.swap(1, 2),
+            |it| it.shards[3].wanted = 9,
+            |it| it.shards[3].blake3 = "11".into(),
+            |it| drop(it.shards.pop()),
+            |it| drop(it.routes.pop()),
+            |it| it.job.repeat = 0,
+        ];
+        for (number, spoil) in spoils.iter().enumerate() {
+            let mut bad = varied();
+            spoil(&mut bad);
+            assert!(bad.validate().is_err(), "spoil {number}");
+        }
+    }
+
+    #[test]
+    fn the_past_goes_with_the_models() {
+        let old = varied();
+        let mut next = old.clone();
+        (next.generation, next.job.others) = (2, vec![old.job.others[1].clone()]);
+        next.past = old.past_of_next(&next.job, |then, _| then.clone());
+        let asked = |manifest: &Manifest, generation, model| {
+            manifest.setting_of(generation, model).map(|setting| setting.model)
+        };
+        assert_eq!(asked(&next, 1, 1).as_deref(), Some("y"));
+        assert_eq!(asked(&next, 2, 1).as_deref(), Some("y"));
+        assert_eq!(asked(&next, 1, 2), None);
+        assert_eq!(next.answers_to(1, 0), [old.job.setting(0)]);
+        let mut third = next.clone();
+        (third.generation, third.job.others) = (3, vec![old.job.others[0].clone()]);
+        third.job.others.push(old.job.others[1].clone());
+        third.past = next.past_of_next(&third.job, |then, _| then.clone());
+        assert_eq!(asked(&third, 1, 1), None, "x is asked anew");
+        assert_eq!(asked(&third, 1, 2).as_deref(), Some("y"));
     }
 
     #[test]
