@@ -22,14 +22,8 @@ pub(super) fn question(
     include_input: bool,
 ) -> Result<(Question, Routes), Failed> {
     let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
-    if serving.is_some() && !model.others.is_empty() {
-        let text = "a server that rowmill starts serves one model: for several, start the servers \
-                    yourself and name them as endpoints of a config file";
-        return Err(Error::Usage(text.to_owned()).into());
-    }
     let (args, repeat) = (model, model.repeat);
-    let first = asked(args, serving)?;
-    let more = args.others.iter().map(|args| asked(args, None)).collect::<Result<Vec<_>, _>>()?;
+    let (first, more) = all_asked(args, serving)?;
     let mut all = std::iter::once(&first).chain(&more);
     let is_embedded = all.any(|it| it.protocol == Protocol::Embeddings);
     if is_embedded && prompt.instruction.is_some() {
@@ -48,13 +42,8 @@ pub(super) fn question(
     };
     let is_varied = repeat > 1 || !more.is_empty();
     let Asked { model, protocol, parameters, route } = first;
-    let mut routes = vec![route];
-    let others = more.into_iter().zip(&args.others).map(|(asked, args)| {
-        let Asked { model, protocol, parameters, route } = asked;
-        routes.push(route);
-        OtherModel { named: args.named.clone(), model, protocol, parameters }
-    });
-    let others = others.collect();
+    let (others, mut routes) = others(more, args);
+    routes.insert(0, route);
     let job = JobSpec {
         model,
         protocol,
@@ -97,6 +86,26 @@ pub(super) fn question(
         now_ms: now_ms(),
     };
     Ok((Question { input: file, job, plan }, Routes::new(routes, args)))
+}
+
+/// What a command says of its first model, and of each of the others.
+fn all_asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<(Asked, Vec<Asked>), Failed> {
+    if serving.is_some() && !args.others.is_empty() {
+        let text = "a server that rowmill starts serves one model: for several, start the servers \
+                    yourself and name them as endpoints of a config file";
+        return Err(Error::Usage(text.to_owned()).into());
+    }
+    let others = args.others.iter().map(|args| asked(args, None));
+    Ok((asked(args, serving)?, others.collect::<Result<_, _>>()?))
+}
+
+/// The other models of a job, and the ways to them.
+fn others(more: Vec<Asked>, args: &ModelArgs) -> (Vec<OtherModel>, Vec<Route>) {
+    let of = |(asked, args): (Asked, &ModelArgs)| {
+        let Asked { model, protocol, parameters, route } = asked;
+        (OtherModel { named: args.named.clone(), model, protocol, parameters }, route)
+    };
+    more.into_iter().zip(&args.others).map(of).unzip()
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {

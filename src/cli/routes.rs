@@ -75,7 +75,7 @@ impl Routes {
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
         // A command that says a key is run once for all models of its endpoint.
-        let mut keys: Vec<((Option<String>, &Option<PathBuf>), Option<Secret>)> = Vec::new();
+        let mut keys: Vec<(_, Option<Secret>)> = Vec::new();
         let mut teams = Vec::new();
         for (number, Way { route, key_file }) in self.0.iter().enumerate() {
             let (job, whose) = (job.of_model(number), (route.who.name(), key_file));
