@@ -149,7 +149,11 @@ fn what_one_model_is_asked_does_not_wait_for_one_that_is_away() {
     let bench = bench(&nowhere(), &two.url(), 100);
     let line = format!("{ASK} {BOTH} --error-output errors.jsonl -c 4");
     // It ends as one endpoint is out of reach, but not before the other's rows are done.
-    bench.run(&format!("{line} --max-outage 0.3")).expect(69).says("200 answers are left");
+    bench
+        .run(&format!("{line} --max-outage 0.3"))
+        .expect(69)
+        .says("warning: one.a cannot be called within --max-outage")
+        .says("200 answers are left");
     assert_eq!(two.count(), 200);
     assert!(!bench.exists("out.jsonl"));
     let status: Value =
@@ -162,6 +166,20 @@ fn what_one_model_is_asked_does_not_wait_for_one_that_is_away() {
     bench.run(&format!("{line} --resume")).expect(0);
     assert_eq!((one.count(), two.count()), (200, 200));
     assert_text(&bench.read("out.jsonl"), &expected(100, &FOUR));
+}
+
+#[test]
+fn a_model_that_asks_for_time_gets_it_while_others_answer() {
+    let two = Arc::new(named("two"));
+    let other = Arc::clone(&two);
+    let one = Server::start(move |call| match other.count() {
+        60 => Reply::Answer(said("one", "a", &call.prompt)),
+        _ => Reply::Status(429, vec![("retry-after", "1".to_owned())], "{}".to_owned()),
+    });
+    let bench = bench(&one.url(), &two.url(), 60);
+    bench.run(&format!("{ASK} -m one.a -m two.b -c 4 --parallel 1")).expect(0);
+    let variants = [("one.a", 1, "one/a"), ("two.b", 1, "two/b")];
+    assert_text(&bench.read("out.jsonl"), &expected(60, &variants));
 }
 
 #[test]

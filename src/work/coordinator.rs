@@ -309,8 +309,8 @@ impl Coordinator {
                 let mut effects = self.give_up(now);
                 if self.stage == Stage::Running {
                     effects.push(Effect::Show(Event::Alert(format!(
-                        "{name} has been out of reach for longer than --max-outage: its rows are left, \
-                         what other models are asked goes on"
+                        "{name} cannot be called within --max-outage: its rows are left, what other \
+                         models are asked goes on"
                     ))));
                 }
                 effects

@@ -6,7 +6,7 @@ use super::Worker;
 use crate::job::{Failure, FailureKind};
 use crate::policy::{Decision, Trouble, decide};
 use crate::work::attempt::Landing;
-use crate::work::lane::{Lane, LaneIndex};
+use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
 use crate::work::{Happened, StopReason};
 
@@ -138,7 +138,7 @@ impl Worker<'_> {
         let lanes = &self.shared.lanes;
         let why = match lanes.teams() {
             1 => failure.message.clone(),
-            _ => format!("{}: {}", lanes.lane(lane).name, failure.message),
+            _ => format!("{}: {}", self.named(lane), failure.message),
         };
         match trouble {
             Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
@@ -153,9 +153,14 @@ impl Worker<'_> {
         if lanes.teams() == 1 {
             return self.stop(reason);
         }
-        let (team, Lane { name, health, .. }) = (lanes.team_of(lane), lanes.lane(lane));
-        health.give_up();
-        self.tell(Happened::Lost { team, name: name.clone(), reason });
+        lanes.lane(lane).health.give_up();
+        let (team, name) = (lanes.team_of(lane), self.named(lane).to_owned());
+        self.tell(Happened::Lost { team, name, reason });
+    }
+
+    /// What the user calls the model that a lane answers for.
+    fn named(&self, lane: LaneIndex) -> &str {
+        self.shared.manifest.job.named(self.shared.lanes.team_of(lane))
     }
 }
 
