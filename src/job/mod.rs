@@ -6,6 +6,7 @@
 
 mod failure;
 mod id;
+mod money;
 mod outcome;
 mod protocol;
 mod spec;
@@ -13,7 +14,8 @@ mod time;
 
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
-pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
+pub use money::{Money, NoMoney, Spending};
+pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
     Difference, IdFrom, Identity, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample,

@@ -20,6 +20,7 @@ mod retry;
 mod server;
 mod slot;
 mod structured;
+mod wallet;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,18 +33,20 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::http::{Endpoint, Limits};
 use crate::input::{self, Source};
-use crate::job::Usage;
+use crate::job::{Money, Spending, Usage};
 use crate::policy::Durability;
+use crate::price::{self, Price};
 use crate::prompt::Template;
 use crate::provider::Model;
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
-use crate::telemetry::Sink;
+use crate::telemetry::{Sink, now_ms};
 
 use attempt::Line;
 use gate::Gate;
 use lane::Lanes;
 pub use structured::Structured;
+use wallet::Wallet;
 
 pub use retry::Retry;
 
@@ -70,6 +73,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// The number of failed rows that ends the run.
     pub max_errors: Option<u64>,
+    /// What all calls of the job may cost, those of earlier sessions included.
+    pub max_cost: Option<Money>,
     /// When what was written is made durable.
     pub durability: Durability,
     /// Which rows that failed before are tried again.
@@ -128,6 +133,8 @@ pub struct Member {
     pub model: Model,
     /// Where it is; nothing for models that are not called.
     pub endpoint: Option<Endpoint>,
+    /// What its tokens cost; nothing where that is not known.
+    pub price: Option<Price>,
 }
 
 impl Answerer {
@@ -215,6 +222,15 @@ pub enum StopReason {
         /// How many.
         failed: u64,
     },
+    /// The next call may cost more than is left of what the user allowed.
+    MaxCost {
+        /// What was allowed.
+        cap: Money,
+        /// What is spent of it.
+        spent: Money,
+        /// What the call may cost.
+        call: Money,
+    },
     /// The endpoint refused the key.
     Credentials {
         /// In its words.
@@ -273,6 +289,8 @@ pub struct Tally {
     pub calls: u64,
     /// What the answers used.
     pub usage: Usage,
+    /// What the calls cost.
+    pub cost: Spending,
 }
 
 impl Tally {
@@ -281,6 +299,7 @@ impl Tally {
         self.failed += other.failed;
         self.calls += other.calls;
         self.usage.add(&other.usage);
+        self.cost.add(&other.cost);
     }
 }
 
@@ -324,6 +343,8 @@ struct Shared<'a> {
     template: Template,
     lanes: Lanes,
     gate: Gate,
+    // Where there is a cap on what calls may cost.
+    wallet: Option<Wallet>,
     queue: Receiver<u32>,
     events: Sender<Happened>,
     stage: Shutdown,
@@ -366,7 +387,13 @@ pub fn run(
     sink: &mut dyn Sink,
 ) -> Result<Report, Error> {
     let options = &options.for_calls(answerer.is_called());
-    let state = coordinator::Coordinator::new(dir, manifest, options)?;
+    // What a crash took is known only of shards that were opened since.
+    let (lost, repairs) = match options.max_cost {
+        Some(_) => dir.settle_shards(manifest, now_ms())?,
+        None => Default::default(),
+    };
+    let mut state = coordinator::Coordinator::new(dir, manifest, options)?;
+    state.settled(lost, &repairs, sink);
     if let Some(TooFewFiles { allowed, needed }) =
         options.too_few_files.filter(|_| state.has_work())
     {
@@ -418,6 +445,10 @@ fn work(
     let lanes = Lanes::new(answerer, options, server)?;
     let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    let wallet = match options.max_cost.filter(|_| answerer.is_called()) {
+        Some(cap) => Some(Wallet::new(cap, &lanes, &manifest.job, &price::spent(dir, manifest)?)),
+        None => None,
+    };
     let (queue_in, queue) = unbounded();
     let (events, happened) = unbounded();
     let (trigger, stage) = channel();
@@ -429,6 +460,7 @@ fn work(
         template: Template::parse(&manifest.job.prompt),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
+        wallet,
         queue,
         events,
         stage,
