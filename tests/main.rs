@@ -14,6 +14,7 @@ mod histories;
 mod input;
 mod listing;
 mod models;
+mod money;
 mod outputs;
 mod resume;
 mod run;

@@ -65,12 +65,6 @@ impl Money {
         Self(self.0.saturating_mul(count))
     }
 
-    /// A part of it, rounded up; all of it where there are no parts.
-    #[must_use]
-    pub const fn over(self, parts: u64) -> Self {
-        if parts == 0 { self } else { Self(self.0.div_ceil(parts)) }
-    }
-
     /// In dollars, exactly, as JSON has it: `0.0000123`.
     #[must_use]
     pub fn to_decimal(self) -> String {
@@ -129,9 +123,9 @@ impl FromStr for Money {
     fn from_str(text: &str) -> Result<Self, NoMoney> {
         let number = text.trim().strip_prefix('$').unwrap_or(text.trim()).trim();
         let is_plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let has_digits = number.bytes().any(|byte| byte.is_ascii_digit());
         let of_part = number.strip_prefix('.').map(|part| format!("0.{part}"));
         let number = of_part.as_deref().unwrap_or(number);
-        let has_digits = number.bytes().any(|byte| byte.is_ascii_digit());
         Self::from_decimal(number).filter(|_| is_plain && has_digits).ok_or(NoMoney)
     }
 }
@@ -161,6 +155,8 @@ pub struct Spending {
     /// Calls that may have cost something, and nobody knows what: there is no price for the model, or
     /// the endpoint did not say what the answer used.
     pub unpriced: u64,
+    /// What the dearest call cost of which it is known.
+    pub dearest: Money,
 }
 
 impl Spending {
@@ -169,6 +165,7 @@ impl Spending {
         self.usd = self.usd.plus(other.usd);
         self.priced = self.priced.saturating_add(other.priced);
         self.unpriced = self.unpriced.saturating_add(other.unpriced);
+        self.dearest = self.dearest.max(other.dearest);
     }
 
     /// What is left of it without what some of the calls cost.
@@ -178,12 +175,14 @@ impl Spending {
             usd: self.usd.minus(some.usd),
             priced: self.priced.saturating_sub(some.priced),
             unpriced: self.unpriced.saturating_sub(some.unpriced),
+            dearest: self.dearest,
         }
     }
 
     /// Adds a call: what it cost, or whether it may have cost something that is not known.
     pub fn note(&mut self, cost: Option<Money>, is_unpriced: bool) {
         self.usd = self.usd.plus(cost.unwrap_or_default());
+        self.dearest = self.dearest.max(cost.unwrap_or_default());
         self.priced += u64::from(cost.is_some());
         self.unpriced += u64::from(cost.is_none() && is_unpriced);
     }
@@ -249,7 +248,10 @@ mod tests {
         assert_eq!(spending.known(), None);
         spending.note(Some(money("0.5")), false);
         spending.note(None, false);
-        assert_eq!(spending, Spending { usd: money("0.5"), priced: 1, unpriced: 1 });
+        assert_eq!(
+            spending,
+            Spending { usd: money("0.5"), priced: 1, unpriced: 1, dearest: money("0.5") }
+        );
         assert_eq!(spending.known(), Some(money("0.5")));
     }
 

@@ -15,7 +15,7 @@ mod scan;
 use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
-use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Spending, Transport, rfc3339};
+use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Transport, rfc3339};
 use crate::price;
 use crate::prompt::Template;
 use crate::provider::PASSTHROUGH;
@@ -158,7 +158,7 @@ pub fn update(
         let is_recut = matches!(options.cutting, Cutting::Before(_));
         let was_told = before.carried.filter(|_| is_recut && options.published < before.generation);
         let repeated = carried.repeated;
-        let replaced = Some(spent.minus(&kept_cost)).filter(|it| *it != Spending::default());
+        let replaced = Some(spent.minus(&kept_cost)).filter(|it| it.priced + it.unpriced > 0);
         manifest.carried = Some(Carried { repeated, replaced, ..was_told.unwrap_or(carried) });
         prompts.discard()?;
         dir.write_manifest(&manifest)?;

@@ -18,10 +18,8 @@ pub struct Spent {
     pub usage: Usage,
     /// How many calls those were.
     pub calls: u64,
-    /// The longest answer that is known, in tokens, and the highest cost of a call.
+    /// The longest answer that is known, in tokens.
     pub longest: u64,
-    /// The highest cost of a call that is known.
-    pub dearest: Money,
 }
 
 /// Looks what was spent in a work directory.
@@ -65,7 +63,6 @@ impl Spent {
                 self.calls += 1;
                 self.longest = self.longest.max(usage.output_tokens);
             }
-            self.dearest = self.dearest.max(facts.cost.unwrap_or_default());
         }
     }
 
@@ -76,12 +73,11 @@ impl Spent {
     }
 
     /// What is to be taken for spent where more must not be: what calls cost of which nobody knows it
-    /// is that of the dearest, of twice the mean, or else `guess`.
+    /// is that of the dearest, or else `guess`.
     #[must_use]
     pub fn at_most(&self, price: &Price, guess: Money) -> Money {
-        let mean = self.cost.usd.over(self.cost.priced);
-        let dear = self.dearest.max(mean.times(2));
-        let each = if dear > Money::ZERO { dear } else { guess };
+        let dearest = self.cost.dearest;
+        let each = if dearest > Money::ZERO { dearest } else { guess };
         let unknown = self.cost.unpriced.saturating_add(self.lost);
         self.cost.usd.plus(price.cost(&self.untold)).plus(each.times(unknown))
     }

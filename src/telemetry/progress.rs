@@ -328,7 +328,7 @@ mod tests {
         for step in 0..3_u64 {
             let usage = Usage { input_tokens: 700, output_tokens: 300, ..Usage::default() };
             let cost = Money::from_picodollars(step * 12_300_000_000);
-            let cost = Spending { usd: cost, priced: step, unpriced: 0 };
+            let cost = Spending { usd: cost, priced: step, ..Spending::default() };
             let (worker, ok, failed, calls) = (0, 59, 1, 60);
             progress.emit(&Event::Committed { worker, ok, failed, calls, usage, cost });
             let now = start + Duration::from_secs(step);
