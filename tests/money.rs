@@ -168,8 +168,8 @@ fn an_estimate_says_how_it_knows_and_what_it_does_not() {
     let passthrough = bench.run(&format!("{line} -m passthrough")).expect(0).stdout;
     assert!(passthrough.contains("$0.00: passthrough is not called"), "{passthrough}");
     // A dry run shows the same, beside what it shows of the first requests.
-    let dry = format!("run in.jsonl -o out.jsonl -p {{{{text}}}} -m openai.gpt-4o-mini --dry-run");
-    bench.run(&dry).expect(0).says("counted with o200k_base").says("cost           $0.000");
+    let dry = "run in.jsonl -o out.jsonl -p {{text}} -m openai.gpt-4o-mini --dry-run";
+    bench.run(dry).expect(0).says("counted with o200k_base").says("cost           $0.000");
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Money {
     pub fn per_million(dollars: f64) -> Option<Self> {
         let picodollars = (dollars * 1e6).round();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in bounds")]
-        (0.0..1e18).contains(&picodollars).then(|| Self(picodollars as u64))
+        (0.0..1e18).contains(&picodollars).then_some(Self(picodollars as u64))
     }
 
     /// Both together.

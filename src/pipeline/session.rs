@@ -19,7 +19,7 @@ impl Sink for Counting<'_> {
             self.done.failed += failed;
             self.done.calls += calls;
             self.cost.add(cost);
-            self.done.cost_usd = self.cost.known().filter(|_| self.done.calls > 0);
+            self.done.cost_usd = (self.cost.priced > 0).then_some(self.cost.usd);
         }
         self.sink.emit(event);
     }

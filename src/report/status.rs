@@ -110,26 +110,15 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
             cost.add(&seal.cost.unwrap_or(unknown));
             continue;
         }
-        let (mut calls, mut usage) = (0, Usage::default());
         let known = dir.peek_shard(number, entry, &mut |record| {
-            let attempts = match record {
-                Record::Outcome(outcome) => outcome.attempts,
-                Record::Retry { attempts, .. } => attempts,
-                Record::Repeated { .. } => {
-                    calls += record.repeated();
-                    return;
-                }
-            };
-            let facts = read_attempts(attempts);
-            calls += facts.len() as u64;
-            cost.add(&spending(&facts));
-            facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
+            let (calls, usage, spent) = totals(record);
+            status.calls += calls;
+            status.usage.add(&usage);
+            cost.add(&spent);
         })?;
         let (ok, failed, invalid) = known.counts();
         status.ok += ok;
         status.failed += failed + invalid;
-        status.calls += calls;
-        status.usage.add(&usage);
     }
     if manifest.job.model == PASSTHROUGH {
         status.calls = 0;
@@ -147,6 +136,21 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         _ => "open",
     };
     Ok(status)
+}
+
+/// The calls that a record tells of, what they used, and what they cost.
+fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
+    let attempts = match record {
+        Record::Outcome(outcome) => outcome.attempts,
+        Record::Retry { attempts, .. } => attempts,
+        Record::Repeated { .. } => {
+            return (record.repeated(), Usage::default(), Spending::default());
+        }
+    };
+    let facts = read_attempts(attempts);
+    let mut usage = Usage::default();
+    facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
+    (facts.len() as u64, usage, spending(&facts))
 }
 
 fn published(commit: Commit) -> Published {

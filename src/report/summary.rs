@@ -271,7 +271,8 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         parameters: job.parameters.clone(),
         work_dir: facts.work_dir,
         rows,
-        carried: manifest.carried,
+        // What was spent on rows that are gone stands in `cost`.
+        carried: manifest.carried.map(|carried| Carried { replaced: None, ..carried }),
         epochs: epochs(manifest, &facts.epochs),
         failures: facts.failures,
         calls: Calls {
