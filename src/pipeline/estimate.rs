@@ -30,7 +30,10 @@ pub(super) fn estimate(
     let tokenizer = Tokenizer::of(name);
     let counted = count(dir, manifest, source, tokenizer)?;
     let expecting = Expecting { most: job.max_answer_tokens(), ..*expecting };
-    Ok(Estimate::new((name, tokenizer.name(), rows), &counted, &expecting, price.as_ref()))
+    let estimate =
+        Estimate::new((name, tokenizer.name(), rows), &counted, &expecting, price.as_ref());
+    let has_attachments = job.attachment_field.is_some();
+    Ok(Estimate { leaves_out_attachments: has_attachments, ..estimate })
 }
 
 fn count(
@@ -64,10 +67,10 @@ fn count(
             let prompt = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, job.identity(), row)?;
-                template.render(&object, job.on_missing_field)
+                template.ask(&object, job)
             });
             match prompt {
-                Ok(prompt) => counted.tokens += tokenizer.count(&prompt) + around,
+                Ok(prompt) => counted.tokens += tokenizer.count(&prompt.text) + around,
                 Err(_) => counted.invalid += 1,
             }
         }

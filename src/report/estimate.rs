@@ -26,6 +26,8 @@ pub struct Estimate {
     pub tokenizer: &'static str,
     /// Of how many rows the prompts were counted; what the others have follows from these.
     pub counted_rows: u64,
+    /// Whether rows have attachments: those are not counted.
+    pub leaves_out_attachments: bool,
     /// Tokens of all answers.
     pub output_tokens: Range<u64>,
     /// Tokens of one answer.
@@ -172,6 +174,7 @@ impl Estimate {
             input_tokens,
             tokenizer,
             counted_rows: counted.rows,
+            leaves_out_attachments: false,
             output_tokens,
             answer_tokens,
             answer_from,
@@ -233,6 +236,12 @@ impl fmt::Display for Estimate {
         match self.counted_rows < *selected {
             true => writeln!(f, ", from {} rows spread over all", self.counted_rows)?,
             false => writeln!(f)?,
+        }
+        if self.leaves_out_attachments {
+            writeln!(
+                f,
+                "               without what is attached to rows, which nobody can count here"
+            )?;
         }
         let answer = self.answer_tokens;
         let how = match self.answer_from {

@@ -9,6 +9,7 @@
 //! The coordinator owns the state of the run, a worker that of the shards it holds. They share what
 //! must be one for all: the permits, and the lanes with the health of the endpoint of each.
 
+mod attached;
 mod attempt;
 mod committer;
 mod coordinator;
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::http::{Endpoint, Limits};
-use crate::input::{self, Source};
+use crate::input::{self, Attachments, Source};
 use crate::job::Money;
 use crate::policy::Durability;
 use crate::price::{self, Price};
@@ -43,6 +44,7 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Sink, now_ms};
 
+pub use attached::{Message, message};
 use attempt::Line;
 pub use ended::{Ending, Report, Tally};
 use gate::Gate;
@@ -292,6 +294,7 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    attachments: Option<Attachments>,
     lanes: Lanes,
     gate: Gate,
     // Where there is a cap on what calls may cost.
@@ -409,6 +412,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
         wallet,

@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::Message;
 use super::attempt::Flight;
 use super::lane::{Lane, LaneIndex, Lanes};
 use crate::job::{Attempt, JobSpec, Money};
@@ -50,6 +51,19 @@ fn tokens(lane: &Lane) -> Tokenizer {
     Tokenizer::of(&lane.name).guess()
 }
 
+/// A guess at what is attached: text is as long as it is, and of pictures, sound and documents nobody
+/// knows before the first answer.
+fn attached(message: &Message) -> u64 {
+    const FILE: u64 = 1500;
+    let length = message.attached.len() as u64;
+    let is_encoded = memchr::memmem::find(&message.attached, b"base64").is_some();
+    match length {
+        0 => 0,
+        _ if is_encoded => FILE + length / 100,
+        _ => length.div_ceil(4),
+    }
+}
+
 impl Wallet {
     /// One with a cap, of which earlier sessions have spent something.
     pub(super) fn new(cap: Money, lanes: &Lanes, job: &JobSpec, spent: &Spent) -> Self {
@@ -80,7 +94,7 @@ impl Wallet {
     pub(super) fn reserve(
         &self,
         (index, lane): (LaneIndex, &Lane),
-        prompt: &str,
+        message: &Message,
         correction: Option<&Correction>,
     ) -> Result<Reserved, Short> {
         let Some(price) = &lane.price else {
@@ -89,7 +103,7 @@ impl Wallet {
         let tokens = tokens(lane);
         let around = self.around.get(index).copied().unwrap_or_default();
         let again = correction.map_or(0, |it| tokens.count(&it.answer) + tokens.count(&it.reason));
-        let guessed = tokens.count(prompt) + around + again;
+        let guessed = tokens.count(&message.text) + attached(message) + around + again;
         let mut state = self.state();
         let money = price.estimate(state.learned.input(guessed), state.learned.output(self.most));
         match state.purse.reserve(money) {

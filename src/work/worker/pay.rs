@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use super::Worker;
-use crate::work::StopReason;
 use crate::work::attempt::{Flight, Landing};
 use crate::work::wallet::Short;
+use crate::work::{Message, StopReason};
 
 impl Worker<'_> {
     /// Sets aside what a call may cost, where there is a cap. Without money for it the run ends, unless
     /// calls in flight may leave some.
-    pub(super) fn pay(&self, flight: &mut Flight, prompt: &str) -> bool {
+    pub(super) fn pay(&self, flight: &mut Flight, message: &Message) -> bool {
         let Some(wallet) = &self.shared.wallet else { return true };
         let lane = (flight.lane, self.shared.lanes.lane(flight.lane));
-        match wallet.reserve(lane, prompt, flight.correction.as_deref()) {
+        match wallet.reserve(lane, message, flight.correction.as_deref()) {
             Ok(reserved) => {
                 flight.reserved = Some(reserved);
                 true
