@@ -242,6 +242,22 @@ fn a_cap_holds_after_a_kill_for_calls_that_nobody_heard_of_again() {
 }
 
 #[test]
+fn seals_that_do_not_tell_what_was_spent_are_counted_by_their_usage() {
+    let server = Server::echo();
+    let bench = bench(&server, 8);
+    let ask = format!("{ASK} --max-tokens 10 -c 1 --shard-rows 4 --resume --max-cost 0.05");
+    bench.run(&ask).expect(4);
+    assert_eq!(server.count(), 5);
+    let path = "out.jsonl.rowmill/shards/00000/seal.json";
+    let mut seal = bench.json(path);
+    assert_eq!(seal["cost"]["usd"], json!(0.0324));
+    seal.as_object_mut().unwrap().remove("cost");
+    bench.write(path, seal.to_string());
+    bench.run(&ask).expect(4).says("$0.0405 of the $0.05");
+    assert_eq!(server.count(), 5);
+}
+
+#[test]
 fn what_was_spent_on_answers_that_are_gone_is_spent() {
     let server = Server::echo();
     let bench = bench(&server, 8);

@@ -350,8 +350,7 @@ impl Route {
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let name = job.model.clone();
-        // A model on one's own machine has no price, whatever it is called.
-        let price = if self.is_served { None } else { price_of(&self.who, base_url, job, config) };
+        let price = price_of(&self.who, base_url, job, config);
         Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint), price }, structured))
     }
 }

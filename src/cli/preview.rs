@@ -26,10 +26,12 @@ pub(super) fn dry_run(
             selected - skipped,
             shards.iter().filter(|shard| shard.wanted > 0).count(),
         ));
-        exit::say(with_hint(preview.estimate, route).to_string().trim_end());
     }
     for row in &preview.rows {
         exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
+    }
+    if !surroundings.is_quiet() {
+        exit::say(with_hint(preview.estimate, route).to_string().trim_end());
     }
     Ok(())
 }
