@@ -444,6 +444,44 @@ fn work_finds_all_models_where_the_plan_says_and_a_key_is_fetched_once() {
 }
 
 #[test]
+fn each_model_has_its_price_and_the_cap_is_for_all() {
+    let (one, two) = (named("one"), named("two"));
+    let bench = bench(&one.url(), &two.url(), 10);
+    let config = bench.read("rowmill.toml");
+    let prices = "[price.\"one.a\"]\ninput = 100\noutput = 1000\n";
+    bench.write("rowmill.toml", format!("{config}{prices}"));
+    // Of the test server's answers, 11 tokens in and 7 out, each of one's costs $0.0081.
+    let models = "-m one.a -m two.b -m passthrough --repeat 2";
+    let estimate = "estimate in.jsonl -p {{text}} --expect-output 7";
+    let shown = bench.run(&format!("{estimate} {models}")).expect(0).stdout;
+    assert!(
+        shown.contains("model          a\n") && shown.contains("cost in all    unknown"),
+        "{shown}"
+    );
+    let line = format!("{ASK} {models}");
+    bench.run(&format!("{line} --max-cost 1")).expect(2).says("no price of two.b");
+    let summary = bench.run(&line).expect(0).summary();
+    assert_eq!(
+        (&summary["cost"]["cost_usd"], &summary["cost"]["unknown_calls"]),
+        (&json!(0.162), &json!(20))
+    );
+    let costs: Vec<_> =
+        summary["variants"].as_array().unwrap().iter().map(|it| it["cost_usd"].clone()).collect();
+    assert_eq!(costs, [json!(0.081), json!(0.081), Value::Null, Value::Null, json!(0), json!(0)]);
+    let prices = format!("{prices}[price.\"two.b\"]\ninput = 200\noutput = 2000\n");
+    bench.write("rowmill.toml", format!("{config}{prices}"));
+    let told = bench.run(&format!("{estimate} {models} --json")).expect(0).stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let calls: Vec<_> = told.as_array().unwrap().iter().map(|it| it["calls"].clone()).collect();
+    assert_eq!(calls, [20, 20, 0]);
+    let line = format!("{line} --overwrite --max-tokens 7 -c 1");
+    bench.run(&format!("{line} --max-cost 0.1")).expect(4).says("answers are left; allow more");
+    let more = line.replace("--overwrite", "--resume");
+    bench.run(&format!("{more} --max-cost 5")).expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 60);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let bench = bench("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1", 3);
     bench.write("key", "k");

@@ -9,6 +9,7 @@ use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
     RunArgs, SchemaArgs, TellArgs, WorkArgs,
 };
+use super::estimate::{estimate, mean_so_far};
 use super::exit::{self, Line, Typed};
 use super::model::key_file;
 use super::question::question;
@@ -19,6 +20,7 @@ use super::system;
 use super::{look, models, preview};
 use crate::http::Limits;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
+use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
 use crate::work::{self, Retry};
@@ -33,6 +35,9 @@ pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
         Command::Merge(args) => merge(&args, &typed),
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
+        Command::Estimate(mut args) => {
+            settled(args.settle()).and_then(|()| estimate(&args, &typed))
+        }
         Command::Models(args) => models::models(args, &typed),
     };
     result.unwrap_or_else(|failed| exit::of_error(&failed.error, &typed).print())
@@ -79,7 +84,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let model = (&args.model, serving.as_ref());
     let (question, routes) =
         question(&args.input, &args.prompt, &args.schema, model, include_input)?;
-    let answerer = routes.answerer(&question.job, args.form, !args.dry_run)?;
+    let answerer = routes.answerer(&question.job, args.form, !args.dry_run, &args.config.read)?;
+    routes.check_max_cost(&args.pace, &answerer)?;
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
         command: "run",
@@ -95,7 +101,10 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     within(settings, typed, |surroundings| {
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         if args.dry_run {
-            preview::dry_run(&question, &answerer, surroundings)?;
+            // A directory of another job, or none, tells nothing of this one's answers.
+            let mean = mean_so_far(&work_dir, &question).ok().flatten();
+            let expecting = Expecting { mean, ..Expecting::default() };
+            preview::dry_run(&question, (&answerer, &routes), &expecting, surroundings)?;
             return Ok(None);
         }
         let on_change = args.change.on_change();
@@ -150,7 +159,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let (question, routes) =
         question(&args.input, &args.prompt, &args.schema, model, args.include_input)?;
     // Made only to see whether it can be.
-    routes.answerer(&question.job, FormArgs::default(), false)?;
+    routes.answerer(&question.job, FormArgs::default(), false, &args.config.read)?;
     within(settings, typed, |surroundings| {
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
         let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
@@ -197,7 +206,9 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
             let routes = Routes::planned(manifest, args, is_served)?;
-            routes.answerer(&manifest.job, args.form, true)
+            let answerer = routes.answerer(&manifest.job, args.form, true, &args.config.read)?;
+            routes.check_max_cost(&args.pace, &answerer)?;
+            Ok(answerer)
         };
         let input = args.input.as_deref();
         let finished = surroundings
@@ -268,6 +279,7 @@ fn work_options(
         max_outage: pace.max_outage(),
         drain_timeout: pace.drain_timeout(),
         max_errors: pace.max_errors,
+        max_cost: pace.max_cost,
         durability: pace.durability,
         retry,
         shards,

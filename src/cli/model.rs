@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::args::ModelArgs;
 use super::config::home;
 use super::key::from_command;
+use super::price::price_of;
 use super::question::{read_text, variable};
 use super::serving::Serving;
 use super::surroundings::Failed;
@@ -336,13 +337,19 @@ impl Route {
     }
 
     /// Who answers a job of one model.
-    pub(super) fn member(&self, job: &JobSpec, key: Option<Secret>) -> Result<Member, Error> {
+    pub(super) fn member(
+        &self,
+        job: &JobSpec,
+        key: Option<Secret>,
+        config: &Config,
+    ) -> Result<Member, Error> {
         let name = job.model.clone();
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
-            return Ok(Member { name, model: Model::Passthrough, endpoint: None });
+            return Ok(Member { name, model: Model::Passthrough, endpoint: None, price: None });
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
-        Ok(Member { name, model, endpoint: Some(endpoint) })
+        let price = price_of(&self.who, base_url, job, config);
+        Ok(Member { name, model, endpoint: Some(endpoint), price })
     }
 }

@@ -1,21 +1,23 @@
 //! A dry run: the plan in numbers, and the first requests as they would be sent.
 
+use super::estimate::told;
 use super::exit;
+use super::routes::Routes;
 use super::surroundings::{Failed, Surroundings};
-use crate::pipeline::{self, Question};
+use crate::pipeline::{self, Preview, Question};
+use crate::report::Expecting;
 use crate::store::Manifest;
 use crate::work::Answerer;
 
 /// Plans in a directory that goes again, and shows what would be asked.
 pub(super) fn dry_run(
     question: &Question,
-    answerer: &Answerer,
+    (answerer, routes): (&Answerer, &Routes),
+    expecting: &Expecting,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<(), Failed> {
     const SHOWN: usize = 3;
-    let scratch = std::env::temp_dir().join(format!("rowmill-dry-run-{:016x}", fastrand::u64(..)));
-    let preview = surroundings
-        .with(|context| pipeline::preview(&scratch, question, answerer, SHOWN, context))?;
+    let preview = look_ahead(question, answerer, (SHOWN, expecting), surroundings)?;
     let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
     if !surroundings.is_quiet() {
         exit::say(&format!(
@@ -29,6 +31,9 @@ pub(super) fn dry_run(
     for row in &preview.rows {
         exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
     }
+    if !surroundings.is_quiet() {
+        exit::say(told(routes.with_hints(preview.estimates)).trim_end());
+    }
     Ok(())
 }
 
@@ -38,4 +43,18 @@ pub(super) fn times_variants(manifest: &Manifest) -> String {
         1 => String::new(),
         variants => format!(" × {variants} variants"),
     }
+}
+
+/// Plans in a directory that goes again, and renders the first so many requests.
+pub(super) fn look_ahead(
+    question: &Question,
+    answerer: &Answerer,
+    (count, expecting): (usize, &Expecting),
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Preview, Failed> {
+    let scratch = std::env::temp_dir().join(format!("rowmill-dry-run-{:016x}", fastrand::u64(..)));
+    let ahead = (count, expecting);
+    surroundings
+        .with(|context| pipeline::preview(&scratch, question, answerer, ahead, context))
+        .map_err(Failed::from)
 }

@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::args::{FormArgs, ModelArgs, WorkArgs};
+use super::args::{FormArgs, ModelArgs, PaceArgs, WorkArgs};
 use super::model::Route;
+use super::price::no_price;
 use super::schema::structured;
+use crate::config::Config;
 use crate::job::JobSpec;
 use crate::pipeline::Error;
-use crate::provider::{PASSTHROUGH, Secret};
+use crate::provider::Secret;
+use crate::report::Estimate;
 use crate::store::{Manifest, NotedRoute};
-use crate::work::Answerer;
+use crate::work::{Answerer, Member};
 
 /// The ways to the models of a job, in their order.
 pub(super) struct Routes(Vec<Way>);
@@ -37,8 +40,8 @@ impl Routes {
         is_served: bool,
     ) -> Result<Self, Error> {
         let noted: Vec<_> = (0..manifest.job.model_count()).map(|it| manifest.route(it)).collect();
-        let is_called = |model: usize| manifest.job.called(model).0 != PASSTHROUGH;
-        let called = || noted.iter().enumerate().filter(|(model, _)| is_called(*model));
+        let called =
+            || noted.iter().enumerate().filter(|(model, _)| manifest.job.is_called(*model));
         // What is given for several belongs to those that have nothing of their own; see `config`.
         let is_one =
             called().all(|(_, it)| Some(&it.provider) == called().next().map(|it| &it.1.provider));
@@ -72,6 +75,7 @@ impl Routes {
         job: &JobSpec,
         form: FormArgs,
         is_made: bool,
+        config: &Config,
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
         // A command that says a key is run once for all models of its endpoint.
@@ -85,11 +89,35 @@ impl Routes {
                 None => route.key(key_file.as_deref(), is_made)?,
             };
             keys.push((whose, key.clone()));
-            if is_made && job.model != PASSTHROUGH {
+            if is_made && job.is_called(0) {
                 route.check_key(key.as_ref())?;
             }
-            teams.push(vec![route.member(&job, key)?]);
+            teams.push(vec![route.member(&job, key, config)?]);
         }
         Ok(Answerer { teams, structured })
+    }
+
+    /// What has no price cannot be kept below a cap.
+    pub(super) fn check_max_cost(&self, pace: &PaceArgs, answerer: &Answerer) -> Result<(), Error> {
+        let members = answerer.teams.iter().zip(&self.0);
+        let mut members = members.flat_map(|(team, way)| team.iter().map(move |it| (it, way)));
+        let unpriced = |(it, _): &(&Member, &Way)| it.endpoint.is_some() && it.price.is_none();
+        match members.find(unpriced).filter(|_| pace.max_cost.is_some()) {
+            None => Ok(()),
+            Some((member, way)) => Err(Error::Usage(format!(
+                "--max-cost needs to know what calls cost, and {}",
+                no_price(&way.route.who, &member.name)
+            ))),
+        }
+    }
+
+    /// Estimates, in the order of the models, with what to do where one has no price.
+    pub(super) fn with_hints(&self, estimates: Vec<Estimate>) -> Vec<Estimate> {
+        let of = |(estimate, way): (Estimate, &Way)| {
+            let who = &way.route.who;
+            let hint = estimate.cost_usd.is_none().then(|| no_price(who, &estimate.model));
+            Estimate { hint, ..estimate }
+        };
+        estimates.into_iter().zip(&self.0).map(of).collect()
     }
 }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::Protocol;
 use super::spec::{JobSpec, Parameters, Setting};
 
+/// The name of the model that answers with its prompt.
+pub const PASSTHROUGH: &str = "passthrough";
+
 /// A model that is asked besides the first of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +97,18 @@ impl JobSpec {
             Some(it) => (&it.model, it.protocol, &it.parameters),
             None => (&self.model, self.protocol, &self.parameters),
         }
+    }
+
+    /// Whether a model of the job is called, or answers by itself.
+    #[must_use]
+    pub fn is_called(&self, model: usize) -> bool {
+        self.called(model).0 != PASSTHROUGH
+    }
+
+    /// Whether any is.
+    #[must_use]
+    pub fn is_any_called(&self) -> bool {
+        (0..self.model_count()).any(|model| self.is_called(model))
     }
 
     /// The job of one of its models alone.

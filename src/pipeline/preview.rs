@@ -4,10 +4,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::Failure;
 use crate::prompt::Template;
 use crate::provider::Wording;
+use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
 use crate::work::{self, Answerer, Member, Message};
@@ -19,6 +21,8 @@ pub struct Preview {
     pub manifest: Manifest,
     /// The first rows.
     pub rows: Vec<PreviewedRow>,
+    /// What all of them would come to, by model.
+    pub estimates: Vec<Estimate>,
 }
 
 /// What would be sent for a row, or why nothing would.
@@ -46,8 +50,9 @@ pub(super) fn render(
     manifest: &Manifest,
     source: &Source,
     answerer: &Answerer,
-    count: usize,
+    (count, expecting): (usize, &Expecting),
 ) -> Result<Preview, Error> {
+    let estimates = estimate(dir, manifest, source, answerer, expecting)?;
     let template = Template::parse(&manifest.job.prompt);
     let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let job = &manifest.job;
@@ -88,7 +93,7 @@ pub(super) fn render(
             }
         }
     }
-    Ok(Preview { manifest: manifest.clone(), rows: previewed })
+    Ok(Preview { manifest: manifest.clone(), rows: previewed, estimates })
 }
 
 fn shown(

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::ours;
 use super::targets::{Targets, path_text};
 use super::{End, Error, Finished};
+use crate::job::Spending;
 use crate::merge;
-use crate::provider::PASSTHROUGH;
 use crate::report::{self, summarize};
 use crate::shutdown::Shutdown;
 use crate::store::{
@@ -37,6 +37,7 @@ pub(super) struct Session {
     pub(super) resumed: u64,
     done: u64,
     calls: u64,
+    cost: Spending,
     rounds: u32,
 }
 
@@ -47,6 +48,7 @@ impl Session {
         }
         self.done += report.tally.ok + report.tally.failed;
         self.calls += report.tally.calls;
+        self.cost.add(&report.tally.cost);
         self.rounds += 1;
     }
 
@@ -268,9 +270,10 @@ fn facts(
     sequence: u32,
 ) -> report::Facts {
     let job = &publication.manifest.job;
-    let is_called = |model: usize| job.called(model).0 != PASSTHROUGH;
     let models = || variants.iter().enumerate().map(|(it, totals)| (job.model_of(it), totals));
-    let calls = |model, totals: &merge::Totals| if is_called(model) { totals.calls } else { 0 };
+    let calls = |model, totals: &merge::Totals| if job.is_called(model) { totals.calls } else { 0 };
+    let mut cost = Spending::default();
+    models().filter(|(model, _)| job.is_called(*model)).for_each(|(_, it)| cost.add(&it.cost));
     let mut epochs = BTreeMap::new();
     for (model, totals) in models() {
         for (generation, answers) in &totals.epochs {
@@ -283,6 +286,7 @@ fn facts(
         failures: totals.failures.clone(),
         calls: calls(model, totals).saturating_add(totals.repeated),
         usage: totals.usage,
+        cost: Some(totals.cost).filter(|_| job.is_called(model)).unwrap_or_default(),
         truncated: totals.truncated,
         duration: totals.duration.clone(),
     };
@@ -291,7 +295,7 @@ fn facts(
         publication: sequence,
         base_urls: publication.base_urls.clone(),
         work_dir: path_text(dir.path()),
-        is_called: (0..job.model_count()).any(is_called),
+        is_called: job.is_any_called(),
         ok: totals.ok,
         failed: totals.failed + totals.invalid,
         adopted: totals.adopted,
@@ -305,6 +309,8 @@ fn facts(
         calls_now: session.calls,
         repeated: totals.repeated,
         usage: totals.usage,
+        cost,
+        cost_now: session.cost,
         truncated: totals.truncated,
         duration: totals.duration,
         time_to_response: totals.time_to_response,

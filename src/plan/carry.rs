@@ -10,10 +10,9 @@ use super::Error;
 use super::drift::RowChanges;
 use super::matches::{Match, Matches};
 use crate::format::envelope::{self, NO_INPUT};
-use crate::format::telemetry::read_attempts;
+use crate::format::telemetry::{read_attempts, spending};
 use crate::input::{ShardRows, Source, read_shard};
-use crate::job::{Identity, JobSpec, OutcomeKind, Setting, Variant};
-use crate::provider::PASSTHROUGH;
+use crate::job::{Identity, JobSpec, OutcomeKind, Setting, Spending, Variant};
 use crate::store::{
     Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardEntry,
     ShardReader, WorkDir,
@@ -107,6 +106,8 @@ fn kept_variants(old: &JobSpec, new: &JobSpec) -> (Vec<Kept>, usize) {
 /// What a join of two generations came to.
 pub(super) struct Joined {
     pub(super) carried: Carried,
+    /// What the calls cost whose records were kept.
+    pub(super) kept_cost: Spending,
     /// The rows' texts compared, where that can be done.
     pub(super) rows: Option<RowChanges>,
 }
@@ -153,10 +154,11 @@ pub(super) fn carry(
         }
     }
     let Carrier { carried, journals, .. } = carrier;
+    let kept_cost = journals.cost;
     journals.finish()?;
     let is_known = matches.knows_texts();
     matches.discard(new.dir)?;
-    Ok(Joined { carried, rows: is_known.then_some(rows) })
+    Ok(Joined { carried, kept_cost, rows: is_known.then_some(rows) })
 }
 
 /// Takes over what shards know, one after the other.
@@ -218,8 +220,8 @@ impl Carrier<'_> {
     /// Counts the calls that records tell of. What a model says that is not called, beside others that
     /// are, is none.
     fn count_calls(&mut self, calls: u64, variant: Kept) {
-        let is_called = self.settings.now[variant.new_model].model != PASSTHROUGH;
-        if is_called || self.settings.now.len() == 1 {
+        let job = &self.journals.new.manifest.job;
+        if job.is_called(variant.new_model) || job.model_count() == 1 {
             self.carried.calls += calls;
         }
     }
@@ -297,6 +299,8 @@ struct Journals<'a> {
     size: usize,
     touched: Vec<u32>,
     envelope: Vec<u8>,
+    // What the calls cost whose records were put.
+    cost: Spending,
 }
 
 /// Bytes that wait before they are appended.
@@ -305,7 +309,7 @@ const WAITING: usize = 32 << 20;
 impl<'a> Journals<'a> {
     fn new(new: &'a Side<'a, Held>) -> Self {
         let (waiting, touched, envelope) = Default::default();
-        Self { new, rows: None, waiting, size: 0, touched, envelope }
+        Self { new, rows: None, waiting, size: 0, touched, envelope, cost: Spending::default() }
     }
 
     /// Keeps a row's records under its new number; what is an answer, as one to this prompt: what is
@@ -327,6 +331,7 @@ impl<'a> Journals<'a> {
         let shard = u32::try_from(number + variant.new).unwrap_or(u32::MAX);
         let lines = self.waiting.entry(shard).or_default();
         let (before, mut calls) = (lines.len(), 0);
+        let is_called = self.new.manifest.job.is_called(variant.new_model);
         for record in records {
             let attempts = match record {
                 Record::Outcome(outcome) => {
@@ -346,7 +351,11 @@ impl<'a> Journals<'a> {
                 }
                 Record::Repeated { .. } => continue,
             };
-            calls += read_attempts(attempts).len() as u64;
+            let facts = read_attempts(attempts);
+            calls += facts.len() as u64;
+            if is_called {
+                self.cost.add(&spending(&facts));
+            }
         }
         self.size += lines.len() - before;
         if self.size >= WAITING {

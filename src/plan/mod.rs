@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
 use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Transport, rfc3339};
+use crate::price;
 use crate::prompt::Template;
-use crate::provider::PASSTHROUGH;
 use crate::shutdown::Shutdown;
 use crate::store::{
     self, Carried, Damage, DamageKind, FORMAT, Held, Manifest, NotedRoute, RowHashes, ShardEntry,
@@ -148,6 +148,7 @@ pub fn update(
     let (repeated, repairs) = dir.settle_shards(before, options.now_ms)?;
     report_settled(before, repeated, &repairs, sink);
     let lost = dir.calls_lost(before)?;
+    let spent = price::spent(dir, before)?.cost;
     let old = dir.begin_generation()?;
     let planned = (|| {
         let source = match options.is_spooled {
@@ -161,13 +162,15 @@ pub fn update(
         manifest.replaces.extend(before.replaces.iter().cloned());
         let old = Side { dir: &old, manifest: before, source: &source };
         let new = Side { dir, manifest: &manifest, source: &source };
-        let Joined { mut carried, .. } = carry::carry(&old, &new, &mut prompts, keeping, false)?;
+        let Joined { mut carried, kept_cost, .. } =
+            carry::carry(&old, &new, &mut prompts, keeping, false)?;
         carried.repeated = lost.saturating_add(before.repeated_before());
         // Shards cut anew, and nothing else: what the update before them was told is still true.
         let is_recut = matches!(options.cutting, Cutting::Before(_));
         let was_told = before.carried.filter(|_| is_recut && options.published < before.generation);
         let repeated = carried.repeated;
-        manifest.carried = Some(Carried { repeated, ..was_told.unwrap_or(carried) });
+        let replaced = Some(spent.minus(&kept_cost)).filter(|it| it.priced + it.unpriced > 0);
+        manifest.carried = Some(Carried { repeated, replaced, ..was_told.unwrap_or(carried) });
         prompts.discard()?;
         dir.write_manifest(&manifest)?;
         Ok((manifest, source))
@@ -199,7 +202,7 @@ pub fn foresee(
         let old = Side { dir: &old, manifest: before, source };
         let new = Side { dir, manifest: &manifest, source };
         let keeping = Keeping::default();
-        let Joined { carried, rows } = carry::carry(&old, &new, &mut prompts, keeping, true)?;
+        let Joined { carried, rows, .. } = carry::carry(&old, &new, &mut prompts, keeping, true)?;
         let asked = manifest.wanted().saturating_sub(carried.kept);
         Ok(Outlook { rows, kept: carried.kept, asked, variants: job.variants() })
     })();
@@ -283,8 +286,7 @@ fn report_settled(before: &Manifest, repeated: u64, repairs: &[Damage], sink: &m
     for damage in repairs.iter().filter(|damage| damage.kind == DamageKind::LostRecords) {
         sink.emit(&Event::Alert(damage.told()));
     }
-    let is_called = (0..before.job.model_count()).any(|it| before.job.called(it).0 != PASSTHROUGH);
-    if repeated > 0 && is_called {
+    if repeated > 0 && before.job.is_any_called() {
         sink.emit(&Event::calls_again(repeated, None));
     }
 }

@@ -45,8 +45,7 @@ pub enum Model {
     Called(Api),
 }
 
-/// The name of the model that answers with its prompt.
-pub const PASSTHROUGH: &str = "passthrough";
+pub use crate::job::PASSTHROUGH;
 
 impl Model {
     /// The calls of a model; nothing where it is not called.

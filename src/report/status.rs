@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use crate::format::telemetry::read_attempts;
-use crate::job::{JobSpec, Usage, Variant};
-use crate::provider::PASSTHROUGH;
+use crate::format::telemetry::{read_attempts, spending};
+use crate::job::{JobSpec, Money, Spending, Usage, Variant};
 use crate::store::{Commit, Error, Holder, LastRun, Record, WorkDir};
 
 /// How far a run is. Its fields stand in `--json` in this order.
@@ -39,6 +38,10 @@ pub struct Status {
     pub calls: u64,
     /// Tokens of those calls.
     pub usage: Usage,
+    /// What those calls cost, as far as it is known.
+    pub cost_usd: Option<Money>,
+    /// Calls that may have cost something, and nobody knows what.
+    pub unknown_calls: u64,
     /// Rows done a second by the process at work.
     pub rows_per_second: Option<f64>,
     /// Whether a process is at work.
@@ -101,6 +104,8 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         sealed: 0,
         calls: 0,
         usage: Usage::default(),
+        cost_usd: None,
+        unknown_calls: 0,
         rows_per_second: None,
         is_running: dir.is_held(),
         holder: dir.holder(),
@@ -110,9 +115,10 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
     let Some(manifest) = dir.manifest()? else { return Ok(status) };
     let job = &manifest.job;
     status.variants = variants(job);
+    let mut cost = Spending::default();
     for (number, entry) in manifest.open_shards() {
         let variant = entry.variant as usize;
-        let is_called = job.called(job.model_of(variant)).0 != PASSTHROUGH;
+        let is_called = job.is_called(job.model_of(variant));
         status.shards += 1;
         status.rows += entry.wanted;
         if let Some(seal) = dir.seal(number)? {
@@ -120,27 +126,26 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
             status.add(variant, (seal.ok, seal.failed + seal.invalid, entry.wanted));
             status.calls += if is_called { seal.calls + seal.repeated } else { 0 };
             status.usage.add(&seal.usage);
+            // Seals of before it was counted do not say.
+            let unknown = Spending { unpriced: seal.calls, ..Spending::default() };
+            if is_called {
+                cost.add(&seal.cost.unwrap_or(unknown));
+            }
             continue;
         }
-        let (mut calls, mut usage) = (0, Usage::default());
         let known = dir.peek_shard(number, entry, &mut |record| {
-            let attempts = match record {
-                Record::Outcome(outcome) => outcome.attempts,
-                Record::Retry { attempts, .. } => attempts,
-                Record::Repeated { .. } => {
-                    calls += record.repeated();
-                    return;
-                }
-            };
-            let facts = read_attempts(attempts);
-            calls += facts.len() as u64;
-            facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
+            let (calls, usage, spent) = totals(record);
+            status.usage.add(&usage);
+            if is_called {
+                status.calls += calls;
+                cost.add(&spent);
+            }
         })?;
         let (ok, failed, invalid) = known.counts();
         status.add(variant, (ok, failed + invalid, entry.wanted));
-        status.calls += if is_called { calls } else { 0 };
-        status.usage.add(&usage);
     }
+    status.cost_usd = cost.known().filter(|_| status.calls > 0);
+    status.unknown_calls = cost.unpriced;
     let done = status.ok + status.failed;
     status.left = status.rows.saturating_sub(done);
     status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, done, now_ms));
@@ -174,6 +179,21 @@ fn variants(job: &JobSpec) -> Vec<VariantStatus> {
             VariantStatus { model: named.to_owned(), repeat, ok: 0, failed: 0, left: 0 }
         })
         .collect()
+}
+
+/// The calls that a record tells of, what they used, and what they cost.
+fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
+    let attempts = match record {
+        Record::Outcome(outcome) => outcome.attempts,
+        Record::Retry { attempts, .. } => attempts,
+        Record::Repeated { .. } => {
+            return (record.repeated(), Usage::default(), Spending::default());
+        }
+    };
+    let facts = read_attempts(attempts);
+    let mut usage = Usage::default();
+    facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
+    (facts.len() as u64, usage, spending(&facts))
 }
 
 fn published(commit: Commit) -> Published {
@@ -241,6 +261,13 @@ impl std::fmt::Display for Status {
         writeln!(f, "calls      {}", self.calls)?;
         let Usage { input_tokens, output_tokens, .. } = self.usage;
         writeln!(f, "tokens     {input_tokens} in, {output_tokens} out")?;
+        if let Some(cost) = self.cost_usd {
+            let unknown = match self.unknown_calls {
+                0 => String::new(),
+                calls => format!(", and {calls} calls of unknown cost"),
+            };
+            writeln!(f, "cost       {cost}{unknown}")?;
+        }
         match &self.holder {
             Some(holder) => {
                 let Holder { pid, host, since, command, .. } = holder;

@@ -9,6 +9,7 @@ use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::Transport;
+use crate::price::Price;
 use crate::provider::Model;
 use crate::store::{Manifest, ShardEntry};
 
@@ -30,6 +31,7 @@ pub(super) struct Lane {
     /// What answers must be.
     pub(super) form: Option<Form>,
     pub(super) health: Health,
+    pub(super) price: Option<Price>,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
 }
@@ -121,6 +123,7 @@ impl Lane {
             model: member.model.clone(),
             form,
             health: Health::new(options.max_outage, server.cloned()),
+            price: member.price.clone(),
             reached,
         })
     }
