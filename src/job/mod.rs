@@ -16,7 +16,7 @@ pub use id::{Id, IdHash, IdProblem};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
-    Difference, IdFrom, Identity, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample,
+    Dedupe, Difference, IdFrom, Identity, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample,
     Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};

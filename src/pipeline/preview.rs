@@ -56,7 +56,7 @@ pub(super) fn render(
         }
         let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
         let left_out: Vec<u64> = dir
-            .duplicates(number, shard)?
+            .exceptions(number, shard)?
             .into_iter()
             .filter(|rename| rename.id.is_none())
             .map(|rename| rename.row)

@@ -16,7 +16,7 @@ use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash, shar
 use crate::job::{Failure, Identity, JobSpec, OnMissingField};
 use crate::prompt::{self, Template};
 use crate::shutdown::{Shutdown, Stage};
-use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, spawn};
+use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, Sorter, spawn};
 use crate::telemetry::{Event, Sink};
 
 /// What is to be read, and what for.
@@ -29,6 +29,8 @@ pub(super) struct Scan<'a> {
     pub(super) prompts: Option<&'a RowHashes>,
     /// Where the hashes of the rows' texts go, likewise.
     pub(super) contents: Option<&'a RowHashes>,
+    /// Where what each row asks is sorted, likewise.
+    pub(super) requests: Option<&'a Path>,
     pub(super) shutdown: &'a Shutdown,
 }
 
@@ -44,6 +46,9 @@ pub(super) struct Scanned {
     pub(super) missing: Vec<MissingField>,
     /// Nothing in a job whose rows have no ids.
     pub(super) ids: Option<IdIndexWriter>,
+    /// The hash of what each row asks, the row, the hash of its prompt; of rows that can be asked
+    /// about. Nothing where nobody wants them.
+    pub(super) requests: Option<Sorter>,
 }
 
 /// A field of the template that rows lack.
@@ -90,6 +95,7 @@ struct Parsed {
     /// Of every row of the chunk, if anyone wants them; 0 where there is none.
     prompts: Vec<u64>,
     contents: Vec<u64>,
+    requests: Vec<IdEntry>,
     invalid: u64,
     first_invalid: Option<(u64, Failure)>,
     missing: Vec<(u64, u64)>,
@@ -116,7 +122,8 @@ impl Scan<'_> {
         let threads = self.options.threads.max(1);
         let has_ids = self.job.identity() != Identity::RowNumber;
         let ids = has_ids.then(|| IdIndexWriter::new(ids));
-        let mut scanned = Scanned { ids, ..Scanned::default() };
+        let requests = self.requests.map(Sorter::new);
+        let mut scanned = Scanned { ids, requests, ..Scanned::default() };
         let (jobs, to_parse) = bounded(threads);
         let (parsed, results) = bounded(threads);
         let (spare, spares) = bounded(2 * threads + 2);
@@ -243,6 +250,7 @@ impl Scan<'_> {
             ids: Vec::new(),
             prompts: Vec::new(),
             contents: Vec::new(),
+            requests: Vec::new(),
             invalid: 0,
             first_invalid: None,
             missing: vec![(0, 0); names],
@@ -287,10 +295,17 @@ impl Scan<'_> {
         if let Some(id) = id_hash(&object, self.job.identity())? {
             parsed.ids.push(IdEntry { id, row, content });
         }
-        if let Some(hash) = parsed.prompts.get_mut(index)
-            && let Ok(prompt) = self.template.render(&object, self.job.on_missing_field)
+        if (self.prompts.is_some() || self.requests.is_some())
+            && let Ok(text) = self.template.render(&object, self.job.on_missing_field)
         {
-            *hash = prompt::hash(&prompt);
+            let content = prompt::hash(&text);
+            if let Some(hash) = parsed.prompts.get_mut(index) {
+                *hash = content;
+            }
+            if self.requests.is_some() {
+                let id = prompt::request_hash(&text);
+                parsed.requests.push(IdEntry { id, row, content });
+            }
         }
         if self.job.on_missing_field != OnMissingField::Empty {
             for field in self.template.missing(&object) {
@@ -321,6 +336,9 @@ impl Scan<'_> {
             let _ = spare.try_send(parsed.spare);
             if let Some(ids) = &mut scanned.ids {
                 ids.add(&parsed.ids)?;
+            }
+            if let Some(requests) = &mut scanned.requests {
+                requests.add(&parsed.requests)?;
             }
             let first_row = parsed.entry.first_row;
             for (file, hashes) in

@@ -216,7 +216,8 @@ impl<'a> Slot<'a> {
         let (row, id) = (landing.flight.row, &landing.flight.id);
         let mut attempts = std::mem::take(&mut self.attempts);
         list_attempt(&mut attempts, landing);
-        let asked = Some(Asked { generation: self.generation, prompt: landing.flight.prompt });
+        let (generation, prompt) = (self.generation, landing.flight.prompt);
+        let asked = Some(Asked { generation, prompt, is_accepted: false });
         match &landing.result {
             Ok(Answer { content, .. }) => {
                 let verdict = match content {

@@ -2,6 +2,7 @@
 
 mod change;
 mod config;
+mod dedupe;
 mod examples;
 mod input;
 mod model;
