@@ -8,6 +8,7 @@
 mod config;
 mod cron;
 mod damage;
+mod dedupe;
 mod faults;
 mod guards;
 mod histories;

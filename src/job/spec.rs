@@ -340,7 +340,8 @@ pub(crate) mod tests {
             job
         };
         assert!(!spec().is_deduped(), "the endpoint's default is not 0");
-        for (temperature, is_deduped) in [("0", true), ("0.0", true), ("0.01", false), ("1", false)] {
+        for (temperature, is_deduped) in [("0", true), ("0.0", true), ("0.01", false), ("1", false)]
+        {
             let auto = with(temperature);
             assert_eq!(auto.is_deduped(), is_deduped, "{temperature}");
             assert!(JobSpec { dedupe: Dedupe::On, ..auto.clone() }.is_deduped());

@@ -7,9 +7,7 @@ use super::{Lines, Wanted};
 use crate::format::envelope;
 use crate::job::OutcomeKind;
 use crate::shutdown::{Shutdown, Stage};
-use crate::store::{
-    self, Asked, Held, Manifest, OutcomePlaces, Outcomes, ShardEntry, Twin, spawn,
-};
+use crate::store::{self, Asked, Held, Manifest, OutcomePlaces, Outcomes, ShardEntry, Twin, spawn};
 
 /// Notes where the outcomes are that twins take; nothing where there are no twins.
 pub(super) fn find(

@@ -203,8 +203,11 @@ fn fill_shard(
         };
         // It is taken for an answer to this question, which is all that is known of it.
         let prompt = template.render(&object, manifest.job.on_missing_field).ok();
-        let asked = prompt
-            .map(|prompt| Asked { generation: dir.generation(), prompt: prompt::hash(&prompt), is_accepted: false });
+        let asked = prompt.map(|prompt| Asked {
+            generation: dir.generation(),
+            prompt: prompt::hash(&prompt),
+            is_accepted: false,
+        });
         let mut envelope = Vec::new();
         envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
         let input = manifest.job.include_input.then(|| match object.text() {

@@ -207,8 +207,7 @@ impl Carry<'_, '_> {
         let outcome = &records.outcome;
         // A twin's prompt is its own; with what it was asked is its original's.
         let prompt = twin.or(outcome.asked).map(|asked| asked.prompt);
-        let counts_for =
-            outcome.asked.zip(prompt).map(|(asked, prompt)| Asked { prompt, ..asked });
+        let counts_for = outcome.asked.zip(prompt).map(|(asked, prompt)| Asked { prompt, ..asked });
         let now = self.prompts.get(it.new_row)?;
         let now = now.filter(|now| self.settings.is_answer_to(*now, counts_for, it));
         match (now.is_some(), outcome.kind) {

@@ -15,8 +15,8 @@ use crate::input::{Source, identify, read_shard};
 use crate::job::{Id, Identity, JobSpec};
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{
-    Asked, Held, IdEntry, Original, RowHashes, ShardEntry, Sorted, Sorter, Twin, Twinned,
-    Twins, spawn,
+    Asked, Held, IdEntry, Original, RowHashes, ShardEntry, Sorted, Sorter, Twin, Twinned, Twins,
+    spawn,
 };
 
 /// A row that is to take the outcome of another.

@@ -130,8 +130,18 @@ fn is_known(name: &str) -> bool {
 fn is_of_generation(name: &str) -> bool {
     const NAMES: [&str; 6] = [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl"];
     const PARTS: [&str; 12] = [
-        "new", "places", "answers", "prompts", "requests", "twins", "originals", "settled", "of",
-        "asked", "since", "outcomes",
+        "new",
+        "places",
+        "answers",
+        "prompts",
+        "requests",
+        "twins",
+        "originals",
+        "settled",
+        "of",
+        "asked",
+        "since",
+        "outcomes",
     ];
     let is_part = |part: &str| PARTS.contains(&part) || is_number(part, 3);
     let mut parts = name.split(".part-");

@@ -135,7 +135,7 @@ fn entry() -> ShardEntry {
         rows: ROWS,
         wanted: ROWS,
         duplicates: None,
-            twins: None,
+        twins: None,
     }
 }
 

@@ -81,7 +81,8 @@ impl Sorter {
         if !self.held.is_empty() {
             self.spill()?;
         }
-        let mut merge = Merge { path: self.path, file: None, runs: Vec::new(), next: BinaryHeap::new() };
+        let mut merge =
+            Merge { path: self.path, file: None, runs: Vec::new(), next: BinaryHeap::new() };
         let file = self.file.map(BufWriter::into_inner).transpose();
         merge.file = file.map_err(|e| disk::context("write", &merge.path)(e.into_error()))?;
         for (number, left) in self.runs.into_iter().enumerate() {

@@ -77,8 +77,16 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Twins> {
     let mut all = Twins::default();
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line).ok()? {
-            Line { row, of: Some(of), asked: Some((generation, prompt)), id, input, twins: None } => {
-                let prompt = u64::from_str_radix(&prompt, 16).ok().filter(|_| prompt.len() == 16)?;
+            Line {
+                row,
+                of: Some(of),
+                asked: Some((generation, prompt)),
+                id,
+                input,
+                twins: None,
+            } => {
+                let prompt =
+                    u64::from_str_radix(&prompt, 16).ok().filter(|_| prompt.len() == 16)?;
                 let id = Id::parse(id?.get()).ok()?;
                 let asked = Asked { generation, prompt, is_accepted: false };
                 all.twins.push(Twin { row, of, asked, id, input: input.map(ToOwned::to_owned) });
