@@ -1,6 +1,6 @@
 //! Rows that ask the same: asked once, and the answer given to all of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -417,4 +417,228 @@ fn damage_to_what_the_plan_says_of_twins_is_told() {
     bench.run("check --work-dir job").expect(0);
     bench.run("merge --work-dir job -o other.jsonl").expect(0);
     assert_eq!(bench.read("other.jsonl"), bench.read("out.jsonl"));
+}
+
+/// What one command of a history asks for.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    is_deduped: bool,
+    new_only: bool,
+    retries: bool,
+}
+
+/// What is known of a row: what it asked, and the call whose outcome it has.
+#[derive(Debug, Clone)]
+struct Known {
+    line: String,
+    prompt: String,
+    call: usize,
+    // Whether the call is on this row's account.
+    is_holder: bool,
+}
+
+/// A call, and what it counts as.
+#[derive(Debug, Clone)]
+struct Made {
+    prompt: String,
+    // Whether that is what was asked.
+    is_exact: bool,
+    // Nothing where it failed.
+    answer: Option<String>,
+}
+
+/// The job in a person's terms: which row has the outcome of which call.
+#[derive(Debug, Default)]
+struct Oracle {
+    by_number: bool,
+    rows: Vec<(String, Known)>,
+    made: Vec<Made>,
+    planned: Option<(String, bool)>,
+}
+
+impl Oracle {
+    /// Settles whose outcome each row has, and gives the calls that are to be made, of which some
+    /// were made before and failed.
+    fn plan(&mut self, input: &str, step: Step) -> HashSet<usize> {
+        let old_calls = self.made.len();
+        let planned = Some((input.to_owned(), step.is_deduped));
+        if self.planned != planned {
+            self.plan_anew(input, step);
+            self.planned = planned;
+        }
+        let failed = |call: &usize| self.made[*call].answer.is_none();
+        let open = self.rows.iter().map(|(_, row)| row.call).filter(failed);
+        open.filter(|call| *call >= old_calls || step.retries).collect()
+    }
+
+    fn plan_anew(&mut self, input: &str, step: Step) {
+        let old: HashMap<String, Known> = self.rows.drain(..).collect();
+        let mut rows: Vec<(String, String, String, Option<Known>)> = Vec::new();
+        for (line, number) in input.lines().zip(1..) {
+            let word = |nth| line.split('"').nth(nth).unwrap().to_owned();
+            let key = if self.by_number { format!("{number}") } else { word(3) };
+            let prompt = word(7);
+            let still_answers = |it: &&Known| {
+                let is_same_row = !self.by_number || it.line == line;
+                it.prompt == prompt || step.new_only && is_same_row
+            };
+            let known = old.get(&key).filter(still_answers).cloned();
+            rows.push((key, line.to_owned(), prompt, known));
+        }
+        // A call is on the account of the row that it was made for, or of the first that is left.
+        let mut holders: HashMap<usize, usize> = HashMap::new();
+        for wants_holder in [true, false] {
+            for (at, (.., known)) in rows.iter().enumerate() {
+                if let Some(known) = known.as_ref().filter(|it| it.is_holder == wants_holder) {
+                    holders.entry(known.call).or_insert(at);
+                }
+            }
+        }
+        for (call, at) in &holders {
+            let (made, prompt) = (&mut self.made[*call], &rows[*at].2);
+            made.is_exact &= made.prompt == *prompt;
+            made.prompt.clone_from(prompt);
+        }
+        let keeps = |at: usize, call: usize, prompt: &str| {
+            let Made { prompt: asked, answer, .. } = &self.made[call];
+            holders[&call] == at || answer.is_some() || step.is_deduped && prompt == asked
+        };
+        let mut calls: Vec<Option<usize>> = Vec::new();
+        for (at, (.., prompt, known)) in rows.iter().enumerate() {
+            calls.push(known.as_ref().map(|it| it.call).filter(|call| keeps(at, *call, prompt)));
+        }
+        // The others take the first answer to what they ask, or are called.
+        let mut shared: HashMap<String, usize> = HashMap::new();
+        for (at, call) in calls.iter().enumerate() {
+            if let Some(call) = call.filter(|call| holders[call] == at) {
+                let Made { prompt, is_exact, answer } = &self.made[call];
+                if *is_exact && answer.is_some() {
+                    shared.entry(prompt.clone()).or_insert(call);
+                }
+            }
+        }
+        for (at, (key, line, prompt, _)) in rows.into_iter().enumerate() {
+            let known =
+                calls[at].or_else(|| shared.get(&prompt).copied().filter(|_| step.is_deduped));
+            let call = known.unwrap_or_else(|| {
+                self.made.push(Made { prompt: prompt.clone(), is_exact: true, answer: None });
+                let call = self.made.len() - 1;
+                holders.insert(call, at);
+                shared.insert(prompt.clone(), call);
+                call
+            });
+            let is_holder = holders[&call] == at;
+            self.rows.push((key, Known { line, prompt, call, is_holder }));
+        }
+    }
+
+    /// Compares an output with what is known, and learns what the calls brought that were made.
+    fn learn(&mut self, output: &[Value], open: &HashSet<usize>, failing: &HashSet<String>) {
+        assert_eq!(output.len(), self.rows.len());
+        for ((_, row), line) in self.rows.iter().zip(output).filter(|((_, it), _)| it.is_holder) {
+            if !open.contains(&row.call) || failing.contains(&row.prompt) {
+                continue;
+            }
+            let answer = line["result"].as_str().unwrap_or_else(|| panic!("{line}")).to_owned();
+            assert!(answer.starts_with(&format!("{} #", row.prompt)), "{line}, {row:?}");
+            let is_new = !self.made.iter().any(|it| it.answer.as_ref() == Some(&answer));
+            assert!(is_new, "{answer} is the answer of another call");
+            let made = &mut self.made[row.call];
+            (made.answer, made.is_exact) = (Some(answer), true);
+        }
+        for ((_, row), (line, number)) in self.rows.iter().zip(output.iter().zip(1..)) {
+            let answer = self.made[row.call].answer.clone();
+            assert_eq!((&line["result"], &line["row_number"]), (&json!(answer), &json!(number)));
+            assert_eq!(line["ok"], answer.is_some());
+            let id = row.line.split('"').nth(3).unwrap();
+            assert_eq!(line["id"], if self.by_number { json!(number) } else { json!(id) });
+        }
+    }
+}
+
+/// The most calls in flight, and so the most that a kill may repeat.
+const IN_FLIGHT: usize = 3;
+
+fn edit(rows: &mut Vec<(usize, usize)>, next: &mut usize, random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(..12) {
+        *next += 1;
+        let at = if random.bool() { rows.len() } else { random.usize(..=rows.len()) };
+        rows.insert(at, (*next, random.usize(..6)));
+    }
+    for _ in 0..random.usize(..4).min(rows.len()) {
+        let (at, other) = (random.usize(..rows.len()), random.usize(..rows.len()));
+        match random.u8(..3) {
+            0 if rows.len() > 1 => drop(rows.remove(at)),
+            1 => rows[at].1 = random.usize(..6),
+            _ => rows.swap(at, other),
+        }
+    }
+}
+
+fn history(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let failing: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let script = Arc::clone(&failing);
+    let server = Server::start(move |Call { prompt, nth, .. }| {
+        match script.lock().unwrap().contains(prompt) {
+            true => Reply::status(400),
+            false => Reply::Answer(format!("{prompt} #{nth}")),
+        }
+    });
+    let bench = Bench::with_server(&server);
+    let mut oracle = Oracle { by_number: random.u8(..3) == 0, ..Oracle::default() };
+    let (mut rows, mut next) = (vec![(0, 0)], 0);
+    for number in 0..8 {
+        if random.u8(..4) > 0 {
+            edit(&mut rows, &mut next, &mut random);
+        }
+        let step = Step {
+            is_deduped: random.u8(..5) > 0,
+            new_only: random.u8(..4) == 0,
+            retries: random.u8(..4) > 0,
+        };
+        let failing = {
+            let mut failing = failing.lock().unwrap();
+            failing.retain(|_| random.bool());
+            failing.extend((random.u8(..2) == 0).then(|| format!("t{}", random.usize(..6))));
+            failing.clone()
+        };
+        let input: String = rows.iter().map(|(id, text)| row(*id, &format!("t{text}"))).collect();
+        bench.write("in.jsonl", &input);
+        let open = oracle.plan(&input, step);
+        let mut line = format!(
+            "run in.jsonl -o out.jsonl -p {{{{text}}}} -m m -c {IN_FLIGHT} --retries 0 --work-dir job \
+             --resume"
+        );
+        line += if oracle.by_number { "" } else { " --id-field id" };
+        line += if step.is_deduped { " --dedupe" } else { " --no-dedupe" };
+        line += if step.new_only { " --on-change new-only" } else { " --on-change update" };
+        line += if step.retries { "" } else { " --no-retry-failed" };
+        line += if random.u8(..4) == 0 { " --shards 3" } else { " --shard-rows 5" };
+        let place = format!("seed {seed}, step {number}: {line}");
+        eprintln!("{place}");
+        let (before, mut slack) = (server.count(), 0);
+        while !open.is_empty() && random.u8(..5) == 0 {
+            let running = bench.start(&line);
+            server.wait_for_calls(server.count().max(before + random.usize(1..=open.len())));
+            running.kill();
+            // What had failed when it was killed is tried again.
+            slack += IN_FLIGHT + if step.retries { open.len() } else { 0 };
+        }
+        let ended = bench.run(&line);
+        oracle.learn(&bench.lines("out.jsonl"), &open, &failing);
+        let has_failed = oracle.rows.iter().any(|(_, it)| oracle.made[it.call].answer.is_none());
+        assert_eq!(ended.code, if has_failed { 3 } else { 0 }, "{place}\n{}", ended.stderr);
+        let calls = server.count() - before;
+        let most = open.len() + slack;
+        assert!((open.len()..=most).contains(&calls), "{place}: {calls}, not {} calls", open.len());
+        bench.run("check --work-dir job").expect(0);
+    }
+}
+
+/// `ROWMILL_HISTORIES` is the number of histories; the suite tries a few.
+#[test]
+fn random_histories_give_each_row_the_outcome_of_the_call_that_the_oracle_says() {
+    let wanted = std::env::var("ROWMILL_HISTORIES").ok().and_then(|it| it.parse().ok());
+    (0..wanted.unwrap_or(12)).for_each(history);
 }

@@ -375,11 +375,11 @@ pub(super) fn spell(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, Error> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::job::{IdFrom, OnDuplicate, OnMissingField, Parameters, Protocol, Selection};
 
-    fn manifest() -> Manifest {
+    pub(crate) fn manifest() -> Manifest {
         let shard = |offset, first_row| ShardEntry {
             offset,
             bytes: 100,

@@ -338,8 +338,10 @@ mod tests {
         let envelope = br#"{"id":"a,\"b","row_number":17,"ok":true,"result":"x","error":null}"#;
         let whole = outcome(envelope, Some(b"{\"n\":1.50}"));
         let adopted = Outcome { adopted: true, input: None, asked: None, ..whole };
+        let accepted = Asked { generation: 3, prompt: 0xabc, is_accepted: true };
         for record in [
             Record::Outcome(whole),
+            Record::Outcome(Outcome { asked: Some(accepted), ..whole }),
             Record::Outcome(adopted),
             Record::Retry { row: 3, at_ms: 4, attempts: b"[{\"ok\":false}]" },
             Record::Repeated { calls: 333, at_ms: 9 },

@@ -179,6 +179,10 @@ impl WorkDir {
         Ok(tally)
     }
 
+    fn journal(&self, shard: u32) -> PathBuf {
+        self.shard_dir(shard).join("journal")
+    }
+
     /// The originals of the twins that have one of these ids.
     ///
     /// # Errors
@@ -392,5 +396,164 @@ fn read_line(file: &File, path: &Path, offset: u64) -> Result<Vec<u8>, Error> {
             return Ok(line);
         }
         step = (2 * step).min(1 << 22);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::{Holder, Seal};
+
+    fn entry() -> ShardEntry {
+        ShardEntry {
+            offset: 0,
+            bytes: 100,
+            blake3: String::new(),
+            first_row: 1,
+            first_line: 1,
+            rows: 6,
+            wanted: 3,
+            duplicates: None,
+            twins: None,
+        }
+    }
+
+    fn twin(row: u64, of: u64, input: Option<&str>) -> Twin {
+        let asked = Asked { generation: 3, prompt: 0xabc, is_accepted: false };
+        let input = input.map(|text| RawValue::from_string(text.to_owned()).unwrap());
+        Twin { row, of, asked, id: Id::parse(&format!("\"t\\u0031 {row}\"")).unwrap(), input }
+    }
+
+    fn twins() -> Twins {
+        let (a, b) = (Original { row: 1, twins: 20 }, Original { row: 3, twins: 4 });
+        let twins = vec![twin(2, 1, None), twin(4, 77, Some("{\"a\": [1.50]}")), twin(6, 3, None)];
+        Twins { twins, originals: vec![a, b] }
+    }
+
+    fn held(dir: &Path) -> Held {
+        Held::acquire(dir, Holder::this_process("test", 0), &mut || false).unwrap()
+    }
+
+    /// A work directory whose shard 0 has twins and these outcomes, sealed if all are there.
+    fn with(outcomes: &[(u64, OutcomeKind, &str)]) -> (tempfile::TempDir, Held, ShardEntry) {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = held(&outer.path().join("work"));
+        let entry = ShardEntry { twins: Some(dir.write_twins(0, &twins()).unwrap()), ..entry() };
+        let mut open = dir.open_shard(0, &entry, 0).unwrap();
+        for (row, kind, result) in outcomes {
+            let envelope = format!("{{\"id\":{row},\"row_number\":{row},\"result\":\"{result}\"}}");
+            let outcome = Outcome {
+                row: *row,
+                kind: *kind,
+                at_ms: 1,
+                asked: None,
+                envelope: envelope.as_bytes(),
+                attempts: b"[]",
+                adopted: false,
+                input: None,
+            };
+            let mut line = Vec::new();
+            Record::Outcome(outcome).encode(&mut line);
+            open.journal.append(&line).unwrap();
+        }
+        open.journal.syncer().sync().unwrap();
+        if let Ok(verified) = dir.verify_shard(0, &entry, &mut |_| {}) {
+            let (ok, failed, invalid) = verified.rows;
+            let (bytes, blake3) = (verified.length, verified.blake3);
+            let (rows, usage) = (ok + failed + invalid, crate::job::Usage::default());
+            let (calls, repeated, at_ms, shard) = (0, 0, (0, 0), 0);
+            let seal = Seal {
+                shard,
+                rows,
+                ok,
+                failed,
+                invalid,
+                calls,
+                repeated,
+                usage,
+                bytes,
+                blake3,
+                at_ms,
+            };
+            dir.seal_shard(&seal, Some(open.checkpoint)).unwrap();
+        }
+        (outer, dir, entry)
+    }
+
+    #[test]
+    fn they_come_back_as_they_were_written_and_damage_is_noticed() {
+        let (_outer, dir, entry) = with(&[]);
+        let planned = entry.twins.clone().unwrap();
+        assert_eq!((planned.rows, planned.served), (3, 24));
+        let bytes = spell(&dir.twins(0, &entry).unwrap());
+        assert_eq!(bytes, spell(&twins()));
+        let path = dir.shard_dir(0).join("twins");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        for cut in 0..bytes.len() {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(matches!(dir.twins(0, &entry), Err(Error::Damaged { .. })), "cut at {cut}");
+            let mut flipped = bytes.clone();
+            flipped[cut] ^= 1;
+            fs::write(&path, flipped).unwrap();
+            assert!(matches!(dir.twins(0, &entry), Err(Error::Damaged { .. })), "flipped at {cut}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(dir.tally(0, &entry, &mut |_| {}), Err(Error::Damaged { .. })));
+        for line in
+            ["{\"row\":1}", "{\"row\":1,\"of\":2,\"twins\":3}", "[]", "{\"row\":1,\"twins\":-1}"]
+        {
+            assert!(parse(line.as_bytes()).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_row_counts_with_its_twins() {
+        use OutcomeKind::{Failed, Invalid, Ok};
+        let told = |outcomes: &[(u64, OutcomeKind, &str)]| {
+            let (_outer, dir, entry) = with(outcomes);
+            let Tally { ok, failed, invalid, own } = dir.tally(0, &entry, &mut |_| {}).unwrap();
+            (ok, failed, invalid, own)
+        };
+        assert_eq!(told(&[]), (0, 0, 0, 0));
+        assert_eq!(told(&[(1, Failed, "")]), (0, 21, 0, 1));
+        assert_eq!(told(&[(1, Failed, ""), (3, Ok, ""), (1, Ok, "")]), (26, 0, 0, 2));
+        // Sealed.
+        assert_eq!(told(&[(1, Ok, ""), (3, Ok, ""), (5, Ok, "")]), (27, 0, 0, 3));
+        assert_eq!(told(&[(1, Ok, ""), (3, Failed, ""), (5, Invalid, "")]), (21, 5, 1, 3));
+    }
+
+    #[test]
+    fn the_outcome_that_counts_is_found_however_long_it_is() {
+        use OutcomeKind::{Failed, Ok};
+        let long = "x".repeat(20_000);
+        let outcomes =
+            [(1, Failed, "first"), (5, Failed, "no"), (1, Ok, &long), (5, Failed, "last")];
+        let outcomes =
+            [&outcomes[..], &[(3, Ok, "one"), (3, Ok, "two"), (1, Failed, "late")]].concat();
+        let (_outer, dir, entry) = with(&outcomes);
+        let shards = vec![entry.clone()];
+        let text = crate::store::manifest::spell(
+            Path::new("x"),
+            &crate::store::manifest::tests::manifest(),
+        );
+        let mut manifest = crate::store::manifest::parse(Path::new("x"), &text.unwrap()).unwrap();
+        manifest.shards = shards;
+        let places = OutcomePlaces::create(&dir).unwrap();
+        places.note(&dir, 0, &entry).unwrap();
+        let mut outcomes = places.reader(&dir, &manifest).unwrap();
+        for (row, result) in [(5, "last"), (1, &long), (3, "one"), (1, &long)] {
+            let outcome = outcomes.of(row).unwrap();
+            let text = String::from_utf8_lossy(outcome.envelope);
+            assert!(text.contains(&format!("\"result\":\"{result}\"")), "row {row}");
+        }
+        assert!(matches!(outcomes.of(2), Err(Error::Unsound { shard: 0, .. })));
+        // A journal that is not as it was sealed gives nothing away.
+        let journal = dir.journal(0);
+        let mut bytes = fs::read(&journal).unwrap();
+        bytes[60] ^= 1;
+        fs::write(&journal, bytes).unwrap();
+        assert!(matches!(places.note(&dir, 0, &entry), Err(Error::Unsound { .. })));
     }
 }

@@ -197,11 +197,6 @@ impl WorkDir {
         self.base().join(SHARDS).join(format!("{shard:05}"))
     }
 
-    /// Where a shard's journal is.
-    pub(super) fn journal(&self, shard: u32) -> PathBuf {
-        self.shard_dir(shard).join("journal")
-    }
-
     /// A file's path as reports show it: relative to the work directory.
     pub(super) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned()
