@@ -82,13 +82,15 @@ pub(super) fn prepare(
                 dir.begin_adopting()?;
             }
             if !takes_over {
-                return make_plan(dir, &run.question, source, there, context);
+                let (planned, source) = make_plan(dir, &run.question, source, there, context)?;
+                return Ok((planned.manifest, source));
             }
             // Each row has the answer that the output has of it; what is left may be asked once.
             let Question { job, plan, .. } = &run.question;
             let each = JobSpec { dedupe: Dedupe::Off, ..job.clone() };
             let question = Question { job: each, ..run.question.clone() };
-            let (mut manifest, mut source) = make_plan(dir, &question, source, there, context)?;
+            let (planned, mut source) = make_plan(dir, &question, source, there, context)?;
+            let mut manifest = planned.manifest;
             if let Err(error) = ours::is_of_this_input(targets, &manifest) {
                 dir.wipe()?;
                 return Err(error);
@@ -121,7 +123,7 @@ pub(super) fn make_plan(
     source: Option<Source>,
     replaces: Vec<String>,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(plan::Planned, Source), Error> {
     let is_spooled = source.is_none();
     let source = match source {
         Some(source) => source,
@@ -129,8 +131,8 @@ pub(super) fn make_plan(
     };
     let options = plan::Options { replaces, is_spooled, now_ms: now_ms(), ..question.plan.clone() };
     let job = question.job.clone();
-    let manifest = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
-    Ok((manifest, source))
+    let planned = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    Ok((planned, source))
 }
 
 /// Sees to it that a plan is of this question: it is already, or the next generation is planned,

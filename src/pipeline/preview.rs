@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::Error;
 use crate::input::{Source, identify, read_shard};
 use crate::job::Failure;
+use crate::plan::Planned;
 use crate::prompt::Template;
 use crate::provider::{Api, Wording};
 use crate::schema::Mode;
@@ -17,6 +18,8 @@ use crate::work::Answerer;
 pub struct Preview {
     /// The plan.
     pub manifest: Manifest,
+    /// Rows that ask what an earlier row asks, whether or not each of them would be called.
+    pub twins: u64,
     /// The first rows.
     pub rows: Vec<PreviewedRow>,
 }
@@ -40,7 +43,7 @@ pub struct PreviewedRow {
 /// Renders the first rows of a plan.
 pub(super) fn render(
     dir: &Held,
-    manifest: &Manifest,
+    Planned { manifest, twins }: Planned,
     source: &Source,
     answerer: &Answerer,
     count: usize,
@@ -76,7 +79,7 @@ pub(super) fn render(
             previewed.push(shown(row, url.clone(), prompt, answerer));
         }
     }
-    Ok(Preview { manifest: manifest.clone(), rows: previewed })
+    Ok(Preview { manifest, twins, rows: previewed })
 }
 
 fn shown(

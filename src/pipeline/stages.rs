@@ -40,7 +40,7 @@ pub fn plan(
             .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
     };
     match planned {
-        Ok((manifest, _)) => Ok(manifest),
+        Ok((planned, _)) => Ok(planned.manifest),
         Err(error) => {
             give_up(dir);
             Err(error)
@@ -216,7 +216,7 @@ pub fn preview(
     let plan = plan::Options { counts_twins: true, ..question.plan.clone() };
     let question = &Question { plan, ..question.clone() };
     let result = make_plan(&dir, question, source, Vec::new(), context)
-        .and_then(|(manifest, source)| render(&dir, &manifest, &source, answerer, count));
+        .and_then(|(planned, source)| render(&dir, planned, &source, answerer, count));
     dir.remove()?;
     result
 }

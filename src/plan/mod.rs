@@ -102,6 +102,16 @@ pub enum Error {
     Interrupted,
 }
 
+/// A plan, and what was found out besides.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub manifest: Manifest,
+    /// Rows that ask what another row asks: as many calls are saved where rows that ask the same
+    /// are asked once, or would be. 0 where they are not, and [`Options::counts_twins`] is not set.
+    pub twins: u64,
+}
+
 /// Makes the plan of a job over a source, and writes it to the work directory.
 ///
 /// # Errors
@@ -114,20 +124,21 @@ pub fn run(
     options: &Options,
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
-) -> Result<Manifest, Error> {
+) -> Result<Planned, Error> {
     let Drawn { mut manifest, requests } =
         draw_up(dir, source, job, options, None, shutdown, sink)?;
+    let mut twins = 0;
     if let Some(requests) = requests {
         let mut pairs = Pairs::new(dir);
         let is_deduped = manifest.job.is_deduped();
         let mut add = |pair| if is_deduped { pairs.add(pair) } else { Ok(()) };
-        let count = requests.pair(None, &mut add)?;
+        twins = requests.pair(None, &mut add)?;
         let Manifest { job, shards, .. } = &mut manifest;
         twins::write(dir, source, job, (options.threads, shutdown), shards, pairs)?;
-        report_twins(is_deduped, count, sink);
+        report_twins(is_deduped, twins, sink);
     }
     dir.write_manifest(&manifest)?;
-    Ok(manifest)
+    Ok(Planned { manifest, twins })
 }
 
 /// Tells how many rows ask what others ask.
@@ -137,7 +148,7 @@ fn report_twins(is_deduped: bool, count: u64, sink: &mut dyn Sink) {
         (_, true) => "no call is made for them (--no-dedupe makes one for each row)",
         (_, false) => "--dedupe would save as many calls",
     };
-    sink.emit(&Event::Note(format!("{count} rows ask what an earlier row asks: {what}")));
+    sink.emit(&Event::Note(format!("{count} rows ask what another row asks: {what}")));
 }
 
 /// Plans the next generation: takes over the answers of the one that counts, as far as they still
@@ -186,8 +197,10 @@ pub fn update(
         let repeated = carried.repeated;
         manifest.carried = Some(Carried { repeated, ..was_told.unwrap_or(carried) });
         if let Some(requests) = requests {
-            let count = requests.pair(settled.as_mut(), &mut |pair| pairs.add(pair))?;
-            report_twins(true, count, sink);
+            let is_deduped = manifest.job.is_deduped();
+            let mut add = |pair| if is_deduped { pairs.add(pair) } else { Ok(()) };
+            let count = requests.pair(settled.as_mut(), &mut add)?;
+            report_twins(is_deduped, count, sink);
         }
         let Manifest { job, shards, .. } = &mut manifest;
         twins::write(dir, &source, job, (options.threads, shutdown), shards, pairs)?;
@@ -218,16 +231,15 @@ pub fn foresee(
     let old = dir.begin_generation()?;
     let outlook = (|| {
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
-        let job = job.clone();
         let Drawn { manifest, requests } =
-            draw_up(dir, source, job, options, Some(&prompts), shutdown, &mut Silent)?;
+            draw_up(dir, source, job.clone(), options, Some(&prompts), shutdown, &mut Silent)?;
         let old = Side { dir: &old, manifest: before, source };
         let new = Side { dir, manifest: &manifest, source };
         let keeping = Keeping::default();
         let mut settled = Settled::create_if(requests.is_some(), dir)?;
         let kept = Kept { settled: settled.as_mut(), pairs: None };
         let Joined { carried, rows } = carry::carry(&old, &new, &mut prompts, keeping, kept)?;
-        let twins = match requests {
+        let twins = match requests.filter(|_| job.is_deduped()) {
             Some(requests) => requests.pair(settled.as_mut(), &mut |_| Ok(()))?,
             None => 0,
         };
@@ -268,19 +280,10 @@ fn draw_up(
     };
     let contents = contents.as_ref();
     let requests = twins::part(dir, "requests");
-    let is_counted = job.is_deduped() || options.counts_twins && prompts.is_none();
-    let requests = is_counted.then_some(requests.as_path());
-    let (job_now, template) = (&job, &template);
-    let scan = scan::Scan {
-        source,
-        job: job_now,
-        template,
-        options,
-        prompts,
-        contents,
-        requests,
-        shutdown,
-    };
+    let are_wanted = job.is_deduped() || options.counts_twins;
+    let requests = are_wanted.then_some(requests.as_path());
+    let kept = scan::Kept { prompts, contents, requests };
+    let scan = scan::Scan { source, job: &job, template: &template, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
     let (left_out, total) = duplicates::settle(dir, source, &job, &mut scanned)?;
     let skipped = left_out.len() as u64;
@@ -293,7 +296,6 @@ fn draw_up(
         Some(sorter) => Some(Requests { sorted: sorter.finish()?, left_out, generation }),
         None => None,
     };
-    let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
     let manifest = Manifest {
         format: FORMAT,
         rowmill: env!("CARGO_PKG_VERSION").to_owned(),
@@ -306,15 +308,7 @@ fn draw_up(
         provider: options.provider.clone(),
         transport: options.transport,
         replaces: options.replaces.clone(),
-        source: SourcePrint {
-            path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
-            format: source.format_name().to_owned(),
-            columns: source.columns(),
-            bytes: source.length,
-            blake3: scanned.blake3,
-            rows: scanned.rows,
-            data_offset: source.data_offset,
-        },
+        source: print(source, &scanned, options.is_spooled),
         chosen: choose(&job.selection, scanned.rows),
         selected: scanned.selected,
         skipped,
@@ -322,6 +316,19 @@ fn draw_up(
         job,
     };
     Ok(Drawn { manifest, requests })
+}
+
+fn print(source: &Source, scanned: &scan::Scanned, is_spooled: bool) -> SourcePrint {
+    let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+    SourcePrint {
+        path: (!is_spooled).then(|| path.to_string_lossy().into_owned()),
+        format: source.format_name().to_owned(),
+        columns: source.columns(),
+        bytes: source.length,
+        blake3: scanned.blake3.clone(),
+        rows: scanned.rows,
+        data_offset: source.data_offset,
+    }
 }
 
 /// Tells what a process that is gone left in the plan that goes.

@@ -25,13 +25,19 @@ pub(super) struct Scan<'a> {
     pub(super) job: &'a JobSpec,
     pub(super) template: &'a Template,
     pub(super) options: &'a Options,
-    /// Where the hashes of the rows' prompts go, if anyone wants them.
-    pub(super) prompts: Option<&'a RowHashes>,
-    /// Where the hashes of the rows' texts go, likewise.
-    pub(super) contents: Option<&'a RowHashes>,
-    /// Where what each row asks is sorted, likewise.
-    pub(super) requests: Option<&'a Path>,
+    pub(super) kept: Kept<'a>,
     pub(super) shutdown: &'a Shutdown,
+}
+
+/// What is kept of each row, if anyone wants it.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    /// Where the hashes of the rows' prompts go.
+    pub(super) prompts: Option<&'a RowHashes>,
+    /// Where the hashes of the rows' texts go.
+    pub(super) contents: Option<&'a RowHashes>,
+    /// Where what each row asks is sorted.
+    pub(super) requests: Option<&'a Path>,
 }
 
 /// What was read.
@@ -122,7 +128,7 @@ impl Scan<'_> {
         let threads = self.options.threads.max(1);
         let has_ids = self.job.identity() != Identity::RowNumber;
         let ids = has_ids.then(|| IdIndexWriter::new(ids));
-        let requests = self.requests.map(Sorter::new);
+        let requests = self.kept.requests.map(Sorter::new);
         let mut scanned = Scanned { ids, requests, ..Scanned::default() };
         let (jobs, to_parse) = bounded(threads);
         let (parsed, results) = bounded(threads);
@@ -261,7 +267,7 @@ impl Scan<'_> {
             parsed.ids.reserve(chunk.records.len());
         }
         for (wanted, hashes) in
-            [(self.prompts, &mut parsed.prompts), (self.contents, &mut parsed.contents)]
+            [(self.kept.prompts, &mut parsed.prompts), (self.kept.contents, &mut parsed.contents)]
         {
             *hashes = vec![0; if wanted.is_some() { chunk.records.len() } else { 0 }];
         }
@@ -295,14 +301,14 @@ impl Scan<'_> {
         if let Some(id) = id_hash(&object, self.job.identity())? {
             parsed.ids.push(IdEntry { id, row, content });
         }
-        if (self.prompts.is_some() || self.requests.is_some())
+        if (self.kept.prompts.is_some() || self.kept.requests.is_some())
             && let Ok(text) = self.template.render(&object, self.job.on_missing_field)
         {
             let content = prompt::hash(&text);
             if let Some(hash) = parsed.prompts.get_mut(index) {
                 *hash = content;
             }
-            if self.requests.is_some() {
+            if self.kept.requests.is_some() {
                 let id = prompt::request_hash(&text);
                 parsed.requests.push(IdEntry { id, row, content });
             }
@@ -342,7 +348,7 @@ impl Scan<'_> {
             }
             let first_row = parsed.entry.first_row;
             for (file, hashes) in
-                [(self.prompts, &parsed.prompts), (self.contents, &parsed.contents)]
+                [(self.kept.prompts, &parsed.prompts), (self.kept.contents, &parsed.contents)]
             {
                 file.map_or(Ok(()), |file| file.put(first_row, hashes))?;
             }

@@ -360,15 +360,17 @@ fn write_shard(
     Ok((number, dir.write_twins(shard, &Twins { twins, originals })?))
 }
 
-/// What envelopes show of some rows of a shard that can be asked about: the id, and the row where it
-/// is wanted.
+/// What an envelope shows of a row: its id, and the row where that is wanted.
+type Shown = (Id, Option<Box<RawValue>>);
+
+/// What envelopes show of some rows of a shard that can be asked about.
 pub(super) fn shown(
     dir: &Held,
     source: &Source,
     job: &JobSpec,
     (number, shard): (u32, &ShardEntry),
     rows: &[u64],
-) -> Result<Vec<(Id, Option<Box<RawValue>>)>, Error> {
+) -> Result<Vec<Shown>, Error> {
     if rows.is_empty() || job.identity() == Identity::RowNumber && !job.include_input {
         return Ok(rows.iter().map(|row| (Id::from_row_number(*row), None)).collect());
     }
