@@ -152,6 +152,28 @@ fn every_row_has_its_own_id_number_and_text() {
 }
 
 #[test]
+fn what_is_attached_is_part_of_what_is_asked() {
+    let server = counting();
+    let bench = Bench::with_server(&server);
+    let row = |id: usize, photo: &str| {
+        format!("{{\"id\":\"r{id}\",\"text\":\"same\",\"photo\":{photo}}}\n")
+    };
+    let (a, b) = ("\"https://example.com/a.png\"", "\"https://example.com/b.png\"");
+    let both = format!("[{a},{b}]");
+    let rows = [a, b, a, "null", &both, "\"\"", &both, b].iter().zip(1..);
+    bench.write("in.jsonl", rows.map(|(photo, id)| row(id, photo)).collect::<String>());
+    bench.run(&format!("{ASK} --attachment-field photo")).expect(0).says("4 rows ask what");
+    assert_eq!(server.count(), 4);
+    let told = results(&bench);
+    let same = |at: usize, other: usize| assert_eq!(told[at], told[other], "{told:?}");
+    same(0, 2);
+    same(1, 7);
+    same(3, 5);
+    same(4, 6);
+    assert_eq!(told.iter().map(ToString::to_string).collect::<HashSet<_>>().len(), 4);
+}
+
+#[test]
 fn rows_with_the_id_of_another_are_what_the_job_says_and_twins_besides() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

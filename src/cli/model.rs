@@ -18,7 +18,7 @@ use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
 };
 use crate::store::Manifest;
-use crate::work::Answerer;
+use crate::work::{Answerer, Member};
 
 /// What a command says of the model.
 pub(super) struct Asked {
@@ -339,10 +339,12 @@ impl Route {
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
-            return Ok(Answerer { model: Model::Passthrough, endpoint: None, structured });
+            let (name, model) = (job.model.clone(), Model::Passthrough);
+            return Ok(Answerer::one(Member { name, model, endpoint: None }, structured));
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
-        Ok(Answerer { model, endpoint: Some(endpoint), structured })
+        let name = job.model.clone();
+        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint) }, structured))
     }
 }

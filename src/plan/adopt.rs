@@ -14,7 +14,7 @@ use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::input::{self, Source, identify, read_shard};
 use crate::job::{Id, Identity, OutcomeKind};
-use crate::prompt::{self, Template};
+use crate::prompt::Template;
 use crate::store::{
     Asked, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
 };
@@ -202,10 +202,10 @@ fn fill_shard(
             _ => own,
         };
         // It is taken for an answer to this question, which is all that is known of it.
-        let prompt = template.render(&object, manifest.job.on_missing_field).ok();
+        let prompt = template.ask(&object, &manifest.job).ok();
         let asked = prompt.map(|prompt| Asked {
             generation: dir.generation(),
-            prompt: prompt::hash(&prompt),
+            prompt: prompt.hash(),
             is_accepted: false,
         });
         let mut envelope = Vec::new();

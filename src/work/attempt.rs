@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 
+use super::attached::Message;
 use super::feed::RowIndex;
+use super::lane::{Lane, LaneIndex};
 use super::structured::Form;
 use crate::http::{Client, Error as HttpError, Flow, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
-use crate::prompt;
 use crate::provider::{Api, Correction, Model, Wording};
 use crate::telemetry::now_ms;
 
@@ -42,6 +43,7 @@ pub(super) enum Way {
 pub(super) struct Flight {
     pub(super) shard: u32,
     pub(super) row: RowIndex,
+    pub(super) lane: LaneIndex,
     pub(super) id: Id,
     /// The hash of its prompt.
     pub(super) prompt: u64,
@@ -51,8 +53,13 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(shard: u32, row: RowIndex, id: Id, prompt: &str, is_probe: bool) -> Self {
-        Self { shard, row, id, prompt: prompt::hash(prompt), is_probe, correction: None }
+    pub(super) fn new(
+        (shard, row): (u32, RowIndex),
+        id: Id,
+        prompt: u64,
+        (lane, is_probe): (LaneIndex, bool),
+    ) -> Self {
+        Self { shard, row, lane, id, prompt, is_probe, correction: None }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.
@@ -71,13 +78,14 @@ pub(super) struct Landing {
 }
 
 /// Makes a call and judges its reply. The attempt's number is the caller's to fill in.
-pub(super) async fn fly(line: Rc<Line>, flight: Flight, prompt: String) -> Landing {
+pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Landing {
     let start_ms = now_ms();
     let start = Instant::now();
     let in_prompt = line.form.as_ref().is_some_and(Form::in_prompt);
-    let wording = Wording { in_prompt, correction: flight.correction.as_deref() };
-    let body = line.model.encode(&prompt, wording);
-    drop(prompt);
+    let (correction, attached) = (flight.correction.as_deref(), &message.attached[..]);
+    let wording = Wording { in_prompt, correction, attached };
+    let body = line.model.encode(&message.text, wording);
+    drop(message);
     let call = match &line.way {
         Way::Http(client) => match client.send(body).await {
             Ok(reply) => line.judge(&reply, start),
@@ -211,18 +219,12 @@ fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Atte
 }
 
 /// The answer of a model that is not called.
-pub(super) fn echo(
-    model: &Model,
-    asked: &str,
-    form: Option<&Form>,
-    flight: Flight,
-    prompt: String,
-) -> Landing {
+pub(super) fn echo(lane: &Lane, flight: Flight, prompt: String) -> Landing {
     let start_ms = now_ms();
-    let result = model.decode(200, &HeaderMap::new(), prompt.as_bytes(), start_ms);
+    let result = lane.model.decode(200, &HeaderMap::new(), prompt.as_bytes(), start_ms);
     let call = Call { result, status: None, time_to_response: None, ttft: None };
-    let attempt = describe(asked, start_ms, Duration::ZERO, &call);
-    judge(Landing { flight, attempt, result: call.result }, form, true)
+    let attempt = describe(&lane.name, start_ms, Duration::ZERO, &call);
+    judge(Landing { flight, attempt, result: call.result }, lane.form.as_ref(), true)
 }
 
 fn failure(error: &HttpError) -> Failure {

@@ -6,15 +6,17 @@
 //!       └──── Happened ───────┴◀──────────── done ──────────────────────────┘
 //! ```
 //!
-//! The coordinator owns the state of the run, a worker that of the shards it holds. They share two
-//! things that must be one for all: the permits and the endpoint's health.
+//! The coordinator owns the state of the run, a worker that of the shards it holds. They share what
+//! must be one for all: the permits, and the lanes with the health of the endpoint of each.
 
+mod attached;
 mod attempt;
 mod committer;
 mod coordinator;
 mod feed;
 mod gate;
 mod health;
+mod lane;
 mod retry;
 mod server;
 mod slot;
@@ -29,9 +31,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
-use crate::input::{self, Source};
-use crate::job::{JobSpec, Transport, Usage};
+use crate::http::{Endpoint, Limits};
+use crate::input::{self, Attachments, Source};
+use crate::job::Usage;
 use crate::policy::Durability;
 use crate::prompt::Template;
 use crate::provider::Model;
@@ -39,10 +41,10 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::Sink;
 
-use attempt::{Line, Way};
+pub use attached::{Message, message};
+use attempt::Line;
 use gate::Gate;
-use health::Health;
-use structured::Form;
+use lane::Lanes;
 pub use structured::Structured;
 
 pub use retry::Retry;
@@ -110,15 +112,57 @@ impl Options {
     }
 }
 
-/// Who answers, and where.
+/// Who answers.
 #[derive(Debug, Clone)]
 pub struct Answerer {
-    /// The protocol.
-    pub model: Model,
-    /// The endpoint; nothing for models that are not called.
-    pub endpoint: Option<Endpoint>,
+    /// One team for each variant of the job: any member of it may answer a row. No team is empty.
+    pub teams: Vec<Vec<Member>>,
     /// What answers must be; nothing where any text is one.
     pub structured: Option<Structured>,
+}
+
+/// A model at an endpoint.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// As the endpoint names it.
+    pub name: String,
+    /// How it is called.
+    pub model: Model,
+    /// Where it is; nothing for models that are not called.
+    pub endpoint: Option<Endpoint>,
+}
+
+impl Answerer {
+    /// Where one model answers all.
+    #[must_use]
+    pub fn one(member: Member, structured: Option<Structured>) -> Self {
+        Self { teams: vec![vec![member]], structured }
+    }
+
+    /// Who answers a variant of the job first.
+    #[must_use]
+    pub fn first(&self, variant: usize) -> Option<&Member> {
+        self.teams.get(variant)?.first()
+    }
+
+    /// The members of all teams.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.teams.iter().flatten()
+    }
+
+    /// Whether any call is made.
+    fn is_called(&self) -> bool {
+        self.members().any(|member| member.endpoint.is_some())
+    }
+
+    /// The same with everyone at another place.
+    fn at(&self, endpoint: &Endpoint) -> Self {
+        let mut moved = self.clone();
+        for member in moved.teams.iter_mut().flatten() {
+            member.endpoint = Some(endpoint.clone());
+        }
+        moved
+    }
 }
 
 /// Why work could not go on.
@@ -280,10 +324,9 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
-    model: Model,
-    form: Option<Form>,
+    attachments: Option<Attachments>,
+    lanes: Lanes,
     gate: Gate,
-    health: Health,
     queue: Receiver<u32>,
     events: Sender<Happened>,
     stage: Shutdown,
@@ -325,7 +368,7 @@ pub fn run(
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
 ) -> Result<Report, Error> {
-    let options = &options.for_calls(answerer.endpoint.is_some());
+    let options = &options.for_calls(answerer.is_called());
     let state = coordinator::Coordinator::new(dir, manifest, options)?;
     if let Some(TooFewFiles { allowed, needed }) =
         options.too_few_files.filter(|_| state.has_work())
@@ -340,7 +383,7 @@ pub fn run(
     let Some(Launched { endpoint, server }) = launch(&dir.server_log(), shutdown, sink)? else {
         return Ok(state.unstarted());
     };
-    let answerer = &Answerer { endpoint: Some(endpoint), ..answerer.clone() };
+    let answerer = &answerer.at(&endpoint);
     let server = Dismissed(server);
     let job = Job { dir, manifest, source, answerer, server: Some(&server), options };
     work(state, &job, shutdown, sink)
@@ -375,8 +418,9 @@ fn work(
 ) -> Result<Report, Error> {
     let Job { dir, manifest, source, answerer, options, .. } = *job;
     let server = job.server.map(|server| &server.0);
-    let form = answerer.structured.clone().map(Form::new);
-    let lines = lines(&manifest.job, answerer, options, form.as_ref())?;
+    let lanes = Lanes::new(answerer, options, server)?;
+    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits));
+    let lines = lines.collect::<Result<Vec<_>, _>>()?;
     let (queue_in, queue) = unbounded();
     let (events, happened) = unbounded();
     let (trigger, stage) = channel();
@@ -386,10 +430,9 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
-        model: answerer.model.clone(),
-        form,
+        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
+        lanes,
         gate: Gate::new(options.concurrency, options.parallel),
-        health: Health::new(options.max_outage, server.cloned()),
         queue,
         events,
         stage,
@@ -398,11 +441,11 @@ fn work(
         failed: AtomicU64::new(0),
     };
     std::thread::scope(|scope| {
-        for (number, line) in lines.into_iter().enumerate() {
+        for (number, lines) in lines.into_iter().enumerate() {
             let shared = &shared;
             let name = format!("worker-{}", number + 1);
             let spawned = spawn(scope, &name, move || {
-                let ended = catch_unwind(AssertUnwindSafe(|| start_worker(number, shared, line)));
+                let ended = catch_unwind(AssertUnwindSafe(|| start_worker(number, shared, lines)));
                 let ended = ended.unwrap_or(Err(Error::Panicked));
                 let _ = shared.events.send(Happened::Ended(ended));
             });
@@ -423,39 +466,7 @@ fn work(
     })
 }
 
-/// What each worker calls through; nothing for models that are not called.
-fn lines(
-    job: &JobSpec,
-    answerer: &Answerer,
-    options: &Options,
-    form: Option<&Form>,
-) -> Result<Vec<Option<Line>>, Error> {
-    let (Some(endpoint), Some(api)) = (&answerer.endpoint, answerer.model.api()) else {
-        return Ok((0..options.parallel).map(|_| None).collect());
-    };
-    let broken = |reason: String| Error::Endpoint { endpoint: endpoint.to_string(), reason };
-    let connector = Connector::new(endpoint, &options.limits).map_err(|e| broken(e.to_string()))?;
-    let path: hyper::Uri =
-        endpoint.path(api.path()).parse().map_err(|_| broken("no path".into()))?;
-    let way = || {
-        let (connector, endpoint) = (connector.clone(), endpoint.clone());
-        let (path, headers, limits) = (path.clone(), api.headers().clone(), options.limits);
-        match api.transport() {
-            Transport::Http => Way::Http(Client::new(connector, endpoint, path, headers, limits)),
-            Transport::Sse => Way::Sse(Client::new(connector, endpoint, path, headers, limits)),
-            Transport::Ws => Way::Ws(Sockets::new(connector, endpoint, path, headers, limits)),
-        }
-    };
-    let line = || Line {
-        way: way(),
-        model: answerer.model.clone(),
-        asked: job.model.clone(),
-        form: form.cloned(),
-    };
-    Ok((0..options.parallel).map(|_| Some(line())).collect())
-}
-
-fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Result<(), Error> {
+fn start_worker(number: usize, shared: &Shared<'_>, lines: Vec<Option<Line>>) -> Result<(), Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
             store::Error::Io { what: "start a runtime in", path: "a worker".into(), source }
@@ -466,12 +477,12 @@ fn start_worker(number: usize, shared: &Shared<'_>, line: Option<Line>) -> Resul
         spawn(scope, &format!("commit-{}", number + 1), move || {
             committer::run(shared, &to_do, &done);
         })?;
-        let line = line.map(Rc::new);
+        let lines: Vec<_> = lines.into_iter().map(|line| line.map(Rc::new)).collect();
         // When it ends early, its orders end as well, and the committer with them.
-        let worker = worker::Worker::new(number, shared, line.clone(), orders, is_done);
+        let worker = worker::Worker::new(number, shared, lines.clone(), orders, is_done);
         runtime.block_on(async {
             let ended = worker.run().await;
-            if let Some(line) = line {
+            for line in lines.into_iter().flatten() {
                 line.close().await;
             }
             ended

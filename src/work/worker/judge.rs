@@ -6,6 +6,7 @@ use super::Worker;
 use crate::job::{Failure, FailureKind};
 use crate::policy::{Decision, Trouble, decide};
 use crate::work::attempt::Landing;
+use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
 use crate::work::{Happened, StopReason};
 
@@ -25,14 +26,16 @@ impl Worker<'_> {
         now: Instant,
     ) -> Option<Decision> {
         let Err(failure) = &landing.result else {
-            self.answered();
+            self.answered(landing.flight.lane);
             return None;
         };
         if let Some(decision) = self.judge_form(landing, slot) {
-            self.answered();
+            self.answered(landing.flight.lane);
             return Some(decision);
         }
-        let (health, retries) = (&self.shared.health, self.shared.options.retries);
+        let lane = landing.flight.lane;
+        let health = &self.shared.lanes.lane(lane).health;
+        let (answers, retries) = (self.answers[lane], self.shared.options.retries);
         let feed = &mut self.slots[slot].feed;
         let tries = feed.tries(landing.flight.row);
         let mut decision = decide(failure, tries.counted + 1, retries, fastrand::f64());
@@ -48,13 +51,13 @@ impl Worker<'_> {
             // was under way besides is none of a row's fault, and is asked for one by one.
             health.lost();
             let (killed, _) = match landing.flight.is_probe {
-                true => feed.closed(landing.flight.row, self.answers),
+                true => feed.closed(landing.flight.row, answers),
                 false => (0, false),
             };
             decision = if killed > KILLED_MOST { Decision::GiveUp } else { Decision::Pause(None) };
         } else if matches!(failure.kind, FailureKind::Closed | FailureKind::Stale) {
             // An endpoint that answers others and never this row does so because of the row.
-            let (closed, answers_others) = feed.closed(landing.flight.row, self.answers);
+            let (closed, answers_others) = feed.closed(landing.flight.row, answers);
             if closed > retries + CLOSED_MOST && answers_others {
                 decision = Decision::GiveUp;
             }
@@ -64,7 +67,7 @@ impl Worker<'_> {
             (_, FailureKind::Tls) if !health.has_answered() => {
                 self.stop(StopReason::Tls { why: failure.message.clone() });
             }
-            (Decision::Pause(asked), _) => self.pause(asked, failure, now),
+            (Decision::Pause(asked), _) => self.pause(lane, asked, failure, now),
             (Decision::StopRun, _) => self.stop(stop_reason(failure)),
             (_, FailureKind::Server | FailureKind::Timeout) if failure.retry_after.is_none() => {
                 if let Some(trouble) = health.erred(now, tries.made == 0) {
@@ -76,14 +79,14 @@ impl Worker<'_> {
             }
             // A server that is overloaded says so for everyone.
             (Decision::Again(_), _) if failure.retry_after.is_some() => {
-                self.pause(failure.retry_after, failure, now);
+                self.pause(lane, failure.retry_after, failure, now);
             }
             _ if failure.status.is_none() => {
                 if landing.flight.is_probe {
                     health.forget_probe();
                 }
             }
-            _ => self.answered(),
+            _ => self.answered(lane),
         }
         Some(decision)
     }
@@ -91,7 +94,9 @@ impl Worker<'_> {
     /// What follows where it is the schema that was refused, or the answer that does not fit it: the
     /// row is asked again, otherwise, and that is none of its retries.
     fn judge_form(&mut self, landing: &Landing, slot: usize) -> Option<Decision> {
-        let (form, failure) = (self.shared.form.as_ref()?, landing.result.as_ref().err()?);
+        let lane = landing.flight.lane;
+        let form = self.shared.lanes.lane(lane).form.as_ref()?;
+        let failure = landing.result.as_ref().err()?;
         match failure.kind {
             FailureKind::SchemaRefused => {
                 let FirstToFall(is_first) = form.falls_back()?;
@@ -103,7 +108,8 @@ impl Worker<'_> {
             FailureKind::SchemaMismatch => {
                 let (row, slot) = (landing.flight.row, &mut self.slots[slot]);
                 // A model that repeats its prompt says nothing else the next time.
-                let may = self.line.is_some() && slot.feed.tries(row).misfits < form.retries();
+                let may =
+                    self.lines[lane].is_some() && slot.feed.tries(row).misfits < form.retries();
                 if may {
                     slot.feed.misfit(row);
                     slot.correct(row, failure);
@@ -115,17 +121,17 @@ impl Worker<'_> {
     }
 
     /// A call was answered, well or badly: the endpoint is there.
-    fn answered(&mut self) {
-        self.answers += 1;
-        if self.line.is_some() && self.shared.health.answered() {
+    fn answered(&mut self, lane: LaneIndex) {
+        self.answers[lane] += 1;
+        if self.lines[lane].is_some() && self.shared.lanes.lane(lane).health.answered() {
             self.tell(Happened::Recovered);
             self.shared.gate.wake_all();
         }
     }
 
     /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
-    fn pause(&self, asked: Option<Duration>, failure: &Failure, now: Instant) {
-        self.trouble(self.shared.health.troubled(now, asked), failure);
+    fn pause(&self, lane: LaneIndex, asked: Option<Duration>, failure: &Failure, now: Instant) {
+        self.trouble(self.shared.lanes.lane(lane).health.troubled(now, asked), failure);
     }
 
     fn trouble(&self, trouble: Trouble, failure: &Failure) {

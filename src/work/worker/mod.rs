@@ -17,8 +17,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
+use super::lane::LaneIndex;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
@@ -39,7 +41,8 @@ enum Event<'a> {
 pub(super) struct Worker<'a> {
     number: usize,
     shared: &'a Shared<'a>,
-    line: Option<Rc<Line>>,
+    // By lane; nothing where nobody is called.
+    lines: Vec<Option<Rc<Line>>>,
     stage: Shutdown,
     orders: Sender<Order>,
     done: UnboundedReceiver<Done<'a>>,
@@ -54,8 +57,10 @@ pub(super) struct Worker<'a> {
     written: Tally,
     syncing: Tally,
     health_until: Option<Instant>,
-    // Calls that were answered, well or badly.
-    answers: u64,
+    // Whether there is more to start once calls were looked after.
+    has_paused: bool,
+    // Calls that were answered, well or badly, by lane.
+    answers: Vec<u64>,
     is_closing: bool,
 }
 
@@ -69,14 +74,15 @@ impl<'a> Worker<'a> {
     pub(super) fn new(
         number: usize,
         shared: &'a Shared<'a>,
-        line: Option<Rc<Line>>,
+        lines: Vec<Option<Rc<Line>>>,
         orders: Sender<Order>,
         done: UnboundedReceiver<Done<'a>>,
     ) -> Self {
         Self {
             number,
             shared,
-            line,
+            answers: vec![0; lines.len()],
+            lines,
             stage: shared.stage.clone(),
             orders,
             done,
@@ -88,7 +94,7 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             health_until: None,
-            answers: 0,
+            has_paused: false,
             is_closing: false,
         }
     }
@@ -182,53 +188,47 @@ impl<'a> Worker<'a> {
     fn feed<F: Future<Output = Landing>>(
         &mut self,
         flights: &mut Flights<F>,
-        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        fly: impl Fn(Rc<Line>, Flight, Message) -> F,
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let mut at_ms = None;
-        while self.is_running() && self.window.room() > self.unwritten() {
+        let (mut at_ms, mut pause) = (None, Pause::new());
+        self.has_paused = false;
+        while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
             let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
-            let may_call = match &self.line {
-                Some(_) => self.may_call(flights.len(), now),
-                None => Some(false),
-            };
-            let Some(is_probe) = may_call else { break };
-            let slot = &mut self.slots[index];
+            let Some((lane, is_probe)) = self.may_call(index, flights.len(), now) else { break };
+            let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
+            let way = self.shared.lanes.lane(lane);
             // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !self.shared.health.is_own();
+            let wants_fresh = is_probe && !way.health.is_own();
             let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
-            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, self.line.clone()) {
+            let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
+            let attachments = self.shared.attachments.as_ref();
+            let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
+            match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    slot.put_unasked((row, hash), &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
-                        self.shared.health.forget_probe();
+                        way.health.forget_probe();
                     }
                 }
-                (Ok(prompt), Some(line)) => {
+                (Ok(message), Some(line)) => {
                     slot.starting += 1;
-                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe)
+                    self.has_paused = pause.is_due(&message);
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
-                    flights.push(fly(line, flight, prompt));
+                    flights.push(fly(line, flight, message));
                 }
-                (Ok(prompt), None) => {
-                    let flight = Flight::new(slot.number, row, id, &prompt, is_probe);
+                (Ok(message), None) => {
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    let landing = echo(
-                        &self.shared.model,
-                        &job.model,
-                        self.shared.form.as_ref(),
-                        flight,
-                        prompt,
-                    );
-                    self.land(landing, now, at_ms);
+                    self.land(echo(way, flight, message.text), now, at_ms);
                 }
             }
         }
@@ -243,9 +243,19 @@ impl<'a> Worker<'a> {
         self.slots.iter().map(Slot::unwritten).sum()
     }
 
-    /// Whether a call may be made now, with a permit taken for it; true for a probe.
-    fn may_call(&mut self, in_flight: usize, now: Instant) -> Option<bool> {
-        let gate = &self.shared.gate;
+    /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
+    fn may_call(
+        &mut self,
+        slot: usize,
+        in_flight: usize,
+        now: Instant,
+    ) -> Option<(LaneIndex, bool)> {
+        let shared = self.shared;
+        let lane = *shared.lanes.team(self.slots[slot].variant).first()?;
+        if self.lines[lane].is_none() {
+            return Some((lane, false));
+        }
+        let gate = &shared.gate;
         let held = in_flight + self.spare;
         if self.spare > 0 {
             if !gate.may_keep(self.number, held) {
@@ -255,9 +265,9 @@ impl<'a> Worker<'a> {
         } else if !gate.take(self.number, held) {
             return None;
         }
-        let answer = match self.shared.health.may_call(now) {
-            MayCall::Yes => Some(false),
-            MayCall::Probe => Some(true),
+        let answer = match shared.lanes.lane(lane).health.may_call(now) {
+            MayCall::Yes => Some((lane, false)),
+            MayCall::Probe => Some((lane, true)),
             MayCall::Wait(until) => {
                 self.health_until = Some(until);
                 self.spare += 1;
@@ -280,7 +290,7 @@ impl<'a> Worker<'a> {
             !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
-        self.written.calls += u64::from(self.line.is_some());
+        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
@@ -363,7 +373,7 @@ impl<'a> Worker<'a> {
     fn drop_flights<F>(&mut self, flights: &mut Flights<F>) {
         self.spare += flights.len();
         *flights = Flights::new();
-        self.shared.health.forget_probe();
+        self.shared.lanes.iter().for_each(|lane| lane.health.forget_probe());
     }
 
     async fn next_event<F: Future<Output = Landing>>(
@@ -382,6 +392,8 @@ impl<'a> Worker<'a> {
             () = sleep_until(timer), if timer.is_some() => Event::Woken,
             () = self.shared.gate.woken(self.number) => Event::Woken,
             () = self.stage.changed() => Event::Woken,
+            // The last: calls that were started are sent before more are.
+            () = tokio::task::yield_now(), if self.has_paused => Event::Woken,
         }
     }
 
