@@ -160,8 +160,9 @@ fn what_is_attached_is_part_of_what_is_asked() {
     };
     let (a, b) = ("\"https://example.com/a.png\"", "\"https://example.com/b.png\"");
     let both = format!("[{a},{b}]");
-    let rows = [a, b, a, "null", &both, "\"\"", &both, b].iter().zip(1..);
-    bench.write("in.jsonl", rows.map(|(photo, id)| row(id, photo)).collect::<String>());
+    let photos = [a, b, a, "null", &both, "\"\"", &both, b];
+    let rows: String = photos.iter().zip(1..).map(|(photo, id)| row(id, photo)).collect();
+    bench.write("in.jsonl", rows);
     bench.run(&format!("{ASK} --attachment-field photo")).expect(0).says("4 rows ask what");
     assert_eq!(server.count(), 4);
     let told = results(&bench);
