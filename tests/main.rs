@@ -16,6 +16,7 @@ mod histories;
 mod input;
 mod listing;
 mod models;
+mod money;
 mod outputs;
 mod resume;
 mod run;

@@ -7,6 +7,7 @@
 mod failure;
 mod id;
 mod media;
+mod money;
 mod outcome;
 mod protocol;
 mod spec;
@@ -15,7 +16,8 @@ mod time;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
-pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
+pub use money::{Money, NoMoney, Spending};
+pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
     Dedupe, Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate,

@@ -4,11 +4,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::Failure;
 use crate::plan::Planned;
 use crate::prompt::Template;
 use crate::provider::Wording;
+use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
 use crate::work::{self, Answerer, Member, Message};
@@ -22,6 +24,8 @@ pub struct Preview {
     pub twins: u64,
     /// The first rows.
     pub rows: Vec<PreviewedRow>,
+    /// What all of them would come to.
+    pub estimate: Estimate,
 }
 
 /// What would be sent for a row, or why nothing would.
@@ -46,8 +50,9 @@ pub(super) fn render(
     Planned { manifest, twins }: Planned,
     source: &Source,
     answerer: &Answerer,
-    count: usize,
+    (count, expecting): (usize, &Expecting),
 ) -> Result<Preview, Error> {
+    let estimate = estimate(dir, &manifest, source, answerer, expecting)?;
     let template = Template::parse(&manifest.job.prompt);
     let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let member = answerer.first(0);
@@ -83,7 +88,7 @@ pub(super) fn render(
             previewed.push(shown(row, url.clone(), message, answerer));
         }
     }
-    Ok(Preview { manifest, twins, rows: previewed })
+    Ok(Preview { manifest, twins, rows: previewed, estimate })
 }
 
 fn shown(

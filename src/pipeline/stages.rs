@@ -9,6 +9,7 @@ use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, ho
 use super::{Preview, publish, session};
 use crate::input::Source;
 use crate::plan;
+use crate::report::Expecting;
 use crate::store::{self, Damage, Held, Holder, Manifest, OutputLock, WorkDir};
 use crate::telemetry::now_ms;
 use crate::work::{self, Answerer, Ending};
@@ -200,7 +201,7 @@ pub fn check(
     Ok((manifest, found, left))
 }
 
-/// Plans in a directory that goes again, and renders the first requests.
+/// Plans in a directory that goes again, renders the first requests, and tells what all will come to.
 ///
 /// # Errors
 /// See [`Error`].
@@ -208,7 +209,7 @@ pub fn preview(
     scratch: &Path,
     question: &Question,
     answerer: &Answerer,
-    count: usize,
+    (count, expecting): (usize, &Expecting),
     context: &mut Context<'_>,
 ) -> Result<Preview, Error> {
     let source = open_ahead(&question.input)?;
@@ -216,7 +217,7 @@ pub fn preview(
     let plan = plan::Options { counts_twins: true, ..question.plan.clone() };
     let question = &Question { plan, ..question.clone() };
     let result = make_plan(&dir, question, source, Vec::new(), context)
-        .and_then(|(planned, source)| render(&dir, planned, &source, answerer, count));
+        .and_then(|(planned, source)| render(&dir, planned, &source, answerer, (count, expecting)));
     dir.remove()?;
     result
 }

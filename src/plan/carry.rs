@@ -11,9 +11,9 @@ use super::drift::RowChanges;
 use super::matches::{Match, Matches};
 use super::twins::{self, Has, Pair, Pairs, Settled};
 use crate::format::envelope::{self, NO_INPUT};
-use crate::format::telemetry::read_attempts;
+use crate::format::telemetry::{read_attempts, spending};
 use crate::input::{ShardRows, Source, read_shard};
-use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting};
+use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting, Spending};
 use crate::store::{
     Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardReader,
     WorkDir,
@@ -90,6 +90,8 @@ impl Skipped<'_> {
 /// What a join of two generations came to.
 pub(super) struct Joined {
     pub(super) carried: Carried,
+    /// What the calls cost whose records were kept.
+    pub(super) kept_cost: Spending,
     /// The rows' texts compared, where that can be done.
     pub(super) rows: Option<RowChanges>,
 }
@@ -147,10 +149,11 @@ pub(super) fn carry(
         }
     }
     let Carry { carried, journals, .. } = carry;
+    let kept_cost = journals.cost;
     journals.finish()?;
     let is_known = matches.knows_texts();
     matches.discard(new.dir)?;
-    Ok(Joined { carried, rows: is_known.then_some(rows) })
+    Ok(Joined { carried, kept_cost, rows: is_known.then_some(rows) })
 }
 
 /// What is known while rows are carried over.
@@ -311,6 +314,8 @@ struct Journals<'a> {
     size: usize,
     touched: Vec<u32>,
     envelope: Vec<u8>,
+    // What the calls cost whose records were put.
+    cost: Spending,
 }
 
 /// Bytes that wait before they are appended.
@@ -319,7 +324,7 @@ const WAITING: usize = 32 << 20;
 impl<'a> Journals<'a> {
     fn new(new: &'a Side<'a, Held>) -> Self {
         let (waiting, touched, envelope) = Default::default();
-        Self { new, rows: None, waiting, size: 0, touched, envelope }
+        Self { new, rows: None, waiting, size: 0, touched, envelope, cost: Spending::default() }
     }
 
     /// Keeps a row's records under its new number; what is an answer, as one to this question: what is
@@ -364,7 +369,9 @@ impl<'a> Journals<'a> {
                 }
                 Record::Repeated { .. } => continue,
             };
-            calls += read_attempts(attempts).len() as u64;
+            let facts = read_attempts(attempts);
+            calls += facts.len() as u64;
+            self.cost.add(&spending(&facts));
         }
         self.size += lines.len() - before;
         if self.size >= WAITING {

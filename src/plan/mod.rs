@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
 use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Transport, rfc3339};
+use crate::price;
 use crate::prompt::Template;
 use crate::provider::PASSTHROUGH;
 use crate::shutdown::Shutdown;
@@ -171,6 +172,7 @@ pub fn update(
     let (repeated, repairs) = dir.settle_shards(before, options.now_ms)?;
     report_settled(before, repeated, &repairs, sink);
     let lost = dir.calls_lost(before)?;
+    let spent = price::spent(dir, before)?.cost;
     let old = dir.begin_generation()?;
     let planned = (|| {
         let source = match options.is_spooled {
@@ -189,13 +191,15 @@ pub fn update(
         let mut settled = Settled::create_if(requests.is_some(), dir)?;
         let mut pairs = Pairs::new(dir);
         let kept = Kept { settled: settled.as_mut(), pairs: Some(&mut pairs) };
-        let Joined { mut carried, .. } = carry::carry(&old, &new, &mut prompts, keeping, kept)?;
+        let Joined { mut carried, kept_cost, .. } =
+            carry::carry(&old, &new, &mut prompts, keeping, kept)?;
         carried.repeated = lost.saturating_add(before.repeated_before());
         // Shards cut anew, and nothing else: what the update before them was told is still true.
         let is_recut = matches!(options.cutting, Cutting::Before(_));
         let was_told = before.carried.filter(|_| is_recut && options.published < before.generation);
         let repeated = carried.repeated;
-        manifest.carried = Some(Carried { repeated, ..was_told.unwrap_or(carried) });
+        let replaced = Some(spent.minus(&kept_cost)).filter(|it| it.priced + it.unpriced > 0);
+        manifest.carried = Some(Carried { repeated, replaced, ..was_told.unwrap_or(carried) });
         if let Some(requests) = requests {
             let is_deduped = manifest.job.is_deduped();
             let mut add = |pair| if is_deduped { pairs.add(pair) } else { Ok(()) };
@@ -238,7 +242,7 @@ pub fn foresee(
         let keeping = Keeping::default();
         let mut settled = Settled::create_if(requests.is_some(), dir)?;
         let kept = Kept { settled: settled.as_mut(), pairs: None };
-        let Joined { carried, rows } = carry::carry(&old, &new, &mut prompts, keeping, kept)?;
+        let Joined { carried, rows, .. } = carry::carry(&old, &new, &mut prompts, keeping, kept)?;
         let twins = match requests.filter(|_| job.is_deduped()) {
             Some(requests) => requests.pair(settled.as_mut(), &mut |_| Ok(()))?,
             None => 0,

@@ -11,6 +11,7 @@ use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
 use super::structured::Form;
+use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
 use crate::provider::{Api, Correction, Model, Wording};
@@ -50,6 +51,8 @@ pub(super) struct Flight {
     pub(super) is_probe: bool,
     /// What was wrong with its answer, if there was one.
     pub(super) correction: Option<Arc<Correction>>,
+    /// What was set aside for it, where there is a cap.
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl Flight {
@@ -59,7 +62,8 @@ impl Flight {
         prompt: u64,
         (lane, is_probe): (LaneIndex, bool),
     ) -> Self {
-        Self { shard, row, lane, id, prompt, is_probe, correction: None }
+        let (correction, reserved) = (None, None);
+        Self { shard, row, lane, id, prompt, is_probe, correction, reserved }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.
@@ -212,6 +216,7 @@ fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Atte
         time_to_response: call.time_to_response,
         ttft: call.ttft,
         usage,
+        cost: None,
         status: call.status,
         finish_reason: finish_reason.clone(),
         error: error(&call.result),

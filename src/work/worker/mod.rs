@@ -5,6 +5,7 @@
 //! something happens. All that can happen is an [`Event`].
 
 mod judge;
+mod pay;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -219,10 +220,14 @@ impl<'a> Worker<'a> {
                     }
                 }
                 (Ok(message), Some(line)) => {
-                    slot.starting += 1;
                     self.has_paused = pause.is_due(&message);
-                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
+                    let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
+                    if !self.pay(&mut flight, &message) {
+                        self.give_up_call(index, &flight, now);
+                        break;
+                    }
+                    self.slots[index].starting += 1;
                     flights.push(fly(line, flight, message));
                 }
                 (Ok(message), None) => {
@@ -285,12 +290,15 @@ impl<'a> Worker<'a> {
         let (shard, row) = (landing.flight.shard, landing.flight.row);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
+        if self.lines[landing.flight.lane].is_some() {
+            self.written.calls += 1;
+            self.account(&mut landing);
+        }
         let slot = &mut self.slots[index];
         let counts =
             !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
-        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
