@@ -463,7 +463,7 @@ mod tests {
             let (ok, failed, invalid) = verified.rows;
             let (bytes, blake3) = (verified.length, verified.blake3);
             let (rows, usage) = (ok + failed + invalid, crate::job::Usage::default());
-            let (calls, repeated, at_ms, shard) = (0, 0, (0, 0), 0);
+            let (calls, repeated, at_ms, shard, cost) = (0, 0, (0, 0), 0, None);
             let seal = Seal {
                 shard,
                 rows,
@@ -473,6 +473,7 @@ mod tests {
                 calls,
                 repeated,
                 usage,
+                cost,
                 bytes,
                 blake3,
                 at_ms,
