@@ -18,7 +18,7 @@ use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
 };
 use crate::store::Manifest;
-use crate::work::{Answerer, Member};
+use crate::work::{Answerer, Member, Rates};
 
 /// What a command says of the model.
 pub(super) struct Asked {
@@ -338,13 +338,14 @@ impl Route {
         form: FormArgs,
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
+        let rates = Rates::default();
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
             let (name, model) = (job.model.clone(), Model::Passthrough);
-            return Ok(Answerer::one(Member { name, model, endpoint: None }, structured));
+            return Ok(Answerer::one(Member { name, model, endpoint: None, rates }, structured));
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let name = job.model.clone();
-        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint) }, structured))
+        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint), rates }, structured))
     }
 }

@@ -10,6 +10,7 @@ mod api;
 mod chat;
 mod embeddings;
 mod known;
+mod limits;
 mod listing;
 mod messages;
 mod name;
@@ -25,6 +26,7 @@ use hyper::header::HeaderMap;
 
 pub use api::{Api, BadKey, NotPrepared};
 pub use known::{KNOWN, Provider};
+pub use limits::told;
 pub use listing::{Listed, Listing, Page};
 pub use name::{BadName, ModelName};
 pub use parameters::{BadParameter, PARAMETERS, Parameter, Wanted, translate};
