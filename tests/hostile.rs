@@ -17,7 +17,8 @@ const ASK: &str = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m -c 6
 /// A number in `0..100` that a call's row and its turn settle, and nothing else.
 fn dice(call: &Call, seed: u64) -> u64 {
     let row: u64 = call.prompt["text ".len()..].parse().unwrap();
-    fastrand::Rng::with_seed(seed ^ row << 8 ^ call.nth as u64).u64(..100)
+    let text = format!("{seed} {row} {}", call.nth);
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes()) % 100
 }
 
 /// A server that counts the faults of its script; `None` is an answer.

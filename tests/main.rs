@@ -22,6 +22,7 @@ mod run;
 mod schedule;
 mod screen;
 mod serve;
+mod simulated;
 mod streams;
 mod structured;
 mod support;
