@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![expect(clippy::print_stderr, reason = "tests that skip say so")]
 
+mod attachments;
 mod config;
 mod cron;
 mod damage;
@@ -16,6 +17,7 @@ mod input;
 mod limits;
 mod listing;
 mod models;
+mod money;
 mod outputs;
 mod resume;
 mod run;

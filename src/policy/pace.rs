@@ -50,6 +50,7 @@ pub struct Permit {
     /// Whether it shows if the endpoint is back.
     pub is_probe: bool,
     bytes: usize,
+    call: Option<Taken>,
     tokens: Option<Taken>,
     started: (u64, u64),
 }
@@ -220,7 +221,18 @@ impl Pace {
             self.budget.retry();
         }
         let started = (self.told_calls.started(), self.told_tokens.started());
-        Ok(Permit { sent: now, is_probe, bytes, tokens, started })
+        Ok(Permit { sent: now, is_probe, bytes, call, tokens, started })
+    }
+
+    /// A call that was started is not made.
+    pub fn cancel(&mut self, permit: &Permit) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let rates = [(&mut self.calls, permit.call), (&mut self.tokens, permit.tokens)];
+        for (rate, taken) in rates {
+            if let (Some(rate), Some(taken)) = (rate, taken) {
+                rate.correct(taken, 0);
+            }
+        }
     }
 
     /// A call has ended; `random` is a number in `0.0..1.0`.

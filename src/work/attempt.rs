@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
 use super::structured::Form;
+use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
 use crate::policy::{Permit, Told};
-use crate::prompt;
 use crate::provider::{Api, Correction, Model, Wording, told};
 use crate::telemetry::now_ms;
 
@@ -50,37 +51,37 @@ pub(super) struct Flight {
     pub(super) id: Id,
     /// The hash of its prompt.
     pub(super) prompt: u64,
+    pub(super) is_probe: bool,
     /// What it holds of its lane; nothing where nobody is called.
     pub(super) permit: Option<Permit>,
     /// What was wrong with its answer, if there was one.
     pub(super) correction: Option<Arc<Correction>>,
     /// The variant of the job that it is for, and how often its row was answered for it before.
     pub(super) key: (usize, u32),
+    /// What was set aside for it, where there is a cap.
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl Flight {
     pub(super) fn new(
         (shard, row): (u32, RowIndex),
         id: Id,
-        prompt: &str,
-        lane: LaneIndex,
-        permit: Option<Permit>,
+        prompt: u64,
+        (lane, is_probe): (LaneIndex, bool),
     ) -> Self {
-        Self {
-            shard,
-            row,
-            lane,
-            id,
-            prompt: prompt::hash(prompt),
-            permit,
-            correction: None,
-            key: (0, 0),
-        }
+        let (correction, reserved, permit, key) = (None, None, None, (0, 0));
+        Self { shard, row, lane, id, prompt, is_probe, permit, correction, reserved, key }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.
     pub(super) fn correcting(mut self, correction: Option<Arc<Correction>>) -> Self {
         self.correction = correction;
+        self
+    }
+
+    /// The same call with what it holds of its lane.
+    pub(super) fn permitted(mut self, permit: Permit) -> Self {
+        self.permit = Some(permit);
         self
     }
 
@@ -104,13 +105,14 @@ pub(super) struct Landing {
 }
 
 /// Makes a call and judges its reply. The attempt's number is the caller's to fill in.
-pub(super) async fn fly(line: Rc<Line>, flight: Flight, prompt: String) -> Landing {
+pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Landing {
     let start_ms = now_ms();
     let start = Instant::now();
     let in_prompt = line.form.as_ref().is_some_and(Form::in_prompt);
-    let wording = Wording { in_prompt, correction: flight.correction.as_deref() };
-    let body = line.model.encode(&prompt, wording);
-    drop(prompt);
+    let (correction, attached) = (flight.correction.as_deref(), &message.attached[..]);
+    let wording = Wording { in_prompt, correction, attached };
+    let body = line.model.encode(&message.text, wording);
+    drop(message);
     let key = || key_header(&line.run, &flight, &body);
     let call = match &line.way {
         Way::Http(client) => {
@@ -283,6 +285,7 @@ fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Atte
         time_to_response: call.time_to_response,
         ttft: call.ttft,
         usage,
+        cost: None,
         status: call.status,
         finish_reason: finish_reason.clone(),
         error: error(&call.result),

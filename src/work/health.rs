@@ -115,6 +115,11 @@ impl Health {
         self.with(|pace| pace.start(now, worker, bytes, kind))
     }
 
+    /// A call that was started is not made.
+    pub(super) fn cancel(&self, permit: &Permit) {
+        self.with(|pace| pace.cancel(permit));
+    }
+
     /// A call has ended.
     pub(super) fn ended(&self, now: Instant, permit: &Permit, ended: &Ended) -> Follows {
         if ended.reception == Reception::Answered {

@@ -66,8 +66,7 @@ impl Worker<'_> {
         // was under way besides is none of a row's fault, and is asked for one by one.
         self.shared.lanes.lane(flight.lane).health.lost();
         self.ended(landing, slot, Reception::Away { is_overload: false, asked: None }, now);
-        let is_alone = flight.permit.as_ref().is_some_and(|permit| permit.is_probe);
-        let (killed, _) = match is_alone {
+        let (killed, _) = match flight.is_probe {
             true => self.slots[slot].feed.closed(flight.row, self.answers[flight.lane]),
             false => (0, false),
         };

@@ -6,6 +6,7 @@
 
 mod admit;
 mod judge;
+mod pay;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::feed::Choice;
@@ -59,6 +61,8 @@ pub(super) struct Worker<'a> {
     // When what holds calls back may be over, and until when the screen says what that is.
     held_until: Option<Instant>,
     told_until: Option<Instant>,
+    // Whether there is more to start once calls were looked after.
+    has_paused: bool,
     // Calls that were answered, well or badly, by lane.
     answers: Vec<u64>,
     is_closing: bool,
@@ -95,6 +99,7 @@ impl<'a> Worker<'a> {
             syncing: Tally::default(),
             held_until: None,
             told_until: None,
+            has_paused: false,
             is_closing: false,
         }
     }
@@ -188,13 +193,13 @@ impl<'a> Worker<'a> {
     fn feed<F: Future<Output = Landing>>(
         &mut self,
         flights: &mut Flights<F>,
-        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        fly: impl Fn(Rc<Line>, Flight, Message) -> F,
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let (mut at_ms, mut held) = (None, Vec::new());
-        self.held_until = None;
-        while self.is_running() && self.window.room() > self.unwritten() {
+        let (mut at_ms, mut pause, mut held) = (None, Pause::new(), Vec::new());
+        (self.has_paused, self.held_until) = (false, None);
+        while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
             let ready = self.ready(&held, now);
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
@@ -215,41 +220,49 @@ impl<'a> Worker<'a> {
                 continue;
             };
             let job = &self.shared.manifest.job;
-            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, line) {
+            let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
+            let attachments = self.shared.attachments.as_ref();
+            let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
+            match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    slot.put_unasked((row, hash), &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
                         way.health.forget_probe();
                     }
                 }
-                (Ok(prompt), Some(line)) => {
+                (Ok(message), Some(line)) => {
+                    self.has_paused = pause.is_due(&message);
                     let tries = slot.feed.tries(row);
                     let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
-                    let kind = (is_probe, is_retry);
-                    match way.health.start(now, self.number, prompt.len(), kind) {
-                        Ok(permit) => {
-                            slot.starting += 1;
-                            let at = (slot.number, row);
-                            let flight = Flight::new(at, id, &prompt, lane, Some(permit))
-                                .correcting(slot.correction(row))
-                                .again(slot.variant, slot.answered(row));
-                            flights.push(fly(line, flight, prompt));
-                        }
+                    let (bytes, kind) = (message.text.len(), (is_probe, is_retry));
+                    let permit = match way.health.start(now, self.number, bytes, kind) {
+                        Ok(permit) => permit,
                         Err(hold) => {
                             slot.feed.put_back(row, now);
                             self.turn_away(&mut held, (lane, is_probe));
                             self.hold(hold, now);
+                            continue;
                         }
+                    };
+                    let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
+                        .correcting(slot.correction(row))
+                        .permitted(permit)
+                        .again(slot.variant, slot.answered(row));
+                    if !self.pay(&mut flight, &message) {
+                        way.health.cancel(&permit);
+                        self.give_up_call(index, &flight, now);
+                        break;
                     }
+                    self.slots[index].starting += 1;
+                    flights.push(fly(line, flight, message));
                 }
-                (Ok(prompt), None) => {
-                    let flight = Flight::new((slot.number, row), id, &prompt, lane, None);
+                (Ok(message), None) => {
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    self.land(echo(way, flight, prompt), now, at_ms);
+                    self.land(echo(way, flight, message.text), now, at_ms);
                 }
             }
         }
@@ -270,10 +283,13 @@ impl<'a> Worker<'a> {
         let (shard, row) = (landing.flight.shard, landing.flight.row);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
+        if self.lines[landing.flight.lane].is_some() {
+            self.written.calls += 1;
+            self.account(&mut landing);
+        }
         let slot = &mut self.slots[index];
         let calls = slot.feed.tried(row);
         landing.attempt.number = calls;
-        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
@@ -375,6 +391,8 @@ impl<'a> Worker<'a> {
             () = sleep_until(timer), if timer.is_some() => Event::Woken,
             () = self.shared.gate.woken(self.number) => Event::Woken,
             () = self.stage.changed() => Event::Woken,
+            // The last: calls that were started are sent before more are.
+            () = tokio::task::yield_now(), if self.has_paused => Event::Woken,
         }
     }
 
