@@ -28,13 +28,18 @@ const CASES: [Case; 11] = [
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
         "latency",
-        "100,000 answers of 200 ms, 1,000 at a time, beside the ideal",
+        "200,000 answers of 200 ms, 1,000 at a time, beside the ideal",
         cases::http::latency,
     ),
     (
         "transports",
         "100,000 answers in events and over WebSockets, beside whole ones",
         cases::transports::transports,
+    ),
+    (
+        "limits",
+        "outages, brown-outs and rate limits in invented time, with plots",
+        cases::limits::simulate,
     ),
     ("plan", "planning 2 GB of JSON Lines, beside DuckDB and b3sum", cases::files::plan),
     (

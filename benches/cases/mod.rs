@@ -4,6 +4,7 @@ pub mod dedupe;
 pub mod files;
 pub mod growth;
 pub mod http;
+pub mod limits;
 pub mod resume;
 pub mod scale;
 pub mod start;

@@ -100,6 +100,9 @@ impl<'a> Committer<'a> {
         self.checkpoint = Some((number, open.checkpoint));
         let mut slot =
             Slot::new((dir.generation(), number), entry, rows, open.journal, open.started);
+        if slot.has_records() {
+            dir.peek_shard(number, entry, &mut |record| slot.recall(record))?;
+        }
         let again = options.retry.among(dir, number, entry)?;
         slot.want(&open.state, renames, &manifest.chosen, &again);
         Ok(Done::Opened(Box::new(slot), open.repairs, open.repeated))
