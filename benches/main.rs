@@ -23,7 +23,7 @@ use support::table::Table;
 /// A benchmark: its name, what it does, and the function that does it.
 type Case = (&'static str, &'static str, fn(&Ground, &mut Table));
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     ("start", "`rowmill status` on a work directory of 1,000 shards", cases::start::status),
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
