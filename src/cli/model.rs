@@ -18,7 +18,7 @@ use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
 };
 use crate::store::NotedRoute;
-use crate::work::Member;
+use crate::work::{Member, Rates};
 
 /// What a command says of the model.
 pub(super) struct Asked {
@@ -343,13 +343,14 @@ impl Route {
         key: Option<Secret>,
         config: &Config,
     ) -> Result<Member, Error> {
-        let name = job.model.clone();
+        let (name, rates) = (job.model.clone(), Rates::default());
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
-            return Ok(Member { name, model: Model::Passthrough, endpoint: None, price: None });
+            let model = Model::Passthrough;
+            return Ok(Member { name, model, endpoint: None, price: None, rates });
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let price = price_of(&self.who, base_url, job, config);
-        Ok(Member { name, model, endpoint: Some(endpoint), price })
+        Ok(Member { name, model, endpoint: Some(endpoint), price, rates })
     }
 }

@@ -8,7 +8,7 @@ use super::routes::Routes;
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
-use crate::job::{JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Protocol, Sample, Selection};
+use crate::job::{Dedupe, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Protocol, Sample, Selection};
 use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
@@ -67,6 +67,7 @@ pub(super) fn question(
         named: is_varied.then(|| args.named.clone()),
         others,
         repeat,
+        dedupe: dedupe(input, is_varied)?,
     };
     let cutting = match (input.shard_rows, input.shards) {
         (Some(rows), _) => plan::Cutting::Rows(rows as usize),
@@ -83,9 +84,21 @@ pub(super) fn question(
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
+        counts_twins: false,
         now_ms: now_ms(),
     };
     Ok((Question { input: file, job, plan }, Routes::new(routes, args)))
+}
+
+/// Whether rows that ask the same are asked once.
+fn dedupe(input: &InputArgs, is_varied: bool) -> Result<Dedupe, Error> {
+    let wish = input.dedupe.wish();
+    if is_varied && wish == Dedupe::On {
+        let text = "--dedupe gives rows that ask the same one answer; where several answers are wanted \
+                    to each row (several -m, --repeat) it is not there";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    Ok(wish)
 }
 
 /// What a command says of its first model, and of each of the others.

@@ -57,14 +57,16 @@ pub fn write(out: &mut Vec<u8>, id: &Id, row: u64, verdict: Verdict<'_>) {
 // An id is a string or a number, and a quote in a string is escaped: the first is the field.
 const ROW_NUMBER: &[u8] = b",\"row_number\":";
 
-/// Appends an envelope under another row number.
-pub fn renumber(out: &mut Vec<u8>, envelope: &[u8], row: u64) {
+/// Appends an envelope under another row number, with this id.
+pub fn readdress(out: &mut Vec<u8>, envelope: &[u8], id: &[u8], row: u64) {
     let Some(at) = memchr::memmem::find(envelope, ROW_NUMBER) else {
         return out.extend_from_slice(envelope);
     };
-    let (before, rest) = envelope.split_at(at + ROW_NUMBER.len());
+    let rest = &envelope[at + ROW_NUMBER.len()..];
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    out.extend_from_slice(before);
+    out.extend_from_slice(b"{\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(ROW_NUMBER);
     let _ = write!(out, "{row}");
     out.extend_from_slice(&rest[digits..]);
 }

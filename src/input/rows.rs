@@ -29,6 +29,7 @@ pub fn shard_of(chunk: &Chunk, first_row: u64) -> ShardEntry {
         wanted: 0,
         duplicates: None,
         variant: 0,
+        twins: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! journals is read, and nothing takes its place here: that is decided by who called.
 
 mod totals;
+mod twins;
 
 use std::io::Write;
 
@@ -13,9 +14,11 @@ use crate::format::{envelope, telemetry};
 use crate::job::{JobSpec, OutcomeKind, Variant};
 use crate::shutdown::{self, Shutdown};
 use crate::store::{
-    self, Asked, Held, Manifest, Record, Role, RowRecords, ShardReader, Stage, Staged, Target,
-    for_each_row_of, spawn,
+    self, Asked, Held, Manifest, OutcomePlaces, Outcomes, Record, Role, RowRecords, ShardReader,
+    Stage, Staged, Target, for_each_row_of, spawn,
 };
+
+use twins::TwinLines;
 
 pub use totals::Totals;
 
@@ -84,6 +87,17 @@ struct Lines {
     delta: Vec<u8>,
     // By variant.
     totals: Vec<Totals>,
+    // Whether more of the same range follow.
+    has_more: bool,
+}
+
+/// A range of which there are lines to make: a shard for each variant, all of them sealed.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    // The number of its first shard.
+    first: u32,
+    // The length of all its journals; nothing where all its rows take the outcomes of others.
+    bytes: u64,
 }
 
 /// Which lines are wanted.
@@ -121,15 +135,6 @@ impl Mark {
     }
 }
 
-/// A range all of whose shards are sealed: one for each variant.
-#[derive(Debug, Clone, Copy)]
-struct Range {
-    // The number of its first shard.
-    first: u32,
-    // The length of all its journals.
-    bytes: u64,
-}
-
 /// Journals up to this size are made into lines in memory, on several threads.
 const SMALL: u64 = 32 << 20;
 
@@ -147,6 +152,9 @@ pub fn run(
     stdout: &mut (dyn Write + Send),
 ) -> Result<Merged, Error> {
     let ranges = sealed(dir, manifest)?;
+    let threads = options.threads.max(1);
+    let places = twins::find(dir, manifest, threads, shutdown)?;
+    let places = places.as_ref();
     let Outputs { output, errors, telemetry, delta } = &options.outputs;
     let wanted = &Wanted {
         include_input: options.include_input,
@@ -169,45 +177,65 @@ pub fn run(
         totals: vec![Totals::default(); manifest.job.variants()],
         shutdown,
     };
-    let (small, threads) = (small_of(&ranges), options.threads.max(1));
+    let small = small_of(&ranges);
     let write = &mut writer;
     std::thread::scope(|scope| {
         let mut readers = Vec::new();
         for first in 0..threads {
             let ((made_in, made), (spare, spares)) = (bounded(1), bounded(2));
             let mine = small.iter().copied().skip(first).step_by(threads);
-            let body = move || read_all(dir, manifest, wanted, mine, &made_in, &spares);
+            let from = From { dir, manifest, wanted, places };
+            let body = move || read_all(from, mine, &made_in, &spares);
             spawn(scope, "merge", body)?;
             readers.push(Reader { made, spare });
         }
         // Takes the readers along: their threads end when nobody takes from them any more.
-        write.write_all(dir, manifest, wanted, &ranges, readers)
+        write.write_all(From { dir, manifest, wanted, places }, &ranges, readers)
     })?;
     writer.finish()
 }
 
-/// All ranges in which rows are wanted.
+/// What lines are made from.
+#[derive(Debug, Clone, Copy)]
+struct From<'a> {
+    dir: &'a Held,
+    manifest: &'a Manifest,
+    wanted: &'a Wanted,
+    // There where rows take the outcomes of others.
+    places: Option<&'a OutcomePlaces>,
+}
+
+impl<'a> From<'a> {
+    fn outcomes(&self) -> Result<Option<Outcomes<'a>>, store::Error> {
+        self.places.map(|places| places.reader(self.dir, self.manifest)).transpose()
+    }
+}
+
+/// All ranges of which there are lines to make.
 fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Range>, Error> {
     let (mut ranges, mut left) = (Vec::new(), 0);
-    for (number, entry) in manifest.open_shards() {
+    for (number, entry) in manifest.published_shards() {
         if entry.variant == 0 {
             ranges.push(Range { first: number, bytes: 0 });
         }
         match dir.seal(number)? {
+            _ if entry.wanted == 0 => {}
             Some(seal) if seal.rows == entry.wanted => {
                 if let Some(range) = ranges.last_mut() {
                     range.bytes = range.bytes.saturating_add(seal.bytes);
                 }
             }
             _ => {
-                let known = dir.peek_shard(number, entry, &mut |_| {})?;
-                let (ok, failed, invalid) = known.counts();
+                let done = dir.tally(number, entry, &mut |_| {})?.done();
                 // A shard whose rows are all done and which is not sealed needs work as well.
-                left += (entry.wanted - ok - failed - invalid).max(1);
+                left += (entry.wanted + entry.served()).saturating_sub(done).max(1);
             }
         }
     }
-    if left == 0 { Ok(ranges) } else { Err(Error::Unfinished { left, wanted: manifest.wanted() }) }
+    match left {
+        0 => Ok(ranges),
+        _ => Err(Error::Unfinished { left, wanted: manifest.answered_for() }),
+    }
 }
 
 /// The ranges whose lines are made in memory.
@@ -226,18 +254,34 @@ struct Reader {
 }
 
 fn read_all(
-    dir: &Held,
-    manifest: &Manifest,
-    wanted: &Wanted,
+    from: From<'_>,
     ranges: impl Iterator<Item = Range>,
     made: &Sender<Made>,
     spares: &Receiver<Lines>,
 ) {
     let mut readers = Vec::new();
+    let mut outcomes = match from.outcomes() {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            let _ = made.send(Err(error));
+            return;
+        }
+    };
     for range in ranges {
         let mut lines = spares.try_recv().unwrap_or_default();
-        let read =
-            read_range(dir, manifest, range, wanted, &mut readers, &mut lines, &mut |_| Ok(()));
+        // A few long answers may be those of many rows.
+        let mut flush = |lines: &mut Lines| {
+            if lines.output.len() as u64 > SMALL {
+                let mut next = spares.try_recv().unwrap_or_default();
+                next.totals.resize_with(lines.totals.len(), Totals::default);
+                let full = Lines { has_more: true, ..std::mem::replace(lines, next) };
+                // Whoever takes no more ends soon, and this with it.
+                let _ = made.send(Ok(full));
+            }
+            Ok(())
+        };
+        let outcomes = outcomes.as_mut();
+        let read = read_range(from, range, &mut readers, outcomes, &mut lines, &mut flush);
         if made.send(read.map(|()| lines)).is_err() {
             return;
         }
@@ -247,29 +291,37 @@ fn read_all(
 /// Makes a range's lines, row by row and for each row variant by variant. `flush` may take them after
 /// each.
 fn read_range(
-    dir: &Held,
-    manifest: &Manifest,
+    from: From<'_>,
     range: Range,
-    wanted: &Wanted,
     readers: &mut Vec<ShardReader>,
+    outcomes: Option<&mut Outcomes<'_>>,
     lines: &mut Lines,
     flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
 ) -> Result<(), store::Error> {
+    let From { dir, manifest, wanted, .. } = from;
     let variants = wanted.marks.len();
     readers.resize_with(variants, ShardReader::default);
     lines.totals.resize_with(variants, Totals::default);
+    // Where there are twins, there is one variant.
+    let entry = &manifest.shards[range.first as usize];
+    let mut twins = TwinLines::of(dir, (range.first, entry), wanted, outcomes)?;
     let mut shards = Vec::with_capacity(variants);
     for ((number, reader), totals) in (range.first..).zip(readers).zip(&mut lines.totals) {
         let entry = &manifest.shards[number as usize];
+        if entry.wanted == 0 {
+            continue;
+        }
         let (read, verified) = reader.read(dir, number, entry)?;
         dir.is_as_sealed(number, &verified)?;
         totals.repeated = totals.repeated.saturating_add(verified.repeated);
         shards.push(read);
     }
     for_each_row_of(&shards, &mut |variant, row| {
+        twins.put_below(row.outcome.row, lines, flush)?;
         put_row(&row, variant, wanted, lines);
         flush(lines)
-    })
+    })?;
+    twins.put_below(u64::MAX, lines, flush)
 }
 
 fn put_row(row: &RowRecords<'_>, variant: usize, wanted: &Wanted, lines: &mut Lines) {
@@ -328,13 +380,12 @@ impl Writer<'_> {
     /// Writes the ranges in their order: small ones as they were made, large ones as they are read.
     fn write_all(
         &mut self,
-        dir: &Held,
-        manifest: &Manifest,
-        wanted: &Wanted,
+        from: From<'_>,
         ranges: &[Range],
         readers: Vec<Reader>,
     ) -> Result<(), Error> {
         let mut turns = readers.iter().cycle();
+        let mut outcomes = from.outcomes()?;
         for range in ranges {
             // A drain lets this finish: it takes no call and little time.
             if self.shutdown.stage() == shutdown::Stage::Aborting {
@@ -343,26 +394,30 @@ impl Writer<'_> {
             if range.bytes > SMALL {
                 let (mut readers, mut lines) = (Vec::new(), Lines::default());
                 let put = &mut |lines: &mut Lines| self.put(lines);
-                read_range(dir, manifest, *range, wanted, &mut readers, &mut lines, put)?;
+                let outcomes = outcomes.as_mut();
+                read_range(from, *range, &mut readers, outcomes, &mut lines, put)?;
                 self.count(&mut lines);
-            } else if let Some(Reader { made, spare }) = turns.next()
-                // A reader ends early only when it panics, and then so does the scope.
-                && let Ok(made) = made.recv()
-            {
-                let mut lines = made?;
-                self.put(&mut lines)?;
-                self.count(&mut lines);
-                let _ = spare.try_send(lines);
+            } else if let Some(reader) = turns.next() {
+                self.take(reader)?;
             }
         }
         Ok(())
     }
 
-    /// Adds what lines came to that were written.
-    fn count(&mut self, lines: &mut Lines) {
-        for (sum, part) in self.totals.iter_mut().zip(lines.totals.drain(..)) {
-            sum.add(&part);
+    /// Writes the lines of one range as a reader makes them.
+    fn take(&mut self, Reader { made, spare }: &Reader) -> Result<(), Error> {
+        // A reader ends early only when it panics, and then so does the scope.
+        while let Ok(made) = made.recv() {
+            let mut lines = made?;
+            self.put(&mut lines)?;
+            self.count(&mut lines);
+            let has_more = std::mem::take(&mut lines.has_more);
+            let _ = spare.try_send(lines);
+            if !has_more {
+                break;
+            }
         }
+        Ok(())
     }
 
     fn put(&mut self, lines: &mut Lines) -> Result<(), store::Error> {
@@ -379,6 +434,13 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Adds what lines came to that were written.
+    fn count(&mut self, lines: &mut Lines) {
+        for (sum, part) in self.totals.iter_mut().zip(lines.totals.drain(..)) {
+            sum.add(&part);
+        }
     }
 
     fn finish(self) -> Result<Merged, Error> {

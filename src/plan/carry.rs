@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Error;
 use super::drift::RowChanges;
 use super::matches::{Match, Matches};
+use super::twins::{self, Has, Pair, Pairs, Settled};
 use crate::format::envelope::{self, NO_INPUT};
 use crate::format::telemetry::{read_attempts, spending};
 use crate::input::{ShardRows, Source, read_shard};
-use crate::job::{Identity, JobSpec, OutcomeKind, Setting, Spending, Variant};
+use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting, Spending, Variant};
 use crate::store::{
-    Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardEntry,
-    ShardReader, WorkDir,
+    Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardReader,
+    WorkDir,
 };
 
 /// What is kept besides answers to questions that are as they were.
@@ -81,7 +82,7 @@ impl Skipped<'_> {
 
 /// A variant of both plans, by its number in each, and the place of its model in each.
 #[derive(Debug, Clone, Copy)]
-struct Kept {
+struct Same {
     old: usize,
     new: usize,
     old_model: usize,
@@ -89,14 +90,14 @@ struct Kept {
 }
 
 /// The variants of both plans, and how many the new one has besides.
-fn kept_variants(old: &JobSpec, new: &JobSpec) -> (Vec<Kept>, usize) {
+fn same_variants(old: &JobSpec, new: &JobSpec) -> (Vec<Same>, usize) {
     let models = old.models_in(new);
     let mut kept = Vec::new();
     for number in 0..new.variants() {
         let Variant { model: new_model, repeat, .. } = new.variant(number);
         if let Some(old_model) = models[new_model].filter(|_| repeat <= old.repeat) {
             let old = old.number_of(old_model, repeat);
-            kept.push(Kept { old, new: number, old_model, new_model });
+            kept.push(Same { old, new: number, old_model, new_model });
         }
     }
     let more = new.variants() - kept.len();
@@ -112,6 +113,14 @@ pub(super) struct Joined {
     pub(super) rows: Option<RowChanges>,
 }
 
+/// What rows of the new plan have already, and which of them take the outcome of another.
+pub(super) struct Kept<'k> {
+    /// There where rows of the new plan that ask the same are asked once.
+    pub(super) settled: Option<&'k mut Settled>,
+    /// Not there where nothing is to be written.
+    pub(super) pairs: Option<&'k mut Pairs>,
+}
+
 /// Fills the journals of a generation that has no manifest yet with what the one before it knows, or
 /// tells what would come of it.
 pub(super) fn carry(
@@ -119,41 +128,42 @@ pub(super) fn carry(
     new: &Side<'_, Held>,
     prompts: &mut RowHashes,
     keeping: Keeping,
-    is_foresight: bool,
+    kept: Kept<'_>,
 ) -> Result<Joined, Error> {
     let (mut matches, rows) = Matches::find(old, new)?;
     let (before, now) = (&old.manifest.job, &new.manifest.job);
-    let (kept, more) = kept_variants(before, now);
+    let (same, more) = same_variants(before, now);
     let times = |rows: u64, variants: usize| rows.saturating_mul(variants as u64);
     let carried = Carried {
         new: times(rows.new, now.variants()),
         gone: times(rows.gone, before.variants()),
         ..Carried::default()
     };
-    let mut carrier = Carrier {
-        old,
+    let mut carry = Carry {
+        is_foresight: kept.pairs.is_none(),
         carried,
         journals: Journals::new(new),
         skipped: Skipped { new, number: None, rows: HashSet::new() },
-        prompts,
         settings: Settings::new(old.manifest, &new.manifest.job, keeping),
-        is_foresight,
+        prompts,
+        kept,
+        holder: None,
     };
     let mut reader = ShardReader::default();
     for (first, entry) in old.manifest.ranges().filter(|(_, entry)| entry.wanted > 0) {
-        let mut found = matches.next_until(entry.first_row + entry.rows)?;
-        found.retain(|it| new.manifest.chosen.contains(it.new_row));
+        let found = matches.next_until(entry.first_row + entry.rows)?;
         for it in found.iter().filter(|_| more > 0) {
-            let is_wanted = !carrier.skipped.contains(it.new_row)?;
-            carrier.carried.new += times(u64::from(is_wanted), more);
+            let is_wanted = !carry.skipped.contains(it.new_row)?;
+            carry.carried.new += times(u64::from(is_wanted), more);
         }
-        for variant in kept.iter().filter(|_| !found.is_empty()) {
+        for variant in same.iter().filter(|_| !found.is_empty()) {
             let number = first + u32::try_from(variant.old).unwrap_or(u32::MAX);
             let entry = &old.manifest.shards[number as usize];
-            carrier.shard(&mut reader, number, entry, *variant, &found)?;
+            let read = reader.read_what_is_there(old.dir, number, entry)?;
+            carry.shard(read.as_ref(), *variant, &found, &mut matches)?;
         }
     }
-    let Carrier { carried, journals, .. } = carrier;
+    let Carry { carried, journals, .. } = carry;
     let kept_cost = journals.cost;
     journals.finish()?;
     let is_known = matches.knows_texts();
@@ -161,65 +171,56 @@ pub(super) fn carry(
     Ok(Joined { carried, kept_cost, rows: is_known.then_some(rows) })
 }
 
-/// Takes over what shards know, one after the other.
-struct Carrier<'a> {
-    old: &'a Side<'a, WorkDir>,
+/// What is known while rows are carried over.
+struct Carry<'a, 'k> {
+    is_foresight: bool,
     carried: Carried,
     journals: Journals<'a>,
     skipped: Skipped<'a>,
-    prompts: &'a mut RowHashes,
     settings: Settings<'a>,
-    is_foresight: bool,
+    prompts: &'k mut RowHashes,
+    kept: Kept<'k>,
+    holder: Option<Holder>,
 }
 
-impl Carrier<'_> {
+/// The row that has the records of an old row now: that row, or the first of its twins that is left.
+#[derive(Clone, Copy)]
+struct Holder {
+    old_row: u64,
+    new_row: u64,
+    prompt: Option<u64>,
+}
+
+impl Carry<'_, '_> {
     /// Takes over what a shard knows of rows that both generations have.
     fn shard(
         &mut self,
-        reader: &mut ShardReader,
-        number: u32,
-        entry: &ShardEntry,
-        variant: Kept,
+        read: Option<&ReadShard<'_>>,
+        variant: Same,
         found: &[Match],
+        matches: &mut Matches,
     ) -> Result<(), Error> {
+        self.holder = None;
         let mut found = found.iter().peekable();
-        let read = reader.read_what_is_there(self.old.dir, number, entry)?;
-        if let Some(read) = &read {
+        if let Some(read) = read {
             read.for_each_row::<Error>(&mut |records| {
                 let row = records.outcome.row;
                 while let Some(it) = found.next_if(|it| it.old_row < row) {
-                    self.unanswered(Some(read), it, variant)?;
+                    self.unanswered(it, variant, Some(read))?;
                 }
-                match found.next_if(|it| it.old_row == row) {
-                    Some(it) => self.row(&records, it, variant),
-                    None => Ok(()),
+                while let Some(it) = found.next_if(|it| it.old_row == row) {
+                    let twin = matches.asked_of_twin(it)?;
+                    self.answered(it, variant, &records, twin)?;
                 }
+                Ok(())
             })?;
         }
-        found.try_for_each(|it| self.unanswered(read.as_ref(), it, variant))
-    }
-
-    /// A row that has an outcome.
-    fn row(&mut self, records: &RowRecords<'_>, it: &Match, variant: Kept) -> Result<(), Error> {
-        let prompt = self.prompts.get(it.new_row)?;
-        let settings = &mut self.settings;
-        let prompt = prompt.filter(|it_is| settings.is_answer_to(*it_is, records, it, variant));
-        let carried = &mut self.carried;
-        match (prompt.is_some(), records.outcome.kind) {
-            (true, OutcomeKind::Ok) => carried.kept += 1,
-            (true, _) | (_, OutcomeKind::Invalid) => carried.unanswered += 1,
-            (false, _) => carried.changed += 1,
-        }
-        if prompt.is_some() && !self.is_foresight {
-            let calls = self.journals.put(&records.all, it, variant, prompt)?;
-            self.count_calls(calls, variant);
-        }
-        Ok(())
+        found.try_for_each(|it| self.unanswered(it, variant, read))
     }
 
     /// Counts the calls that records tell of. What a model says that is not called, beside others that
     /// are, is none.
-    fn count_calls(&mut self, calls: u64, variant: Kept) {
+    fn count_calls(&mut self, calls: u64, variant: Same) {
         let job = &self.journals.new.manifest.job;
         if job.is_called(variant.new_model) || job.model_count() == 1 {
             self.carried.calls += calls;
@@ -229,20 +230,107 @@ impl Carrier<'_> {
     /// A row without an outcome keeps what its attempts came to.
     fn unanswered(
         &mut self,
-        read: Option<&ReadShard<'_>>,
         it: &Match,
-        variant: Kept,
+        variant: Same,
+        read: Option<&ReadShard<'_>>,
     ) -> Result<(), Error> {
         if self.skipped.contains(it.new_row)? {
             return Ok(());
         }
         self.carried.unanswered += 1;
-        if let Some(read) = read.filter(|_| !self.is_foresight) {
-            let put = |records: &[Record<'_>]| self.journals.put(records, it, variant, None);
-            let calls = read.show_records(it.old_row, put)??;
-            self.count_calls(calls, variant);
+        let Some(read) = read else { return Ok(()) };
+        if it.twin.is_some() {
+            return self.follow(it, None);
+        }
+        let has_records = read.show_records(it.old_row, |records| {
+            if !self.is_foresight {
+                let calls = self.journals.put(records, it, variant, None)?;
+                self.count_calls(calls, variant);
+            }
+            Ok::<_, Error>(!records.is_empty())
+        })??;
+        if has_records {
+            self.hold(it, Has::Own)?;
         }
         Ok(())
+    }
+
+    /// A row that has an outcome, its own or, where it says what it asked as a twin, another row's.
+    fn answered(
+        &mut self,
+        it: &Match,
+        variant: Same,
+        records: &RowRecords<'_>,
+        twin: Option<Asked>,
+    ) -> Result<(), Error> {
+        let outcome = &records.outcome;
+        // A twin's prompt is its own; with what it was asked is its original's.
+        let prompt = twin.or(outcome.asked).map(|asked| asked.prompt);
+        let counts_for = outcome.asked.zip(prompt).map(|(asked, prompt)| Asked { prompt, ..asked });
+        let now = self.prompts.get(it.new_row)?;
+        let now = now.filter(|now| self.settings.is_answer_to(*now, counts_for, it, variant));
+        match (now.is_some(), outcome.kind) {
+            (true, OutcomeKind::Ok) => self.carried.kept += 1,
+            (true, _) | (_, OutcomeKind::Invalid) => self.carried.unanswered += 1,
+            (false, _) => self.carried.changed += 1,
+        }
+        let Some((prompt, then)) = now.zip(outcome.asked) else { return Ok(()) };
+        let is_ok = outcome.kind == OutcomeKind::Ok;
+        let is_held = self.holder.is_some_and(|holder| holder.old_row == it.old_row);
+        if is_held && !self.journals.new.manifest.job.is_varied() {
+            let answer = twin.filter(|_| is_ok).map(|twin| Asked { prompt, ..twin });
+            return self.follow(it, answer);
+        }
+        let is_accepted = then.is_accepted || then.prompt != prompt;
+        let is_exact = !is_accepted && self.settings.was_asked_alike(then.generation, variant);
+        // To a twin it is new since it is one.
+        let since = twin.filter(|_| is_exact).map_or(0, |twin| twin.generation);
+        let asked = Asked { generation: then.generation.max(since), prompt, is_accepted };
+        if is_held {
+            // Where several answers are wanted to a row, none is another row's: it has one of its own,
+            // which no call was made for.
+            let outcome = Record::Outcome(Outcome { attempts: b"[]", ..records.outcome });
+            if !self.is_foresight {
+                self.journals.put(&[outcome], it, variant, Some(asked))?;
+            }
+            return Ok(());
+        }
+        if !self.is_foresight {
+            let calls = self.journals.put(&records.all, it, variant, Some(asked))?;
+            self.count_calls(calls, variant);
+        }
+        self.hold(it, if is_ok && is_exact { Has::Answer } else { Has::Own })
+    }
+
+    /// A row has records of its own.
+    fn hold(&mut self, it: &Match, has: Has) -> Result<(), Error> {
+        let prompt = self.prompts.get(it.new_row)?;
+        self.holder = Some(Holder { old_row: it.old_row, new_row: it.new_row, prompt });
+        self.settle(it.new_row, has)
+    }
+
+    /// A twin goes on taking the outcome of the row that has the records: the answer that it had, or,
+    /// where it asks what that row asks, whatever comes.
+    fn follow(&mut self, it: &Match, answer: Option<Asked>) -> Result<(), Error> {
+        if self.journals.new.manifest.job.is_varied() {
+            return Ok(());
+        }
+        let holder = self.holder.filter(|holder| holder.old_row == it.old_row);
+        let Some(Holder { new_row: of, prompt: asks, .. }) = holder else { return Ok(()) };
+        let Manifest { job, generation, .. } = self.journals.new.manifest;
+        let now = self.prompts.get(it.new_row)?.filter(|_| job.is_deduped());
+        let same = now.filter(|now| asks == Some(*now));
+        let to_come = same.map(|prompt| (prompt, *generation));
+        let answer = answer.map(|asked| (asked.prompt, asked.generation));
+        let Some((prompt, since)) = answer.or(to_come) else { return Ok(()) };
+        if let Some(pairs) = &mut self.kept.pairs {
+            pairs.add(Pair { row: it.new_row, of, prompt, since })?;
+        }
+        self.settle(it.new_row, Has::Own)
+    }
+
+    fn settle(&mut self, row: u64, has: Has) -> Result<(), Error> {
+        self.kept.settled.as_mut().map_or(Ok(()), |settled| settled.put(row, has))
     }
 }
 
@@ -252,8 +340,9 @@ struct Settings<'a> {
     // By model.
     now: Vec<Setting>,
     keeping: Keeping,
-    // Whether what a generation asked of all rows alike, by way of a model, is what one asks now.
-    known: HashMap<(u32, usize), bool>,
+    // Whether what a generation asked of all rows alike, by way of a model, counts as what one asks
+    // now, and whether it is the same.
+    known: HashMap<(u32, usize), (bool, bool)>,
 }
 
 impl<'a> Settings<'a> {
@@ -266,26 +355,32 @@ impl<'a> Settings<'a> {
     fn is_answer_to(
         &mut self,
         prompt: u64,
-        records: &RowRecords<'_>,
+        asked: Option<Asked>,
         it: &Match,
-        variant: Kept,
+        variant: Same,
     ) -> bool {
-        let Some(asked) = records.outcome.asked else { return false };
+        let Some(asked) = asked else { return false };
         let Keeping { changed_rows, prompt: any_prompt, .. } = self.keeping;
         // Where rows have no ids, one with another text may be another row.
         let is_same_row = it.is_same_text || self.old.job.identity() != Identity::RowNumber;
         let is_kept =
             asked.prompt == prompt || changed_rows && is_same_row || any_prompt && it.is_same_text;
-        is_kept && self.is_as_then(asked.generation, variant)
+        is_kept && self.compared(asked.generation, variant).0
     }
 
-    fn is_as_then(&mut self, generation: u32, variant: Kept) -> bool {
+    /// Whether a generation asked all rows what is asked now, and is not only accepted as that.
+    fn was_asked_alike(&mut self, generation: u32, variant: Same) -> bool {
+        self.compared(generation, variant).1
+    }
+
+    fn compared(&mut self, generation: u32, variant: Same) -> (bool, bool) {
         let Self { old, now, keeping, known } = self;
-        let Kept { old_model, new_model, .. } = variant;
+        let Same { old_model, new_model, .. } = variant;
         *known.entry((generation, new_model)).or_insert_with(|| {
             let now = &now[new_model];
             let then = old.answers_to(generation, old_model);
-            then.iter().any(|then| keeping.accept(then, now) == *now)
+            let counts = then.iter().any(|then| keeping.accept(then, now) == *now);
+            (counts, old.setting_of(generation, old_model).as_ref() == Some(now))
         })
     }
 }
@@ -312,22 +407,24 @@ impl<'a> Journals<'a> {
         Self { new, rows: None, waiting, size: 0, touched, envelope, cost: Spending::default() }
     }
 
-    /// Keeps a row's records under its new number; what is an answer, as one to this prompt: what is
+    /// Keeps a row's records under its new number; what is an answer, as one to this question: what is
     /// accepted once stays accepted. Gives the number of calls they tell of.
     fn put(
         &mut self,
         records: &[Record<'_>],
         it: &Match,
-        variant: Kept,
-        prompt: Option<u64>,
+        variant: Same,
+        now: Option<Asked>,
     ) -> Result<u64, Error> {
         let row = it.new_row;
         let number = self.new.manifest.shards_with(row);
-        // Envelopes show the row as it is now.
-        let text = match self.new.manifest.job.include_input && !it.is_same_text {
+        // Envelopes show the row as it is now; what was another row's shows this one.
+        let is_anothers = it.twin.is_some();
+        let text = match self.new.manifest.job.include_input && (!it.is_same_text || is_anothers) {
             true => Some(self.text(number, row)?),
             false => None,
         };
+        let id = if is_anothers { Some(self.id(number, row)?) } else { None };
         let shard = u32::try_from(number + variant.new).unwrap_or(u32::MAX);
         let lines = self.waiting.entry(shard).or_default();
         let (before, mut calls) = (lines.len(), 0);
@@ -336,10 +433,14 @@ impl<'a> Journals<'a> {
             let attempts = match record {
                 Record::Outcome(outcome) => {
                     self.envelope.clear();
-                    envelope::renumber(&mut self.envelope, outcome.envelope, row);
+                    let id = id.as_ref().map_or(outcome.id(), |id| id.as_json().as_bytes());
+                    envelope::readdress(&mut self.envelope, outcome.envelope, id, row);
                     let envelope = &self.envelope;
-                    let asked = outcome.asked.zip(prompt);
-                    let asked = asked.map(|(asked, prompt)| Asked { prompt, ..asked });
+                    let asked = outcome.asked.zip(now).map(|(then, now)| Asked {
+                        generation: then.generation.max(now.generation),
+                        is_accepted: then.is_accepted || then.prompt != now.prompt,
+                        ..now
+                    });
                     let input = text.as_deref().or(outcome.input);
                     Record::Outcome(Outcome { row, envelope, asked, input, ..*outcome })
                         .encode(lines);
@@ -376,6 +477,15 @@ impl<'a> Journals<'a> {
         let text = rows.text(index).map_or_else(|_| NO_INPUT.to_vec(), |it| it.trim_ascii().into());
         self.rows = Some((number, rows));
         Ok(text)
+    }
+
+    /// A row's id as it is now.
+    fn id(&self, number: usize, row: u64) -> Result<Id, Error> {
+        let Side { dir, manifest, source } = self.new;
+        let entry = (u32::try_from(number).unwrap_or(u32::MAX), &manifest.shards[number]);
+        let job = JobSpec { include_input: false, ..manifest.job.clone() };
+        let shown = twins::shown(dir, source, &job, entry, &[row])?;
+        Ok(shown.into_iter().next().map_or_else(|| Id::from_row_number(row), |(id, _)| id))
     }
 
     fn append(&mut self) -> Result<(), Error> {

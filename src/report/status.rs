@@ -30,6 +30,8 @@ pub struct Status {
     /// Where several answers are wanted to a row, how far each is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<VariantStatus>,
+    /// Of all rows, those that take the outcome of another.
+    pub twins: u64,
     /// Shards, and those that are sealed.
     pub shards: u64,
     /// Shards that are sealed.
@@ -100,6 +102,7 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         failed: 0,
         left: 0,
         variants: Vec::new(),
+        twins: 0,
         shards: 0,
         sealed: 0,
         calls: 0,
@@ -115,25 +118,25 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
     let Some(manifest) = dir.manifest()? else { return Ok(status) };
     let job = &manifest.job;
     status.variants = variants(job);
+    (status.rows, status.twins) = (manifest.answered_for(), manifest.twins());
+    // Rows that were worked: a rate is of those.
+    let mut worked = 0;
     let mut cost = Spending::default();
     for (number, entry) in manifest.open_shards() {
         let variant = entry.variant as usize;
         let is_called = job.is_called(job.model_of(variant));
         status.shards += 1;
-        status.rows += entry.wanted;
         if let Some(seal) = dir.seal(number)? {
             status.sealed += 1;
-            status.add(variant, (seal.ok, seal.failed + seal.invalid, entry.wanted));
-            status.calls += if is_called { seal.calls + seal.repeated } else { 0 };
             status.usage.add(&seal.usage);
             // Seals of before it was counted do not say.
             let unknown = Spending { unpriced: seal.calls, ..Spending::default() };
             if is_called {
+                status.calls += seal.calls + seal.repeated;
                 cost.add(&seal.cost.unwrap_or(unknown));
             }
-            continue;
         }
-        let known = dir.peek_shard(number, entry, &mut |record| {
+        let tally = dir.tally(number, entry, &mut |record| {
             let (calls, usage, spent) = totals(record);
             status.usage.add(&usage);
             if is_called {
@@ -141,14 +144,15 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
                 cost.add(&spent);
             }
         })?;
-        let (ok, failed, invalid) = known.counts();
-        status.add(variant, (ok, failed + invalid, entry.wanted));
+        let wanted = entry.wanted + entry.served();
+        status.add(variant, (tally.ok, tally.failed + tally.invalid, wanted));
+        worked += tally.own;
     }
     status.cost_usd = cost.known().filter(|_| status.calls > 0);
     status.unknown_calls = cost.unpriced;
     let done = status.ok + status.failed;
     status.left = status.rows.saturating_sub(done);
-    status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, done, now_ms));
+    status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, worked, now_ms));
     status.model = Some(job.models_shown());
     status.state = match &status.published {
         Some(published) if published.done && status.sealed == status.shards => "published",
@@ -247,13 +251,17 @@ impl std::fmt::Display for Status {
             writeln!(f, "model      {model}")?;
         }
         match self.variants.len() as u64 {
-            0 => writeln!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?,
+            0 => write!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?,
             variants => {
                 let of = rows / variants;
                 writeln!(f, "rows       {of} × {variants} variants")?;
-                writeln!(f, "answers    {rows}: {ok} ok, {failed} failed, {left} left")?;
+                write!(f, "answers    {rows}: {ok} ok, {failed} failed, {left} left")?;
             }
         }
+        match self.twins {
+            0 => writeln!(f),
+            twins => writeln!(f, "; {twins} take the outcome of another"),
+        }?;
         for VariantStatus { model, repeat, ok, failed, left } in &self.variants {
             writeln!(f, "           {model} {repeat}: {ok} ok, {failed} failed, {left} left")?;
         }

@@ -166,7 +166,7 @@ pub struct ShardEntry {
     pub first_line: u64,
     /// Its rows.
     pub rows: u64,
-    /// How many of them are to have an outcome.
+    /// How many of them are to have an outcome of their own.
     pub wanted: u64,
     /// The blake3 hash of its `duplicates` file, where it has one: it stands in the directory of the
     /// first shard of the range.
@@ -175,6 +175,35 @@ pub struct ShardEntry {
     /// The variant of the job that its rows are asked for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: u32,
+    /// Its `twins` file, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twins: Option<Twinned>,
+}
+
+/// What a shard has to do with rows that ask what another row asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Twinned {
+    /// Its rows that are not called, but take the outcome of another row, here or elsewhere.
+    pub rows: u64,
+    /// The rows, here or elsewhere, that take the outcome of one of its own.
+    pub served: u64,
+    /// The blake3 hash of the file, as hex.
+    pub blake3: String,
+}
+
+impl ShardEntry {
+    /// Its rows that take the outcome of another row.
+    #[must_use]
+    pub fn twin_rows(&self) -> u64 {
+        self.twins.as_ref().map_or(0, |twins| twins.rows)
+    }
+
+    /// The rows that take the outcome of one of its own.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.twins.as_ref().map_or(0, |twins| twins.served)
+    }
 }
 
 impl Chosen {
@@ -236,7 +265,26 @@ impl Manifest {
         }
     }
 
-    /// Outcomes that are wanted: of every row that is asked about, one for each variant of the job.
+    /// The shards of which outputs have lines, by number: those in which rows are wanted, and those
+    /// whose rows all take the outcomes of others.
+    pub fn published_shards(&self) -> impl Iterator<Item = (u32, &ShardEntry)> {
+        (0_u32..).zip(&self.shards).filter(|(_, shard)| shard.wanted + shard.twin_rows() > 0)
+    }
+
+    /// Rows that take the outcome of another row.
+    #[must_use]
+    pub fn twins(&self) -> u64 {
+        self.shards.iter().map(ShardEntry::twin_rows).sum()
+    }
+
+    /// Rows that are to be in the outputs: those with an outcome of their own and their twins.
+    #[must_use]
+    pub fn answered_for(&self) -> u64 {
+        self.wanted() + self.twins()
+    }
+
+    /// Outcomes that are wanted and are no other row's: of every row that is asked about, one for each
+    /// variant of the job.
     #[must_use]
     pub fn wanted(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.wanted))
@@ -340,7 +388,8 @@ impl Manifest {
             if shard.offset != offset || shard.first_row != row {
                 return Err(format!("shard {number} does not begin where the one before it ends"));
             }
-            if shard.wanted > shard.rows || shard.rows > shard.bytes {
+            let told = shard.wanted.checked_add(shard.twin_rows());
+            if told.is_none_or(|told| told > shard.rows) || shard.rows > shard.bytes {
                 return Err(format!("shard {number} has impossible counts"));
             }
             offset = shard.offset.checked_add(shard.bytes).ok_or("offsets overflow")?;
@@ -350,9 +399,15 @@ impl Manifest {
         if offset != self.source.bytes || row - 1 != self.source.rows || !is_whole {
             return Err("the shards do not cover the input".to_owned());
         }
-        let wanted: u64 = self.ranges().map(|(_, shard)| shard.wanted).sum();
-        if self.selected.checked_sub(self.skipped) != Some(wanted) {
+        // No sum overflows: each shard's numbers are at most its rows, and those are the input's.
+        let answered_for: u64 =
+            self.ranges().map(|(_, shard)| shard.wanted + shard.twin_rows()).sum();
+        if self.selected.checked_sub(self.skipped) != Some(answered_for) {
             return Err("the shards' rows do not add up".to_owned());
+        }
+        let served = self.shards.iter().try_fold(0_u64, |sum, it| sum.checked_add(it.served()));
+        if served != Some(self.twins()) {
+            return Err("the rows that take others' outcomes do not add up".to_owned());
         }
         Ok(())
     }
@@ -416,13 +471,13 @@ pub(super) fn spell(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, Error> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::job::{
         IdFrom, OnDuplicate, OnMissingField, OtherModel, Parameters, Protocol, Selection,
     };
 
-    fn manifest() -> Manifest {
+    pub(crate) fn manifest() -> Manifest {
         let shard = |offset, first_row| ShardEntry {
             offset,
             bytes: 100,
@@ -433,6 +488,7 @@ mod tests {
             wanted: 10,
             duplicates: None,
             variant: 0,
+            twins: None,
         };
         let mut parameters = Parameters::new();
         parameters.insert("top_p".into(), RawValue::from_string("0.50".into()).unwrap());
@@ -463,6 +519,7 @@ mod tests {
                 named: None,
                 others: Vec::new(),
                 repeat: 1,
+                dedupe: crate::job::Dedupe::Auto,
             },
             base_url: None,
             provider: None,

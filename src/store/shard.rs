@@ -346,6 +346,7 @@ mod tests {
             wanted: ROWS,
             duplicates: None,
             variant: 0,
+            twins: None,
         }
     }
 

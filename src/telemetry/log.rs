@@ -199,6 +199,7 @@ impl Log {
             Event::Prepared => self.line("info", "prepared", "the server answers", json!({})),
             Event::Planning { .. }
             | Event::Preparing { .. }
+            | Event::Waiting { .. }
             | Event::Idle { .. }
             | Event::Ended => {}
         }

@@ -48,6 +48,11 @@ impl Queue {
         state.shards.clear();
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().shards.is_empty()
+    }
+
     /// Takes the first shard that is wanted.
     pub(super) fn take(&self, is_wanted: impl Fn(u32) -> bool) -> Next {
         let mut state = self.state();

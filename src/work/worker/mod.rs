@@ -4,9 +4,9 @@
 //! a shard, hands what was written to its committer when enough is waiting, and then sleeps until
 //! something happens. All that can happen is an [`Event`].
 
+mod admit;
 mod judge;
 mod pay;
-mod start;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
+use super::lane::LaneIndex;
 use super::queue::Next;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
@@ -30,7 +31,7 @@ use crate::policy::{CommitWindow, Decision, Durability};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
-use start::Start;
+use admit::choice;
 
 /// What a worker may be woken by.
 enum Event<'a> {
@@ -60,8 +61,11 @@ pub(super) struct Worker<'a> {
     /// Outcomes written, and those on their way to the disk.
     written: Tally,
     syncing: Tally,
-    // Until when a team cannot be called, by team.
-    waits_until: Vec<Option<Instant>>,
+    // When what holds calls back may be over, and until when the screen says what that is.
+    held_until: Option<Instant>,
+    told_until: Option<Instant>,
+    // The lanes that took no row when calls were last started.
+    held: Vec<LaneIndex>,
     // Whether there is more to start once calls were looked after.
     has_paused: bool,
     // Calls that were answered, well or badly, by lane.
@@ -98,7 +102,9 @@ impl<'a> Worker<'a> {
             spare: 0,
             written: Tally::default(),
             syncing: Tally::default(),
-            waits_until: vec![None; shared.lanes.teams()],
+            held_until: None,
+            told_until: None,
+            held: Vec::new(),
             has_paused: false,
             is_closing: false,
         }
@@ -117,7 +123,7 @@ impl<'a> Worker<'a> {
                 self.write(now)?;
             }
             self.feed(&mut flights, fly, now)?;
-            self.open_next(flights.len(), now);
+            self.open_next(flights.len());
             if !Guard::WriteBeforePermit.is_left_out() || flights.is_empty() {
                 self.write(now)?;
             }
@@ -166,12 +172,12 @@ impl<'a> Worker<'a> {
 
     /// Has another shard opened when all rows of those at hand are started: a few are enough, but
     /// of small ones as many as permits ask for, as far as memory and open files go.
-    fn open_next(&mut self, in_flight: usize, now: Instant) {
+    fn open_next(&mut self, in_flight: usize) {
         const OPEN: usize = 32;
         const BYTES: u64 = 32 << 20;
         // Rows of a team that cannot be called keep no other team's rows waiting.
         let team = |slot: &Slot<'_>| self.shared.team(slot.variant);
-        let is_waiting = |slot: &Slot<'_>| self.is_waiting(team(slot), now);
+        let is_waiting = |slot: &Slot<'_>| self.is_waiting(team(slot));
         let has_rows = self.slots.iter().any(|it| !it.feed.is_exhausted() && !is_waiting(it));
         if has_rows || self.is_opening || !self.is_running() {
             return;
@@ -202,14 +208,22 @@ impl<'a> Worker<'a> {
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let (mut at_ms, mut pause) = (None, Pause::new());
-        self.has_paused = false;
-        let mut later = Vec::new();
+        let (mut at_ms, mut pause, mut held) = (None, Pause::new(), Vec::new());
+        (self.has_paused, self.held_until) = (false, None);
         while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
-            let Some(start) = self.next_start(flights.len(), &mut later, now) else { break };
-            let Start { slot: index, row, lane, is_probe } = start;
+            let ready = self.ready(&held, now);
+            gate.set_demanding(self.number, ready.is_some());
+            let Some(index) = ready else { break };
+            if !self.take_permit(index, flights.len()) {
+                break;
+            }
+            let Some((lane, is_probe)) = self.admit(index, &mut held, now) else { continue };
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
+            let Some(row) = slot.feed.take(now, choice(&way.health, is_probe)) else {
+                self.turn_away(&mut held, (lane, is_probe));
+                continue;
+            };
             let job = &self.shared.manifest.job;
             let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
             let attachments = self.shared.attachments.as_ref();
@@ -226,9 +240,24 @@ impl<'a> Worker<'a> {
                 }
                 (Ok(message), Some(line)) => {
                     self.has_paused = pause.is_due(&message);
+                    let tries = slot.feed.tries(row);
+                    let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
+                    let (bytes, kind) = (message.text.len(), (is_probe, is_retry));
+                    let permit = match way.health.start(now, self.number, bytes, kind) {
+                        Ok(permit) => permit,
+                        Err(hold) => {
+                            slot.feed.put_back(row, now);
+                            self.turn_away(&mut held, (lane, is_probe));
+                            self.hold(hold, now);
+                            continue;
+                        }
+                    };
                     let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
-                        .correcting(slot.correction(row));
+                        .correcting(slot.correction(row))
+                        .permitted(permit)
+                        .again(slot.variant, slot.answered(row));
                     if !self.pay(&mut flight, &message) {
+                        way.health.cancel(&permit);
                         self.give_up_call(index, &flight, now);
                         break;
                     }
@@ -242,6 +271,8 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+        self.await_budget(&held, now);
+        self.held = held;
         // What came back and was not used again is for others.
         gate.give_back(self.number, std::mem::take(&mut self.spare));
         // Before the calls that were prepared here are sent, which is when this thread sleeps.
@@ -263,23 +294,21 @@ impl<'a> Worker<'a> {
             self.account(&mut landing);
         }
         let slot = &mut self.slots[index];
-        let counts =
-            !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
-        let tries = slot.feed.tried(row, counts);
-        landing.attempt.number = tries.made;
+        let calls = slot.feed.tried(row);
+        landing.attempt.number = calls;
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
         let job = &self.shared.manifest.job;
         match decision {
             None | Some(Decision::GiveUp) => {
-                slot.put_landing(&landing, tries.made, job, at_ms);
+                slot.put_landing(&landing, calls, job, at_ms);
                 match decision {
                     None => self.written.ok += 1,
                     Some(_) => self.count_failed(),
                 }
             }
-            Some(Decision::Again(after)) => {
+            Some(Decision::Again(after) | Decision::Later(after)) => {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now + after);
             }
@@ -376,16 +405,10 @@ impl<'a> Worker<'a> {
     /// When there will be something to do, if nothing happens before. Rows that were due at `now`
     /// and were not started wait for something else than the time.
     fn next_time(&self, now: Instant) -> Option<Instant> {
-        // A row that is due while its team is left alone is not due. A time that has passed says
-        // nothing: the worker waits for a permit then.
-        let later = |at: &Instant| *at > now;
-        let time_of = |slot: &Slot<'_>| match self.waits_until[self.shared.team(slot.variant)]
-            .filter(later)
-        {
-            Some(until) => Some(until),
-            None => slot.feed.retry_at().filter(later),
-        };
-        let retries = self.slots.iter().filter_map(time_of).min();
+        let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
+        // Times that have passed say nothing: the worker waits for a permit then.
+        let times = retries.into_iter().chain(self.held_until).filter(|at| *at > now);
+        let retries = times.min();
         let retries = retries.filter(|_| self.is_running());
         retries.into_iter().chain(self.window.due_at()).min()
     }
