@@ -9,6 +9,7 @@ mod attachments;
 mod config;
 mod cron;
 mod damage;
+mod dedupe;
 mod faults;
 mod guards;
 mod histories;

@@ -1,5 +1,6 @@
 //! The benchmarks.
 
+pub mod dedupe;
 pub mod files;
 pub mod growth;
 pub mod http;

@@ -184,10 +184,11 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             .with(|context| pipeline::plan(&place, &question, policy, on_change, context))?;
         if !surroundings.is_quiet() {
             exit::say(&format!(
-                "planned: {} of {} rows in {} shards",
-                manifest.wanted(),
+                "planned: {} of {} rows in {} shards{}",
+                manifest.answered_for(),
                 manifest.source.rows,
-                manifest.open_shards().count()
+                manifest.open_shards().count(),
+                preview::of_them_twins(&manifest)
             ));
         }
         Ok(None)

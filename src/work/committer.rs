@@ -95,7 +95,7 @@ impl<'a> Committer<'a> {
         let entry = &manifest.shards[number as usize];
         let rows = read_shard(source, entry, manifest.job.max_row_bytes)?;
         let open = dir.open_shard(number, entry, now_ms())?;
-        let renames = dir.duplicates(number, entry)?;
+        let renames = dir.exceptions(number, entry)?;
         self.syncers.insert(number, open.journal.syncer());
         self.checkpoint = Some((number, open.checkpoint));
         let mut slot =

@@ -241,7 +241,7 @@ impl<'a> Slot<'a> {
         // What is not there may be there the next time: it failed, like one that was called in vain.
         // As such it counts as a call that ended; so that none seems to be missing, it is one that was
         // started.
-        let asked = Some(Asked { generation: self.generation, prompt });
+        let asked = Some(Asked { generation: self.generation, prompt, is_accepted: false });
         self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
         self.starting += 1;
     }
@@ -257,7 +257,8 @@ impl<'a> Slot<'a> {
         let (row, id) = (landing.flight.row, &landing.flight.id);
         let mut attempts = std::mem::take(&mut self.attempts);
         list_attempt(&mut attempts, landing);
-        let asked = Some(Asked { generation: self.generation, prompt: landing.flight.prompt });
+        let (generation, prompt) = (self.generation, landing.flight.prompt);
+        let asked = Some(Asked { generation, prompt, is_accepted: false });
         match &landing.result {
             Ok(Answer { content, .. }) => {
                 let verdict = match content {
