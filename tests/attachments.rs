@@ -343,7 +343,7 @@ fn calls_are_sent_while_others_are_read() {
     let rows: Vec<_> = names.iter().map(|name| (name.as_str(), json!("large.png"))).collect();
     let bench = bench(&server, &rows);
     bench.write("large.png", [PNG, &vec![7; 3 << 20]].concat());
-    let running = bench.start(&format!("{ASK} -c 12 --parallel 1"));
+    let running = bench.start(&format!("{ASK} -c 12 --fixed-concurrency --parallel 1"));
     server.wait_for_active(12);
     server.release();
     running.wait().expect(0);

@@ -16,6 +16,7 @@
 //! | cut in the middle, a body that is shorter than it says, no HTTP | `faults::what_may_pass_is_tried_again_until_it_does` (`Cut`, `Garbage`) |
 //! | bad chunks | `an_answer_that_stalls_or_is_garbled_is_given_up` |
 //! | TLS: not trusted, another host | `faults::an_encrypted_endpoint_is_called_when_its_certificate_is_trusted` |
+//! | no connection in time | `a_connection_that_does_not_come_is_given_up_and_waited_for` |
 //! | never answers | `faults::a_call_that_takes_too_long_is_given_up`, `an_answer_that_stalls_or_is_garbled_is_given_up` |
 //! | a byte at a time | `an_answer_that_stalls_or_is_garbled_is_given_up`, `http::idle` |
 //! | a body that is too large | `faults`, `http::error::Error::TooLarge` |
@@ -31,6 +32,7 @@
 //! | keep-alive race | `faults::connections_that_close_unasked_cost_no_row` |
 
 use std::collections::{HashMap, HashSet};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
@@ -157,6 +159,27 @@ fn a_name_that_is_none_is_an_outage() {
     let url = "http://no-such-host.invalid/v1";
     let ended = bench.run(&format!("{ASK} --base-url {url} --max-outage 0.5"));
     ended.expect(69).says("cannot connect to no-such-host.invalid").says("3 rows are left");
+}
+
+#[test]
+fn a_connection_that_does_not_come_is_given_up_and_waited_for() {
+    // Nobody accepts here, so once the queue is full connections are neither made nor refused.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let patience = Duration::from_millis(200);
+    let made: Vec<_> =
+        (0..5_000).map_while(|_| TcpStream::connect_timeout(&address, patience).ok()).collect();
+    if made.len() == 5_000 {
+        eprintln!("SKIPPED: the queue of a listener never fills here");
+        return;
+    }
+    let bench = Bench::with_rows(3);
+    let options = format!("--base-url http://{address}/v1 --connect-timeout 0.3 --max-outage 0.5");
+    bench
+        .run(&format!("{ASK} {options} --retries 0"))
+        .expect(69)
+        .says("within 0.3 s")
+        .says("3 rows are left");
 }
 
 #[test]

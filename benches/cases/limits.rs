@@ -24,37 +24,27 @@ pub const PLAIN: Scene = Scene {
 
 /// Plays the scenes, and puts the plots beside the page.
 pub fn simulate(_: &Ground, table: &mut Table) {
-    let scenes: [(&str, &str, Scene, Option<(f64, f64)>); 6] = [
-        ("plain", "nothing is wrong", PLAIN, None),
-        (
-            "outage",
-            "an outage of three minutes",
-            Scene { outage: Some((120.0, 300.0)), ..PLAIN },
-            Some((120.0, 300.0)),
-        ),
-        (
-            "brown-out",
-            "30 % of the calls fail for three minutes",
-            Scene { brown_out: Some((120.0, 300.0, 30.0)), ..PLAIN },
-            Some((120.0, 300.0)),
-        ),
-        ("capacity", "the endpoint takes 40 calls at once", Scene { capacity: 40, ..PLAIN }, None),
+    let brown_out = Some((120.0, 300.0, 30.0));
+    let scenes = [
+        ("plain", "nothing is wrong", PLAIN),
+        ("outage", "an outage of three minutes", Scene { outage: Some((120.0, 300.0)), ..PLAIN }),
+        ("brown-out", "30 % of the calls fail for three minutes", Scene { brown_out, ..PLAIN }),
+        ("capacity", "the endpoint takes 40 calls at once", Scene { capacity: 40, ..PLAIN }),
         (
             "retry-after",
             "1,200 calls a minute, refusals with Retry-After",
             Scene { limit: Some(1_200), says_when: true, ..PLAIN },
-            None,
         ),
         (
             "rate-limit",
             "1,200 calls a minute, refusals without a time",
             Scene { limit: Some(1_200), ..PLAIN },
-            None,
         ),
     ];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/limits");
     fs::create_dir_all(dir).expect("a directory");
-    for (name, what, scene, shade) in scenes {
+    for (name, what, scene) in scenes {
+        let shade = scene.outage.or(scene.brown_out.map(|(from, to, _)| (from, to)));
         let outcome = play(&scene);
         let took = outcome.took.expect("it comes to an end");
         let calls = outcome.calls as f64 / scene.rows as f64;

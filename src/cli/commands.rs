@@ -75,8 +75,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     reads.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     let include_input = args.outputs.include_input;
     let serving = Serving::of(&args.model, &args.serve, args.pace.concurrency)?;
-    let weights = serving.as_ref().and_then(Serving::reads);
-    reads.extend(weights.map(|path| ("the model's file", path)));
+    reads.extend(serving.as_ref().and_then(Serving::reads).map(|path| ("the model's file", path)));
     let mut files = [output_files(&args.outputs), reads.clone()].concat();
     let model = (&args.model, serving.as_ref());
     let (question, routes) =

@@ -1,14 +1,14 @@
 //! Hostile bytes for what endpoints say, and for what is shown of it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::format::{envelope, telemetry};
 use crate::job::{Attempt, Content, Failure, Id, JobSpec, Protocol, Transport, Usage};
-use crate::policy;
-use crate::provider::{Api, Model, Secret};
+use crate::policy::{self, Allotment};
+use crate::provider::{Api, Model, Secret, told};
 use crate::telemetry as screen;
 
 /// Characters that a failure's message may have; it is kept with every attempt.
@@ -23,8 +23,22 @@ const KEY: &str = "sk-0123456789abcdef";
 /// behind an empty line.
 pub(super) fn reply(bytes: &[u8], _: &Path) {
     let (status, headers, body) = parse(bytes);
+    heed(&headers);
     for protocol in Protocol::ALL {
         check(&api(protocol), status, &headers, body, bytes);
+    }
+}
+
+/// Whatever a head tells of limits, a call is not held back for more than a minute.
+fn heed(headers: &HeaderMap) {
+    let Some((calls, tokens)) = told(headers, 1_763_700_000_000) else { return };
+    let now = Instant::now();
+    for limit in [calls, tokens] {
+        let mut allotment = Allotment::default();
+        allotment.told(now, now, 0, limit);
+        if let Err(until) = allotment.may_start(now, 1_000) {
+            assert!(until > now && until <= now + Allotment::LONGEST, "{limit:?}");
+        }
     }
 }
 

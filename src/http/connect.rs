@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::Endpoint;
-use super::error::{Error, chain, is_tls};
+use super::error::{Error, chain, is_late, is_tls};
 
 /// Bounds on a call.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,10 @@ pub(super) fn head(
 
 /// Makes connections; shared by the workers' clients.
 #[derive(Debug, Clone)]
-pub struct Connector(HttpsConnector<HttpConnector>);
+pub struct Connector {
+    https: HttpsConnector<HttpConnector>,
+    within: Duration,
+}
 
 impl Connector {
     /// Makes connections to an endpoint. For https the system's root certificates are read.
@@ -80,15 +83,19 @@ impl Connector {
             config.with_root_certificates(rustls::RootCertStore::empty())
         };
         let https = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth());
-        Ok(Self(https.https_or_http().enable_http1().wrap_connector(tcp)))
+        let https = https.https_or_http().enable_http1().wrap_connector(tcp);
+        Ok(Self { https, within: limits.connect })
     }
 
     /// Makes a connection, encrypted or not. How long it may take is the caller's to bound.
     pub(super) async fn open(&self, endpoint: &Endpoint) -> Result<Io, Error> {
-        let mut connector = self.0.clone();
+        let mut connector = self.https.clone();
         connector.call(endpoint.uri().clone()).await.map_err(|error| {
             let (authority, reason) = (endpoint.authority().to_owned(), chain(&*error));
-            if is_tls(&*error) {
+            if is_late(&*error) {
+                // The time is divided among the addresses of a name.
+                Error::ConnectTimeout { authority, after: self.within }
+            } else if is_tls(&*error) {
                 Error::Tls { authority, reason }
             } else {
                 Error::Connect { authority, reason }

@@ -106,6 +106,13 @@ pub(super) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
         || error.source().is_some_and(is_tls)
 }
 
+/// Whether it took too long.
+pub(super) fn is_late(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>();
+    inner.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        || error.source().is_some_and(is_late)
+}
+
 /// An error with its causes.
 pub(super) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();

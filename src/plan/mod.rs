@@ -12,6 +12,7 @@ mod indexes;
 mod left;
 mod matches;
 mod scan;
+mod settings;
 mod twins;
 
 use std::path::PathBuf;
@@ -31,10 +32,10 @@ use carry::{Joined, Kept, Side};
 use twins::{Pairs, Requests, Settled};
 
 pub use adopt::{Adopted, adopt};
-pub use carry::Keeping;
 pub use drift::{Drift, InputDrift, Outlook, RowChanges, compare};
 pub use left::cut_what_is_left;
 pub use scan::MissingField;
+pub use settings::Keeping;
 
 /// How a plan is made.
 #[derive(Debug, Clone)]

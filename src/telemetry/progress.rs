@@ -365,6 +365,19 @@ mod tests {
     }
 
     #[test]
+    fn what_calls_wait_for_is_told() {
+        let mut progress = Progress::new(Style::Quiet(Box::new(Kept::default())));
+        let now = Instant::now();
+        let until = now + Duration::from_secs(12);
+        progress.emit(&Event::Waiting { until, why: "rate limit" });
+        assert!(progress.facts(now).ends_with(" · rate limit: 12 s"), "{}", progress.facts(now));
+        assert!(!progress.facts(until).contains("rate limit"), "it is over");
+        progress.emit(&Event::Paused { until, why: "endpoint down".to_owned() });
+        let facts = progress.facts(now);
+        assert!(facts.ends_with(" · paused: endpoint down, next probe in 12 s"), "{facts}");
+    }
+
+    #[test]
     fn quiet_shows_what_needs_a_person_and_nothing_else() {
         let kept = Kept::default();
         let mut progress = Progress::new(Style::Alerts(Box::new(kept.clone())));

@@ -9,9 +9,31 @@ use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::Transport;
+use crate::policy::Bounds;
 use crate::price::Price;
-use crate::provider::Model;
+use crate::provider::{Api, Model};
 use crate::store::{Manifest, ShardEntry};
+
+/// The most that an endpoint may be asked a minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Calls.
+    pub calls: Option<u64>,
+    /// Tokens, of prompts and answers.
+    pub tokens: Option<u64>,
+}
+
+/// What bounds the calls through a lane.
+fn bounds(member: &Member, options: &Options) -> Bounds {
+    Bounds {
+        concurrency: options.concurrency,
+        is_fixed: options.is_fixed || member.endpoint.is_none(),
+        calls_a_minute: member.rates.calls,
+        tokens_a_minute: member.rates.tokens,
+        answer: member.model.api().and_then(Api::most_tokens),
+        max_outage: options.max_outage,
+    }
+}
 
 /// A lane's place among all of a run.
 pub(super) type LaneIndex = usize;
@@ -132,7 +154,7 @@ impl Lane {
             name: member.name.clone(),
             model: member.model.clone(),
             form,
-            health: Health::new(&options.bounds(member), server.cloned()),
+            health: Health::new(&bounds(member, options), server.cloned()),
             price: member.price.clone(),
             reached,
         })

@@ -37,10 +37,10 @@ use crossbeam_channel::{Sender, unbounded};
 use crate::http::{Endpoint, Limits};
 use crate::input::{self, Attachments, Source};
 use crate::job::Money;
-use crate::policy::{Bounds, Durability};
+use crate::policy::Durability;
 use crate::price::{self, Price};
 use crate::prompt::Template;
-use crate::provider::{Api, Model};
+use crate::provider::Model;
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Sink, now_ms};
@@ -50,6 +50,7 @@ use attempt::Line;
 pub use ended::{Ending, Report, Tally};
 use gate::Gate;
 use lane::Lanes;
+pub use lane::Rates;
 use queue::Queue;
 pub use structured::Structured;
 use wallet::Wallet;
@@ -110,18 +111,6 @@ impl Options {
         manifest.open_shards().filter(move |(it, _)| named.is_none_or(|some| some.contains(it)))
     }
 
-    /// What bounds the calls to an endpoint.
-    fn bounds(&self, member: &Member) -> Bounds {
-        Bounds {
-            concurrency: self.concurrency,
-            is_fixed: self.is_fixed || member.endpoint.is_none(),
-            calls_a_minute: member.rates.calls,
-            tokens_a_minute: member.rates.tokens,
-            answer: member.model.api().and_then(Api::most_tokens),
-            max_outage: self.max_outage,
-        }
-    }
-
     /// The options with no more workers than calls need. One worker keeps some 70,000 calls a second
     /// going, more than any model answers; a second one only helps with very many in flight, and
     /// costs a tenth of CPU a call in switching between threads.
@@ -158,15 +147,6 @@ pub struct Member {
     pub price: Option<Price>,
     /// What it may be asked a minute.
     pub rates: Rates,
-}
-
-/// The most that an endpoint may be asked a minute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// Calls.
-    pub calls: Option<u64>,
-    /// Tokens, of prompts and answers.
-    pub tokens: Option<u64>,
 }
 
 impl Answerer {

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use crate::policy::{Hold, MayCall};
-use crate::work::Happened;
+use crate::work::attempt::Flight;
 use crate::work::feed::Choice;
 use crate::work::health::Health;
 use crate::work::lane::LaneIndex;
+use crate::work::{Happened, Message};
 
 /// How long the screen says at least what calls wait for.
 const SHOWN: Duration = Duration::from_secs(1);
@@ -96,13 +97,50 @@ impl Worker<'_> {
         }
     }
 
+    /// Gives a call what it holds of its lane and of the money there is. Where there is none of either
+    /// its row goes back, and the lane is held.
+    pub(super) fn permit(
+        &mut self,
+        (index, flight): (usize, Flight),
+        message: &Message,
+        held: &mut Vec<LaneIndex>,
+        now: Instant,
+    ) -> Option<Flight> {
+        let (row, lane, is_probe) = (flight.row, flight.lane, flight.is_probe);
+        let health = &self.shared.lanes.lane(lane).health;
+        let slot = &self.slots[index];
+        let tries = slot.feed.tries(row);
+        let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
+        let started = health.start(now, self.number, message.text.len(), (is_probe, is_retry));
+        let hold = match started {
+            Ok(permit) => {
+                let mut flight = flight
+                    .correcting(slot.correction(row))
+                    .permitted(permit)
+                    .again(slot.variant, slot.answered(row));
+                if self.pay(&mut flight, message) {
+                    return Some(flight);
+                }
+                health.cancel(&permit);
+                None
+            }
+            Err(hold) => Some(hold),
+        };
+        self.slots[index].feed.put_back(row, now);
+        self.turn_away(held, (lane, is_probe));
+        if let Some(hold) = hold {
+            self.hold(hold, now);
+        }
+        None
+    }
+
     fn wait_until(&mut self, until: Instant) {
         let earlier = self.held_until.filter(|at| *at < until);
         self.held_until = earlier.or(Some(until));
     }
 
     /// Notes what holds calls back.
-    pub(super) fn hold(&mut self, hold: Hold, now: Instant) {
+    fn hold(&mut self, hold: Hold, now: Instant) {
         let (until, why) = match hold {
             // Whoever ends a call wakes those who wait for that.
             Hold::Full => return,

@@ -240,27 +240,9 @@ impl<'a> Worker<'a> {
                 }
                 (Ok(message), Some(line)) => {
                     self.has_paused = pause.is_due(&message);
-                    let tries = slot.feed.tries(row);
-                    let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
-                    let (bytes, kind) = (message.text.len(), (is_probe, is_retry));
-                    let permit = match way.health.start(now, self.number, bytes, kind) {
-                        Ok(permit) => permit,
-                        Err(hold) => {
-                            slot.feed.put_back(row, now);
-                            self.turn_away(&mut held, (lane, is_probe));
-                            self.hold(hold, now);
-                            continue;
-                        }
-                    };
-                    let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
-                        .correcting(slot.correction(row))
-                        .permitted(permit)
-                        .again(slot.variant, slot.answered(row));
-                    if !self.pay(&mut flight, &message) {
-                        way.health.cancel(&permit);
-                        self.give_up_call(index, &flight, now);
-                        break;
-                    }
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
+                    let flight = self.permit((index, flight), &message, &mut held, now);
+                    let Some(flight) = flight else { continue };
                     self.slots[index].starting += 1;
                     flights.push(fly(line, flight, message));
                 }

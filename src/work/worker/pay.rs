@@ -1,7 +1,5 @@
 //! What calls cost, and whether there is money for them.
 
-use std::time::Instant;
-
 use super::Worker;
 use crate::work::attempt::{Flight, Landing};
 use crate::work::wallet::Short;
@@ -23,15 +21,6 @@ impl Worker<'_> {
                 self.stop(StopReason::MaxCost { cap: wallet.cap(), spent, call });
                 false
             }
-        }
-    }
-
-    /// Puts a row back that was about to be called for, as if it had not been taken.
-    pub(super) fn give_up_call(&mut self, slot: usize, flight: &Flight, now: Instant) {
-        self.slots[slot].feed.put_back(flight.row, now);
-        self.spare += 1;
-        if flight.is_probe {
-            self.shared.lanes.lane(flight.lane).health.forget_probe();
         }
     }
 
