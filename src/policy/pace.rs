@@ -39,6 +39,10 @@ pub struct Pace {
     told_tokens: Allotment,
     estimate: Estimate,
     in_flight: usize,
+    // The most calls in flight in this window of endings, and in the one before: calls that end all at
+    // once are to count as those that they were.
+    peaks: (usize, usize),
+    endings: usize,
     has_turned_away: bool,
 }
 
@@ -139,6 +143,8 @@ impl Pace {
             told_tokens: Allotment::default(),
             estimate: Estimate::new(bounds.answer),
             in_flight: 0,
+            peaks: (0, 0),
+            endings: 0,
             has_turned_away: false,
         }
     }
@@ -217,6 +223,7 @@ impl Pace {
         self.told_calls.start(1);
         self.told_tokens.start(amount);
         self.in_flight += 1;
+        self.peaks.0 = self.peaks.0.max(self.in_flight);
         if is_retry {
             self.budget.retry();
         }
@@ -237,8 +244,12 @@ impl Pace {
 
     /// A call has ended; `random` is a number in `0.0..1.0`.
     pub fn ended(&mut self, now: Instant, permit: &Permit, ended: &Ended, random: f64) -> Follows {
-        let in_flight = self.in_flight;
+        let in_flight = self.peaks.0.max(self.peaks.1);
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.endings += 1;
+        if self.endings >= self.limit() {
+            (self.endings, self.peaks) = (0, (self.in_flight, self.peaks.0));
+        }
         self.account(now, permit, ended);
         let (trouble, has_recovered) = match ended.reception {
             Reception::Answered => {
@@ -350,6 +361,28 @@ mod tests {
         assert!(pace.ended(now, &permits[1], &answered, 0.0).wakes);
         assert!(!pace.ended(now, &permits[2], &answered, 0.0).wakes);
         assert_eq!(pace.in_flight(), 2);
+    }
+
+    #[test]
+    fn calls_that_end_all_at_once_double_the_limit() {
+        let now = Instant::now();
+        let mut pace = Pace::new(&Bounds { concurrency: 1000, ..BOUNDS }, now);
+        for expected in [16, 32, 64, 128, 256, 512, 1000] {
+            let window = pace.limit();
+            let permits: Vec<_> =
+                (0..window).map(|_| pace.start(now, 0, 10, (false, false)).unwrap()).collect();
+            for permit in &permits {
+                pace.ended(now, permit, &end(Reception::Answered), 0.0);
+            }
+            assert_eq!(pace.limit(), expected);
+        }
+        // One call at a time is no reason for more.
+        let mut pace = Pace::new(&Bounds { concurrency: 1000, ..BOUNDS }, now);
+        for _ in 0..100 {
+            let permit = pace.start(now, 0, 10, (false, false)).unwrap();
+            pace.ended(now, &permit, &end(Reception::Answered), 0.0);
+        }
+        assert_eq!(pace.limit(), Concurrency::START);
     }
 
     #[test]
