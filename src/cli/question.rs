@@ -35,6 +35,7 @@ pub(super) fn question(
     let job = JobSpec {
         model,
         protocol,
+        pool: Vec::new(),
         prompt: text,
         instruction: prompt.instruction.as_deref().map(read_text).transpose()?,
         parameters,
@@ -62,6 +63,7 @@ pub(super) fn question(
         base_url: route.planned_base_url(),
         provider: route.who.name(),
         transport: route.transport,
+        pool: None,
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,

@@ -7,6 +7,7 @@
 mod failure;
 mod id;
 mod outcome;
+mod pool;
 mod protocol;
 mod spec;
 mod time;
@@ -14,6 +15,7 @@ mod time;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
+pub use pool::{Kinds, Modality, Pool, PoolMember, PoolModel};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
     Difference, IdFrom, Identity, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample,

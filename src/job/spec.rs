@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Protocol;
+use super::{PoolModel, Protocol};
 
 /// Everything that decides what is asked about which rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +20,10 @@ pub struct JobSpec {
     /// The protocol it is spoken to in. Work directories of before there were others do not name it.
     #[serde(default, skip_serializing_if = "Protocol::is_chat")]
     pub protocol: Protocol,
+    /// The models of which any may answer, in order; empty where there is one. Where there are several,
+    /// `model` is a name for them all, and protocol and parameters are theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pool: Vec<PoolModel>,
     /// The row template's text.
     pub prompt: String,
     /// The system instruction's text.
@@ -128,6 +132,9 @@ pub struct Setting {
     /// The protocol.
     #[serde(default, skip_serializing_if = "Protocol::is_chat")]
     pub protocol: Protocol,
+    /// The models of which any may answer; see [`JobSpec::pool`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pool: Vec<String>,
     /// The system instruction.
     pub instruction: Option<String>,
     /// The parameters' values as they are sent.
@@ -172,6 +179,7 @@ impl JobSpec {
         Setting {
             model: self.model.clone(),
             protocol: self.protocol,
+            pool: self.pool.iter().map(PoolModel::shown).collect(),
             instruction: self.instruction.clone(),
             parameters: parameters.map(|(name, it)| (name.clone(), it.get().to_owned())).collect(),
             schema: self.schema.clone(),
@@ -189,14 +197,21 @@ impl JobSpec {
                 found.push(Difference { part: part.to_owned(), old, new });
             }
         };
-        compare("model", Some(self.model.clone()), Some(new.model.clone()));
-        let protocol = |spec: &Self| Some(spec.protocol.name().to_owned());
-        compare("protocol", protocol(self), protocol(new));
+        if self.pool.is_empty() && new.pool.is_empty() {
+            compare("model", Some(self.model.clone()), Some(new.model.clone()));
+            let protocol = |spec: &Self| Some(spec.protocol.name().to_owned());
+            compare("protocol", protocol(self), protocol(new));
+        } else {
+            let shown = |spec: &Self| spec.models().iter().map(PoolModel::shown).collect::<Vec<_>>();
+            compare("models", Some(shown(self).join(", ")), Some(shown(new).join(", ")));
+        }
         compare("prompt", Some(self.prompt.clone()), Some(new.prompt.clone()));
         compare("instruction", self.instruction.clone(), new.instruction.clone());
         let names: std::collections::BTreeSet<_> =
             self.parameters.keys().chain(new.parameters.keys()).collect();
-        for name in names {
+        // Of several models each has its own.
+        let is_one = self.pool.is_empty() && new.pool.is_empty();
+        for name in names.into_iter().filter(|_| is_one) {
             let value = |spec: &Self| spec.parameters.get(name).map(|v| v.get().to_owned());
             compare(&format!("parameter {name}"), value(self), value(new));
         }
@@ -271,6 +286,7 @@ pub(crate) mod tests {
         JobSpec {
             model: "m".into(),
             protocol: Protocol::Chat,
+            pool: Vec::new(),
             prompt: "Say {{text}}".into(),
             instruction: None,
             parameters: Parameters::new(),

@@ -15,7 +15,7 @@ mod scan;
 use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
-use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Transport, rfc3339};
+use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Pool, Transport, rfc3339};
 use crate::prompt::Template;
 use crate::provider::PASSTHROUGH;
 use crate::shutdown::Shutdown;
@@ -45,6 +45,8 @@ pub struct Options {
     pub provider: Option<String>,
     /// How its calls travel, likewise.
     pub transport: Transport,
+    /// Where its models are, where there are several places, likewise.
+    pub pool: Option<Pool>,
     /// Files that are there and that the outputs may take the place of.
     pub replaces: Vec<String>,
     /// The newest generation all of whose answers were published, for the plan that follows it.
@@ -237,6 +239,7 @@ fn draw_up(
         base_url: options.base_url.clone(),
         provider: options.provider.clone(),
         transport: options.transport,
+        pool: options.pool.clone(),
         replaces: options.replaces.clone(),
         source: SourcePrint {
             path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Error, FORMAT, disk};
-use crate::job::{JobSpec, Setting, Transport};
+use crate::job::{JobSpec, Pool, Setting, Transport};
 
 /// The plan of a work directory: the job, the input it was made for, and the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Manifest {
     /// How its calls travel. Not compared.
     #[serde(default, skip_serializing_if = "Transport::is_http")]
     pub transport: Transport,
+    /// Where its models are, where there are several places. Not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
     /// Files that were there before the run and that its outputs may take the place of.
     pub replaces: Vec<String>,
     /// The input.
@@ -257,6 +260,11 @@ impl Manifest {
         if offset != self.source.bytes || row - 1 != self.source.rows {
             return Err("the shards do not cover the input".to_owned());
         }
+        let models = self.job.pool.len().max(1);
+        let members = self.pool.iter().flat_map(|pool| &pool.members);
+        if members.into_iter().any(|member| member.model >= models) {
+            return Err("a member of the pool has a model that the job does not have".to_owned());
+        }
         if self.selected.checked_sub(self.skipped) != Some(self.wanted()) {
             return Err("the shards' rows do not add up".to_owned());
         }
@@ -350,6 +358,7 @@ mod tests {
             job: JobSpec {
                 model: "m".into(),
                 protocol: Protocol::Chat,
+                pool: Vec::new(),
                 prompt: "p".into(),
                 instruction: None,
                 parameters,
@@ -365,6 +374,7 @@ mod tests {
             base_url: None,
             provider: None,
             transport: Transport::Http,
+            pool: None,
             replaces: Vec::new(),
             source: SourcePrint {
                 path: None,
