@@ -6,6 +6,7 @@ mod outage;
 mod restart;
 mod retry;
 mod retry_after;
+mod route;
 mod share;
 mod window;
 
@@ -14,5 +15,6 @@ pub use outage::{MayCall, Outage, Trouble};
 pub use restart::{DEATHS_MOST, restart_after};
 pub use retry::{Decision, backoff, decide};
 pub use retry_after::retry_after;
+pub use route::Balance;
 pub use share::share;
 pub use window::{CommitWindow, Durability, ParseDurabilityError};
