@@ -340,11 +340,11 @@ impl Route {
         let structured = structured(job, form)?;
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
             let (name, model) = (job.model.clone(), Model::Passthrough);
-            return Ok(Answerer::one(Member { name, model, endpoint: None }, structured));
+            return Ok(Answerer::one(Member::new(name, model, None), structured));
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let name = job.model.clone();
-        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint) }, structured))
+        Ok(Answerer::one(Member::new(name, model, Some(endpoint)), structured))
     }
 }

@@ -126,7 +126,8 @@ impl Config {
         let mut pools = BTreeMap::new();
         for (name, table) in file.pool {
             if endpoints.contains_key(&name) {
-                let what = format!("{name} is the name of an endpoint as well: give the pool another");
+                let what =
+                    format!("{name} is the name of an endpoint as well: give the pool another");
                 return Err(wrong((table.span(), what)));
             }
             let pool = pool::pool(&name, table, path, line_of).map_err(wrong)?;
@@ -190,7 +191,10 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
         return Err((span, format!("{name} is a model of rowmill's own, and no endpoint")));
     }
     if [AUTO, PREFIX].contains(&name) {
-        return Err((span, format!("{name} stands for pools in -m: give the endpoint another name")));
+        return Err((
+            span,
+            format!("{name} stands for pools in -m: give the endpoint another name"),
+        ));
     }
     let provider = provider(name, table.provider)?;
     if provider.is_none() && table.base_url.is_none() {

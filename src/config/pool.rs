@@ -153,9 +153,7 @@ pub(super) fn pool(
 fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.is_empty() || !name.chars().all(is_plain) {
-        return Err(format!(
-            "{name:?} is no name of a pool: letters, digits, - and _ make one"
-        ));
+        return Err(format!("{name:?} is no name of a pool: letters, digits, - and _ make one"));
     }
     if [PASSTHROUGH, "local", PREFIX].contains(&name) || Provider::named(name).is_some() {
         return Err(format!("{name} means something else in -m: give the pool another name"));

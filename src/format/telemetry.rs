@@ -11,12 +11,16 @@ use crate::format::json;
 use crate::job::{Attempt, Usage, rfc3339};
 
 /// Appends an attempt as a JSON object without its row's id and number, as journals keep it:
-/// `{"ok":…,"attempt":…,"model":…,"timing":{…},"usage":{…}[,"finish_reason"][,"status"][,"error"]}`.
+/// `{"ok":…,"attempt":…,"model":…[,"endpoint"],"timing":{…},"usage":{…}[,"finish_reason"][,"status"][,"error"]}`.
 pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"ok\":{},\"attempt\":{}", attempt.error.is_none(), attempt.number);
     out.extend_from_slice(b",\"model\":");
     json::write_string(out, &attempt.model);
+    if let Some(endpoint) = &attempt.endpoint {
+        out.extend_from_slice(b",\"endpoint\":");
+        json::write_string(out, endpoint);
+    }
     let _ = write!(out, ",\"timing\":{{\"start_time\":\"{}\"", rfc3339(attempt.start_ms));
     write_ms(out, "duration_ms", attempt.duration);
     if let Some(response) = attempt.time_to_response {
@@ -63,6 +67,10 @@ pub struct Facts<'a> {
     pub text: &'a str,
     /// Whether it brought the answer.
     pub ok: bool,
+    /// The model that answered, or the one asked for.
+    pub model: Cow<'a, str>,
+    /// The endpoint's name, where there are several.
+    pub endpoint: Option<Cow<'a, str>>,
     /// From the sending to the decoded answer.
     pub duration: Duration,
     /// From the sending to the head of the answer.
@@ -109,7 +117,10 @@ impl<'a> Rest<'a> {
         self.skip("{\"ok\":true,\"attempt\":")?;
         self.number()?;
         self.skip(",\"model\":")?;
-        self.string()?;
+        facts.model = Cow::Borrowed(self.string()?);
+        if self.skip(",\"endpoint\":").is_some() {
+            facts.endpoint = Some(Cow::Borrowed(self.string()?));
+        }
         self.skip(",\"timing\":{\"start_time\":")?;
         self.string()?;
         self.skip(",\"duration_ms\":")?;
@@ -193,6 +204,10 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
     #[serde(default)]
     struct Written<'a> {
         ok: bool,
+        #[serde(borrow)]
+        model: Cow<'a, str>,
+        #[serde(borrow)]
+        endpoint: Option<Cow<'a, str>>,
         timing: Timing,
         usage: Turn,
         #[serde(borrow)]
@@ -218,6 +233,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
         Facts {
             text,
             ok: written.ok,
+            model: written.model,
+            endpoint: written.endpoint,
             duration: duration(written.timing.duration_ms),
             time_to_response: written.timing.time_to_response_ms.map(duration),
             ttft: written.timing.ttft_ms.map(duration),
@@ -244,6 +261,7 @@ mod tests {
         let attempt = Attempt {
             number: 2,
             model: "m".into(),
+            endpoint: Some("lab".into()),
             start_ms: 1_763_700_000_005,
             duration: Duration::from_micros(12_345),
             time_to_response: Some(Duration::from_micros(9_001)),
@@ -303,6 +321,7 @@ mod tests {
             |(ok, word, micros, has_more, (input, output, cached, reasoning))| Attempt {
                 number: 1,
                 model: word.clone(),
+                endpoint: (output % 2 == 0).then(|| word.clone()),
                 start_ms: micros,
                 duration: Duration::from_micros(micros),
                 time_to_response: has_more.then(|| Duration::from_micros(micros / 2)),
@@ -326,6 +345,7 @@ mod tests {
         let attempt = Attempt {
             number: 1,
             model: "m".into(),
+            endpoint: Some("lab".into()),
             start_ms: 0,
             duration: Duration::from_millis(1),
             time_to_response: None,

@@ -235,13 +235,17 @@ mod tests {
     fn several_endpoints_of_one_model_are_the_job_of_that_model() {
         let replicas = spec().for_any("pair", vec![model("m"), model("m")]);
         assert_eq!(spec().differences(&replicas), []);
-        assert_eq!(serde_json::to_string(&replicas).unwrap(), serde_json::to_string(&spec()).unwrap());
+        assert_eq!(
+            serde_json::to_string(&replicas).unwrap(),
+            serde_json::to_string(&spec()).unwrap()
+        );
         let two = spec().for_any("pair", vec![model("n"), model("m"), model("n")]);
         assert_eq!((two.model.as_str(), two.pool.len()), ("pair", 2));
         let renamed = spec().for_any("couple", vec![model("m"), model("n")]);
         assert_eq!(two.differences(&renamed), [], "a name decides nothing");
         assert_eq!(spec().differences(&two.asking(&model("m"))), []);
-        let told: Vec<_> = spec().differences(&two).into_iter().map(|it| (it.part, it.new)).collect();
+        let told: Vec<_> =
+            spec().differences(&two).into_iter().map(|it| (it.part, it.new)).collect();
         assert_eq!(told, [("models".to_owned(), "`m, n`".to_owned())]);
     }
 

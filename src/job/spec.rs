@@ -202,7 +202,8 @@ impl JobSpec {
             let protocol = |spec: &Self| Some(spec.protocol.name().to_owned());
             compare("protocol", protocol(self), protocol(new));
         } else {
-            let shown = |spec: &Self| spec.models().iter().map(PoolModel::shown).collect::<Vec<_>>();
+            let shown =
+                |spec: &Self| spec.models().iter().map(PoolModel::shown).collect::<Vec<_>>();
             compare("models", Some(shown(self).join(", ")), Some(shown(new).join(", ")));
         }
         compare("prompt", Some(self.prompt.clone()), Some(new.prompt.clone()));

@@ -274,6 +274,7 @@ fn facts(
         calls: totals.calls,
         calls_now: session.calls,
         repeated: totals.repeated,
+        answers: totals.answers,
         usage: totals.usage,
         truncated: totals.truncated,
         duration: totals.duration,

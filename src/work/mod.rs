@@ -17,6 +17,7 @@ mod gate;
 mod health;
 mod lane;
 mod retry;
+mod route;
 mod server;
 mod slot;
 mod structured;
@@ -35,14 +36,14 @@ use crate::input::{self, Source};
 use crate::job::Usage;
 use crate::policy::Durability;
 use crate::prompt::Template;
-use crate::provider::Model;
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
-use crate::telemetry::Sink;
+use crate::telemetry::{Event, Sink};
 
 use attempt::Line;
 use gate::Gate;
 use lane::Lanes;
+pub use lane::Member;
 pub use structured::Structured;
 
 pub use retry::Retry;
@@ -117,17 +118,6 @@ pub struct Answerer {
     pub teams: Vec<Vec<Member>>,
     /// What answers must be; nothing where any text is one.
     pub structured: Option<Structured>,
-}
-
-/// A model at an endpoint.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// As the endpoint names it.
-    pub name: String,
-    /// How it is called.
-    pub model: Model,
-    /// Where it is; nothing for models that are not called.
-    pub endpoint: Option<Endpoint>,
 }
 
 impl Answerer {
@@ -309,6 +299,7 @@ enum Happened {
     Paused { until: Instant, why: String },
     Recovered,
     SchemaRefused { why: String },
+    Shown(Event),
     Idle { worker: usize },
     Stop(StopReason),
     Ended(Result<(), Error>),

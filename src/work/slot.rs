@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::attempt::Landing;
 use super::feed::{Feed, RowIndex};
 use super::retry::Again;
+use super::route::Waiting;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, Id, JobSpec, OutcomeKind};
+use crate::job::{Answer, Content, Failure, Id, JobSpec, Kinds, OutcomeKind};
 use crate::prompt::Template;
 use crate::provider::Correction;
 use crate::store::{
@@ -24,6 +25,8 @@ pub(super) struct Slot<'a> {
     pub(super) variant: usize,
     generation: u32,
     pub(super) feed: Feed,
+    /// Rows of it that wait for a lane.
+    pub(super) queue: Waiting,
     entry: &'a ShardEntry,
     rows: ShardRows<'a>,
     journal: Journal,
@@ -73,6 +76,7 @@ impl<'a> Slot<'a> {
             variant: 0,
             generation,
             feed: Feed::new(Vec::new()),
+            queue: Waiting::default(),
             entry,
             rows,
             journal,
@@ -123,6 +127,12 @@ impl<'a> Slot<'a> {
             }
         }
         self.feed = Feed::new(wanted);
+    }
+
+    /// What a model must take in to answer a row.
+    #[expect(clippy::unused_self, reason = "attachments are to come")]
+    pub(super) fn needs(&self, _row: RowIndex) -> Kinds {
+        Kinds::TEXT
     }
 
     /// The length of its rows' text.
@@ -208,6 +218,25 @@ impl<'a> Slot<'a> {
         );
     }
 
+    /// Adds the line of a row that no model takes. One that cannot be asked about at all says so.
+    pub(super) fn put_unserved(
+        &mut self,
+        row: RowIndex,
+        failure: &Failure,
+        job: &JobSpec,
+        template: &Template,
+        at_ms: u64,
+    ) {
+        let Prepared { id, prompt } = self.prepare(row, job, template);
+        match prompt {
+            Err(failure) => self.put_invalid(row, &id, &failure, job, at_ms),
+            Ok(_) => {
+                let verdict = Verdict::Failed(failure, 0);
+                self.put(row, &id, OutcomeKind::Failed, verdict, b"[]", None, job, at_ms);
+            }
+        }
+    }
+
     /// Adds the line of a row that was answered or has failed for good.
     pub(super) fn put_landing(
         &mut self,
@@ -274,6 +303,7 @@ impl<'a> Slot<'a> {
         }));
         self.envelope = envelope;
         self.corrections.remove(&row);
+        self.queue.forget(row);
         self.feed.done(row);
     }
 

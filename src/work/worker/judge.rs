@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use crate::job::{Failure, FailureKind};
 use crate::policy::{Decision, Trouble, decide};
+use crate::telemetry::Event;
 use crate::work::attempt::Landing;
 use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
@@ -26,13 +27,24 @@ impl Worker<'_> {
         now: Instant,
     ) -> Option<Decision> {
         let Err(failure) = &landing.result else {
-            self.answered(landing.flight.lane);
+            self.answered(landing.flight.lane, true);
             return None;
         };
         if let Some(decision) = self.judge_form(landing, slot) {
-            self.answered(landing.flight.lane);
+            self.answered(landing.flight.lane, true);
             return Some(decision);
         }
+        let decision = self.judge_failure(landing, failure, slot, now);
+        Some(self.rerouted(landing, slot, decision, now))
+    }
+
+    fn judge_failure(
+        &mut self,
+        landing: &Landing,
+        failure: &Failure,
+        slot: usize,
+        now: Instant,
+    ) -> Decision {
         let lane = landing.flight.lane;
         let health = &self.shared.lanes.lane(lane).health;
         let (answers, retries) = (self.answers[lane], self.shared.options.retries);
@@ -65,13 +77,13 @@ impl Worker<'_> {
         match (decision, failure.kind) {
             // A certificate that was good may be renewed late; one that never was stays bad.
             (_, FailureKind::Tls) if !health.has_answered() => {
-                self.stop(StopReason::Tls { why: failure.message.clone() });
+                self.lose(lane, StopReason::Tls { why: failure.message.clone() }, now);
             }
             (Decision::Pause(asked), _) => self.pause(lane, asked, failure, now),
-            (Decision::StopRun, _) => self.stop(stop_reason(failure)),
+            (Decision::StopRun, _) => self.lose(lane, stop_reason(failure), now),
             (_, FailureKind::Server | FailureKind::Timeout) if failure.retry_after.is_none() => {
                 if let Some(trouble) = health.erred(now, tries.made == 0) {
-                    self.trouble(trouble, failure);
+                    self.trouble(lane, trouble, failure, now);
                     // An outage is not the row's fault, unless it goes on with this row for ever.
                     let is_hopeless = tries.made >= retries + OUTAGE_MOST;
                     decision = if is_hopeless { Decision::GiveUp } else { Decision::Pause(None) };
@@ -86,9 +98,9 @@ impl Worker<'_> {
                     health.forget_probe();
                 }
             }
-            _ => self.answered(lane),
+            _ => self.answered(lane, false),
         }
-        Some(decision)
+        decision
     }
 
     /// What follows where it is the schema that was refused, or the answer that does not fit it: the
@@ -121,25 +133,40 @@ impl Worker<'_> {
     }
 
     /// A call was answered, well or badly: the endpoint is there.
-    fn answered(&mut self, lane: LaneIndex) {
-        self.answers[lane] += 1;
-        if self.lines[lane].is_some() && self.shared.lanes.lane(lane).health.answered() {
-            self.tell(Happened::Recovered);
+    fn answered(&mut self, index: LaneIndex, is_answer: bool) {
+        self.answers[index] += 1;
+        let lane = self.shared.lanes.lane(index);
+        if lane.is_pooled {
+            lane.standing.answered(is_answer);
+        }
+        if self.lines[index].is_some() && lane.health.answered() {
+            self.tell(match lane.is_pooled {
+                true => Happened::Shown(Event::Back { who: lane.label.clone() }),
+                false => Happened::Recovered,
+            });
             self.shared.gate.wake_all();
         }
     }
 
     /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
     fn pause(&self, lane: LaneIndex, asked: Option<Duration>, failure: &Failure, now: Instant) {
-        self.trouble(self.shared.lanes.lane(lane).health.troubled(now, asked), failure);
+        let trouble = self.shared.lanes.lane(lane).health.troubled(now, asked);
+        self.trouble(lane, trouble, failure, now);
     }
 
-    fn trouble(&self, trouble: Trouble, failure: &Failure) {
+    fn trouble(&self, index: LaneIndex, trouble: Trouble, failure: &Failure, now: Instant) {
         let why = failure.message.clone();
+        let lane = self.shared.lanes.lane(index);
         match trouble {
+            Trouble::Paused(until) if lane.is_pooled => {
+                let who = lane.label.clone();
+                self.tell(Happened::Shown(Event::LeftAlone { who, until, why }));
+            }
             Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
-            Trouble::Down(out) => self.stop(StopReason::Outage { out, why }),
-            Trouble::AsksTooMuch(wait) => self.stop(StopReason::AsksTooMuch { wait, why }),
+            Trouble::Down(out) => self.lose(index, StopReason::Outage { out, why }, now),
+            Trouble::AsksTooMuch(wait) => {
+                self.lose(index, StopReason::AsksTooMuch { wait, why }, now);
+            }
         }
     }
 }

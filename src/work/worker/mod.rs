@@ -5,6 +5,7 @@
 //! something happens. All that can happen is an [`Event`].
 
 mod judge;
+mod route;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -26,6 +27,8 @@ use crate::guard::Guard;
 use crate::policy::{CommitWindow, Decision, Durability, MayCall};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
+
+use route::{Start, Turn};
 
 /// What a worker may be woken by.
 enum Event<'a> {
@@ -56,6 +59,7 @@ pub(super) struct Worker<'a> {
     written: Tally,
     syncing: Tally,
     health_until: Option<Instant>,
+    turn: Turn,
     // Calls that were answered, well or badly, by lane.
     answers: Vec<u64>,
     is_closing: bool,
@@ -91,6 +95,7 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             health_until: None,
+            turn: Turn::default(),
             is_closing: false,
         }
     }
@@ -189,16 +194,12 @@ impl<'a> Worker<'a> {
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
         let mut at_ms = None;
+        self.begin_turn();
         while self.is_running() && self.window.room() > self.unwritten() {
-            let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
-            gate.set_demanding(self.number, ready.is_some());
-            let Some(index) = ready else { break };
-            let Some((lane, is_probe)) = self.may_call(index, flights.len(), now) else { break };
+            let Some(start) = self.next_start(flights.len(), now) else { break };
+            let Start { slot: index, row, lane, is_probe } = start;
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
-            // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !way.health.is_own();
-            let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
             let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
             match (prompt, line) {
@@ -210,6 +211,7 @@ impl<'a> Worker<'a> {
                     if is_probe {
                         way.health.forget_probe();
                     }
+                    self.leave(lane);
                 }
                 (Ok(prompt), Some(line)) => {
                     slot.starting += 1;
@@ -236,6 +238,31 @@ impl<'a> Worker<'a> {
         self.slots.iter().map(Slot::unwritten).sum()
     }
 
+    /// The next row that may be called for, and where, with a permit taken for the call.
+    fn next_start(&mut self, in_flight: usize, now: Instant) -> Option<Start> {
+        let is_ready = |slot: &Slot<'_>| slot.feed.is_ready(now) || !slot.queue.is_empty();
+        let first = self.slots.iter().position(is_ready);
+        self.shared.gate.set_demanding(self.number, first.is_some());
+        for index in first?..self.slots.len() {
+            let slot = &self.slots[index];
+            if !is_ready(slot) {
+                continue;
+            }
+            if self.shared.lanes.team(slot.variant).is_pool {
+                match self.route(index, in_flight, now) {
+                    None => continue,
+                    start => return start,
+                }
+            }
+            let (lane, is_probe) = self.may_call(index, in_flight, now)?;
+            // A server that has died of a row shows that when it is called with that row alone.
+            let wants_fresh = is_probe && !self.shared.lanes.lane(lane).health.is_own();
+            let row = self.slots[index].feed.take(now, wants_fresh)?;
+            return Some(Start { slot: index, row, lane, is_probe });
+        }
+        None
+    }
+
     /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
     fn may_call(
         &mut self,
@@ -244,18 +271,11 @@ impl<'a> Worker<'a> {
         now: Instant,
     ) -> Option<(LaneIndex, bool)> {
         let shared = self.shared;
-        let lane = *shared.lanes.team(self.slots[slot].variant).first()?;
+        let lane = *shared.lanes.team(self.slots[slot].variant).lanes.first()?;
         if self.lines[lane].is_none() {
             return Some((lane, false));
         }
-        let gate = &shared.gate;
-        let held = in_flight + self.spare;
-        if self.spare > 0 {
-            if !gate.may_keep(self.number, held) {
-                return None;
-            }
-            self.spare -= 1;
-        } else if !gate.take(self.number, held) {
+        if !self.take_permit(in_flight) {
             return None;
         }
         let answer = match shared.lanes.lane(lane).health.may_call(now) {
@@ -276,6 +296,7 @@ impl<'a> Worker<'a> {
     /// Judges a call that has ended and makes the line of it.
     fn land(&mut self, mut landing: Landing, now: Instant, at_ms: u64) {
         let (shard, row) = (landing.flight.shard, landing.flight.row);
+        self.leave(landing.flight.lane);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
         let slot = &mut self.slots[index];
@@ -399,7 +420,9 @@ impl<'a> Worker<'a> {
             (_, Some(until)) => Some(until),
             (retries, None) => retries.filter(|at| *at > now),
         };
-        let retries = retries.filter(|_| self.is_running());
+        // Lanes of a pool that are left alone may be wanted then, or may not.
+        let of_pool = self.turn.until.filter(|until| *until > now);
+        let retries = retries.into_iter().chain(of_pool).min().filter(|_| self.is_running());
         retries.into_iter().chain(self.window.due_at()).min()
     }
 
