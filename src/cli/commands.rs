@@ -11,6 +11,7 @@ use super::args::{
 };
 use super::exit::{self, Line, Typed};
 use super::model::{Route, key_file};
+use super::pool::{Reach, Ways};
 use super::question::question;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
@@ -18,7 +19,6 @@ use super::system;
 use super::{look, models, preview};
 use crate::http::Limits;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
-use crate::provider::PASSTHROUGH;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
 use crate::work::{self, Retry};
@@ -77,13 +77,12 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     reads.extend(weights.map(|path| ("the model's file", path)));
     let mut files = [output_files(&args.outputs), reads.clone()].concat();
     let model = (&args.model, serving.as_ref());
-    let (question, route) =
-        question(&args.input, &args.prompt, &args.schema, model, include_input)?;
-    let key = route.key(args.model.api_key_file.as_deref(), !args.dry_run)?;
-    if !args.dry_run {
-        route.check_key(key.as_ref())?;
-    }
-    let answerer = route.answerer(&question.job, key, args.form)?;
+    let planned = Some(&*work_dir).filter(|_| !args.overwrite);
+    let (question, mut reach) =
+        question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
+    let (key_file, required) = asked_of(&args.model);
+    let answerer = reach.answerer(&question.job, key_file, required, !args.dry_run, args.form)?;
+    let in_flight = in_flight.or(reach.in_flight());
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
         command: "run",
@@ -98,8 +97,9 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     };
     within(settings, typed, |surroundings| {
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
+        warn(&reach, surroundings);
         if args.dry_run {
-            preview::dry_run(&question, &answerer, surroundings)?;
+            preview::dry_run(&question, &answerer, &reach.told(), surroundings)?;
             return Ok(None);
         }
         let on_change = args.change.on_change();
@@ -151,12 +151,14 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     };
     let serving = Serving::of(&args.model, &args.serve, None)?;
     let model = (&args.model, serving.as_ref());
-    let (question, route) =
-        question(&args.input, &args.prompt, &args.schema, model, args.include_input)?;
+    let planned = Some(&*args.work_dir).filter(|_| !args.overwrite);
+    let (question, mut reach) =
+        question(&args.input, &args.prompt, &args.schema, model, args.include_input, planned)?;
     // Made only to see whether it can be.
-    let key = route.key(args.model.api_key_file.as_deref(), false)?;
-    route.answerer(&question.job, key, FormArgs::default())?;
+    let (key_file, required) = asked_of(&args.model);
+    reach.answerer(&question.job, key_file, required, false, FormArgs::default())?;
     within(settings, typed, |surroundings| {
+        warn(&reach, surroundings);
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
         let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
         let on_change = args.change.on_change();
@@ -196,23 +198,64 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let retry = args.retry.retry(args.retry_failed)?;
         let serving = Serving::of_plan(args)?;
         let in_flight = serving.as_ref().and_then(Serving::default_concurrency);
+        let in_flight = in_flight.or(pool_in_flight(args)?);
         let options = work_options((&args.pace, in_flight), retry, shards, surroundings)?;
         let is_served = serving.is_some();
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
-            let route = Route::planned(manifest, args.base_url.as_deref(), &args.config.read)?;
-            let route = if is_served { route.served() } else { route };
-            let key = route.key(args.api_key_file.as_deref(), true)?;
-            if manifest.job.model != PASSTHROUGH {
-                route.check_key(key.as_ref())?;
-            }
-            route.answerer(&manifest.job, key, args.form)
+            let (key_file, required) =
+                (args.api_key_file.as_deref(), args.require_model.as_deref());
+            planned_reach(manifest, args, is_served)?.answerer(
+                &manifest.job,
+                key_file,
+                required,
+                true,
+                args.form,
+            )
         };
         let input = args.input.as_deref();
         let finished = surroundings
             .with(|context| pipeline::work(&args.work_dir, input, &answerer, &options, context))?;
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+/// The way to whoever a plan is for.
+fn planned_reach(manifest: &Manifest, args: &WorkArgs, is_served: bool) -> Result<Reach, Error> {
+    let config = &args.config.read;
+    let Some(pool) = &manifest.pool else {
+        let route = Route::planned(manifest, args.base_url.as_deref(), config)?;
+        return Ok(Reach::One(Box::new(if is_served { route.served() } else { route })));
+    };
+    if args.base_url.is_some() || args.api_key_file.is_some() {
+        let text = "--base-url and --api-key-file are about one endpoint, and the plan is for a pool \
+                    of several";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let ways = Ways::planned(manifest, pool, config, args.has_timeout)?;
+    Ok(Reach::Pool(Box::new(ways)))
+}
+
+/// The most calls in flight that the pool of a plan says.
+fn pool_in_flight(args: &WorkArgs) -> Result<Option<u32>, Error> {
+    // What cannot be read is told where it is needed.
+    let manifest = WorkDir::open(&args.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
+    let Some(manifest) = manifest.filter(|manifest| manifest.pool.is_some()) else {
+        return Ok(None);
+    };
+    Ok(planned_reach(&manifest, args, false)?.in_flight())
+}
+
+/// Tells what a person should know of who answers.
+fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
+    for text in reach.warnings() {
+        surroundings.progress.emit(&Event::Warning(text.clone()));
+    }
+}
+
+/// What the arguments say of who answers: the file of the key, and the model that must.
+fn asked_of(model: &ModelArgs) -> (Option<&Path>, Option<&str>) {
+    (model.api_key_file.as_deref(), model.require_model.as_deref())
 }
 
 fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {

@@ -10,8 +10,9 @@ use rustix::process::{getegid, geteuid};
 
 use super::args::{ConfigArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
 use super::model::has_base_url;
+use super::pool::PoolArgs;
 use super::question::variable;
-use crate::config::{Config, Limits};
+use crate::config::{AUTO, Config, Limits};
 use crate::input;
 use crate::pipeline::Error;
 use crate::store::WorkDir;
@@ -25,7 +26,9 @@ impl RunArgs {
     /// Fills in what the environment and config files say of what the arguments leave open.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        let limits = settle_model(&mut self.model, &self.config.read);
+        let is_served = self.serve.serve.is_some();
+        let has_timeout = self.pace.timeout.is_some();
+        let limits = settle_model((&mut self.model, is_served), &self.config.read, has_timeout)?;
         self.pace.settle(limits);
         Ok(())
     }
@@ -35,7 +38,8 @@ impl PlanArgs {
     /// As for `run`.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        let limits = settle_model(&mut self.model, &self.config.read);
+        let is_served = self.serve.serve.is_some();
+        let limits = settle_model((&mut self.model, is_served), &self.config.read, false)?;
         self.lock_wait = self.lock_wait.or(limits.lock_wait);
         Ok(())
     }
@@ -47,8 +51,14 @@ impl WorkArgs {
         read(&mut self.config)?;
         // What cannot be read is told where it is needed.
         let manifest = WorkDir::open(&self.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
+        let is_pool = manifest.as_ref().is_some_and(|manifest| manifest.pool.is_some());
         let name = manifest.and_then(|manifest| manifest.provider);
         let config = &self.config.read;
+        self.has_timeout = self.pace.timeout.is_some();
+        if is_pool {
+            self.pace.settle(of_pool(config));
+            return Ok(());
+        }
         let endpoint = name.and_then(|name| config.endpoints.get(&name));
         self.pace.settle(config.limits(endpoint));
         Ok(())
@@ -66,17 +76,49 @@ impl PaceArgs {
     }
 }
 
+/// The limits of a pool: how many requests are in flight is for its endpoints to say.
+fn of_pool(config: &Config) -> Limits {
+    Limits { concurrency: None, ..config.limits(None) }
+}
+
 /// Finds out who is asked, and gives the limits that belong to it.
-fn settle_model(args: &mut ModelArgs, config: &Config) -> Limits {
+fn settle_model(
+    (args, is_served): (&mut ModelArgs, bool),
+    config: &Config,
+    has_timeout: bool,
+) -> Result<Limits, Error> {
     let named = args.model.take().or_else(|| variable("ROWMILL_MODEL"));
     args.model = named.or_else(|| config.model.clone());
+    // Whoever says where the endpoint is has one model in mind.
+    if args.model.is_none() && !is_served && !has_base_url(args) {
+        args.model = of_config(config);
+    }
+    let text = args.model.as_deref().unwrap_or_default();
+    if let Some(pool) = config.pool_of(text).map_err(Error::Usage)? {
+        if is_served {
+            let text = format!("--serve starts a server for one model, and -m {text} is a pool");
+            return Err(Error::Usage(text));
+        }
+        args.pool = Some(Arc::new(PoolArgs { pool, config: config.clone(), has_timeout }));
+        return Ok(of_pool(config));
+    }
     let text = args.model.as_deref().unwrap_or_default();
     let Some((endpoint, model)) = config.endpoint_of(text, has_base_url(args)) else {
-        return config.limits(None);
+        return Ok(config.limits(None));
     };
     args.model = Some(model);
     args.endpoint = Some(Arc::new(endpoint.clone()));
-    config.limits(Some(endpoint))
+    Ok(config.limits(Some(endpoint)))
+}
+
+/// What is asked where no model is named: the only pool there is, else whatever endpoints offer.
+fn of_config(config: &Config) -> Option<String> {
+    let mut pools = config.pools.keys();
+    match (pools.next(), pools.next()) {
+        (Some(only), None) => Some(only.clone()),
+        (None, _) if config.endpoints.is_empty() => None,
+        _ => Some(AUTO.to_owned()),
+    }
 }
 
 /// Reads the config files that are to be read.

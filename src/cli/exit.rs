@@ -158,6 +158,11 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         Error::NoKey { .. } | Error::KeyNotGiven { .. } => {
             line(NO_PERMISSION, UNTOUCHED, for_key(error))
         }
+        Error::NothingOffered { is_refused, .. } => {
+            let code = if *is_refused { NO_PERMISSION } else { UNAVAILABLE };
+            let next = "see what they say: rowmill models; or name a model with -m".to_owned();
+            line(code, UNTOUCHED, next)
+        }
         Error::Input(error) => of_input(error, typed),
         Error::NotFetched(_) => {
             line(NO_INPUT, UNTOUCHED, "check the URL, or save it and give the file".to_owned())

@@ -13,6 +13,7 @@ mod look;
 mod model;
 mod models;
 mod parse;
+mod pool;
 mod preview;
 mod question;
 mod schema;

@@ -48,7 +48,7 @@ pub(super) struct Who {
     endpoint: Option<Arc<config::Endpoint>>,
 }
 
-fn usage(error: impl std::fmt::Display) -> Error {
+pub(super) fn usage(error: impl std::fmt::Display) -> Error {
     Error::Usage(error.to_string())
 }
 
@@ -125,6 +125,16 @@ impl Who {
     pub(super) fn name(&self) -> Option<String> {
         let name = self.endpoint.as_ref().map_or(self.provider.name, |endpoint| &endpoint.name);
         Some(name.to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// The endpoint of a config file that it is.
+    pub(super) fn config(&self) -> Option<&config::Endpoint> {
+        self.endpoint.as_deref()
+    }
+
+    /// Whether this is the place of a vendor who is paid.
+    pub(super) fn is_vendor(&self, base_url: &str) -> bool {
+        self.provider.needs_key && base_url == self.provider.base_url
     }
 
     /// The protocol it is spoken to in unless another is asked for.
@@ -303,6 +313,11 @@ impl Route {
         };
         let base_url = Some(who.place(base_url, manifest.base_url.as_deref()));
         Ok(Self { who, transport: manifest.transport, base_url, is_served: false })
+    }
+
+    /// The way to an endpoint at a place.
+    pub(super) fn to(who: Who, transport: Transport, base_url: String) -> Self {
+        Self { who, transport, base_url: Some(base_url), is_served: false }
     }
 
     /// The same way to a server that rowmill starts.

@@ -12,8 +12,8 @@ use super::model::Who;
 use super::surroundings::Failed;
 use super::{config, question::variable};
 use crate::http::{Endpoint, Limits};
-use crate::pipeline::{self, Error, NotListed};
 use crate::job::Kinds;
+use crate::pipeline::{self, Error, NotListed};
 use crate::provider::{KNOWN, Listed, Listing, Provider, Secret};
 use crate::telemetry::escape;
 

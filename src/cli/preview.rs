@@ -4,12 +4,14 @@ use super::exit;
 use super::surroundings::{Failed, Surroundings};
 use crate::pipeline::{self, Question};
 use crate::store::Manifest;
+use crate::telemetry::escape;
 use crate::work::Answerer;
 
 /// Plans in a directory that goes again, and shows what would be asked.
 pub(super) fn dry_run(
     question: &Question,
     answerer: &Answerer,
+    pool: &[String],
     surroundings: &mut Surroundings<'_>,
 ) -> Result<(), Failed> {
     const SHOWN: usize = 3;
@@ -24,6 +26,7 @@ pub(super) fn dry_run(
             selected - skipped,
             shards.iter().filter(|shard| shard.wanted > 0).count(),
         ));
+        pool.iter().for_each(|line| exit::say(&escape(line)));
     }
     for row in &preview.rows {
         exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());

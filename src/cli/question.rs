@@ -4,13 +4,15 @@ use std::path::Path;
 
 use super::args::{InputArgs, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
+use super::pool::{Reach, ways};
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
-use crate::job::{JobSpec, Protocol, Sample, Selection};
+use crate::job::{JobSpec, Parameters, Protocol, Sample, Selection};
 use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
+use crate::store::WorkDir;
 use crate::telemetry::now_ms;
 
 pub(super) fn question(
@@ -19,9 +21,22 @@ pub(super) fn question(
     schema: &SchemaArgs,
     (model, serving): (&ModelArgs, Option<&Serving>),
     include_input: bool,
-) -> Result<(Question, Route), Failed> {
+    // Where there may be a plan of this question already.
+    work_dir: Option<&Path>,
+) -> Result<(Question, Reach), Failed> {
     let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
-    let Asked { model, protocol, parameters, route } = asked(model, serving)?;
+    let (model, protocol, parameters, reach) = match &model.pool {
+        Some(pool) => {
+            let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
+            let ways = ways(model, pool, planned.as_ref())?;
+            let (name, parameters) = (pool.pool.name.clone(), Parameters::new());
+            (name, ways.protocol(), parameters, Reach::Pool(Box::new(ways)))
+        }
+        None => {
+            let Asked { model, protocol, parameters, route } = asked(model, serving)?;
+            (model, protocol, parameters, Reach::One(Box::new(route)))
+        }
+    };
     if protocol == Protocol::Embeddings && prompt.instruction.is_some() {
         let text = "embeddings take no instruction: leave --instruction out, or put it into the \
                     template";
@@ -52,6 +67,15 @@ pub(super) fn question(
         max_row_bytes: input.max_row_bytes,
         include_input,
     };
+    let (job, pool) = match &reach {
+        Reach::One(_) => (job, None),
+        Reach::Pool(ways) => {
+            let job = ways.job(&job);
+            let pool = ways.plan(&job);
+            (job, Some(pool))
+        }
+    };
+    let route = reach.route();
     let cutting = match (input.shard_rows, input.shards) {
         (Some(rows), _) => plan::Cutting::Rows(rows as usize),
         (None, Some(shards)) => plan::Cutting::Shards(shards),
@@ -60,16 +84,16 @@ pub(super) fn question(
     let plan = plan::Options {
         cutting,
         threads: cores().min(8),
-        base_url: route.planned_base_url(),
-        provider: route.who.name(),
-        transport: route.transport,
-        pool: None,
+        base_url: route.and_then(Route::planned_base_url),
+        provider: route.and_then(|route| route.who.name()),
+        transport: route.map(|route| route.transport).unwrap_or_default(),
+        pool,
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, job, plan }, route))
+    Ok((Question { input: file, job, plan }, reach))
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {

@@ -150,6 +150,15 @@ fn page(body: &[u8]) -> Result<Page, Failure> {
     Ok(Page { models, next: last_id.filter(|_| has_more) })
 }
 
+impl Listed {
+    /// One of which nothing is said.
+    #[must_use]
+    pub fn unknown(id: String) -> Self {
+        let (nodes, kinds, task) = (None, None, Task::default());
+        Self { id, owner: None, created: None, context: None, nodes, kinds, task }
+    }
+}
+
 impl From<Model> for Listed {
     fn from(model: Model) -> Self {
         let said = |text: &Value| text.as_str().filter(|text| !text.is_empty()).map(str::to_owned);

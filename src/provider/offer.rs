@@ -105,8 +105,15 @@ pub(super) fn task(id: &str, said: &Map<String, Value>) -> Task {
     // In a list's `type` pictures are what comes out; what goes in is `vision` there.
     let makes_pictures = ["image", "image-generation"].contains(&named.as_str());
     const OTHERS: [&str; 9] = [
-        "rerank", "moderation", "whisper", "transcri", "tts", "dall-e", "stable-diffusion",
-        "guardrail", "text-to-speech",
+        "rerank",
+        "moderation",
+        "whisper",
+        "transcri",
+        "tts",
+        "dall-e",
+        "stable-diffusion",
+        "guardrail",
+        "text-to-speech",
     ];
     if makes_pictures || is(&OTHERS) { Task::Other } else { Task::Chat }
 }
@@ -139,12 +146,18 @@ mod tests {
     #[test]
     fn what_a_model_takes_in_is_told_in_many_ways() {
         for (value, names) in [
-            (json!({"architecture": {"input_modalities": ["text", "image", "file"]}}), "text, image, document"),
+            (
+                json!({"architecture": {"input_modalities": ["text", "image", "file"]}}),
+                "text, image, document",
+            ),
             (json!({"architecture": {"modality": "text+image->text"}}), "text, image"),
             (json!({"type": "vision"}), "text, image"),
             (json!({"type": "audio"}), "text, audio"),
             (json!({"type": "text"}), "text"),
-            (json!({"capabilities": {"vision": true, "completion_chat": true, "audio": false}}), "text, image"),
+            (
+                json!({"capabilities": {"vision": true, "completion_chat": true, "audio": false}}),
+                "text, image",
+            ),
             (json!({"capabilities": ["completion", "vision"]}), "text, image"),
         ] {
             assert_eq!(kinds(&said(value.clone())).unwrap().to_string(), names, "{value}");

@@ -7,10 +7,11 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::super::parse::{parameter, probability, temperature};
+use super::super::pool::PoolArgs;
 use crate::config::Endpoint;
 use crate::job::Protocol;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub(in crate::cli) struct ModelArgs {
     /// The model: [provider.]model[?parameter=value&…], as in anthropic.claude-haiku-4-5?reasoning=low.
@@ -18,12 +19,22 @@ pub(in crate::cli) struct ModelArgs {
     /// together, fireworks, hf, ollama, vllm, sglang, llamacpp, generic; without one, OpenAI or
     /// whoever is at --base-url; or an endpoint of a config file. `local` is a small one on this
     /// machine, fetched once, and `local:FILE` one in a GGUF file of yours. `passthrough` answers with
-    /// the prompt, without a call [env: ROWMILL_MODEL] [default: the config file's]
+    /// the prompt, without a call. The name of a pool of a config file stands for all its members;
+    /// `auto` for whatever the config file's endpoints offer, as they say when they are asked
+    /// [env: ROWMILL_MODEL] [default: the config file's model, else its only pool, else auto where it
+    /// has endpoints]
     #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) model: Option<String>,
     /// The endpoint of a config file that the model string named: what is left of that is in `model`.
     #[arg(skip)]
     pub(in crate::cli) endpoint: Option<Arc<Endpoint>>,
+    /// The pool that the model string named.
+    #[arg(skip)]
+    pub(in crate::cli) pool: Option<Arc<PoolArgs>>,
+    /// Of a pool, the model that must answer: no other does in its place, though several endpoints may
+    /// serve it
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) require_model: Option<String>,
     /// Where the endpoint is, if not at the provider's own place [env: OPENAI_BASE_URL for OpenAI
     /// and models without a provider]
     #[arg(long, value_name = "URL")]
