@@ -15,6 +15,7 @@ mod input;
 mod listing;
 mod models;
 mod outputs;
+mod pools;
 mod resume;
 mod run;
 mod schedule;

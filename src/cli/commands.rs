@@ -11,8 +11,9 @@ use super::args::{
 };
 use super::exit::{self, Line, Typed};
 use super::model::{Route, key_file};
-use super::pool::{Reach, Ways};
+use super::pool::Ways;
 use super::question::question;
+use super::reach::Reach;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;

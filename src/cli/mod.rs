@@ -16,6 +16,7 @@ mod parse;
 mod pool;
 mod preview;
 mod question;
+mod reach;
 mod schema;
 mod serving;
 mod signals;

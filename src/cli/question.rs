@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::args::{InputArgs, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
-use super::pool::{Reach, ways};
+use super::pool::ways;
+use super::reach::Reach;
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
