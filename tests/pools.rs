@@ -171,6 +171,62 @@ fn with_all_of_them_out_the_run_stops_and_goes_on_later() {
 }
 
 #[test]
+fn one_that_asks_for_an_hour_is_left_alone_and_the_others_go_on() {
+    let busy = |_: &Call| {
+        let body = json!({"error": {"message": "busy"}}).to_string();
+        Reply::Status(429, vec![("retry-after", "3600".to_owned())], body)
+    };
+    let (a, b) = (Server::start(busy), Server::echo());
+    let bench = Bench::with_rows(100);
+    pair(&bench, &a, &b);
+    let ended = bench.run(&format!("{ASK} -m pair -c 4 --log-file log")).expect(0);
+    let ended = ended.says("warning: a asks to be left alone for").says("the others answer");
+    bench.assert_answers(100);
+    assert!(a.count() <= 4 && answers(&ended, "b") == 100, "{}", a.count());
+    let paused = bench.lines("log").into_iter().find(|line| line["event"] == "warning").unwrap();
+    assert!(paused["message"].as_str().unwrap().starts_with("a asks"), "{paused}");
+}
+
+#[test]
+fn a_probe_of_a_sick_one_holds_up_no_other_row() {
+    // The first call of `a` fails; the next, which probes it, is held until all others are answered.
+    let calls = AtomicUsize::new(0);
+    let a = Server::start(move |call| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::Close,
+        _ => Reply::Hold(answer_to(&call.prompt)),
+    });
+    let b = Server::echo();
+    let bench = Bench::with_rows(3000);
+    let pool = "[pool.pair]\nmembers = [\"a.m\", \"b.m\"]\n";
+    let tables = endpoint("a", &a, "concurrency = 1") + &endpoint("b", &b, "");
+    bench.write("rowmill.toml", tables + pool);
+    let running = bench.start(&format!("{ASK} -m pair -c 4"));
+    // All rows but the one that `a` may hold are answered before `a` is.
+    b.wait_for_calls(2999);
+    a.release();
+    running.wait().expect(0);
+    bench.assert_answers(3000);
+}
+
+#[test]
+fn a_key_is_come_by_once_and_goes_to_its_endpoint_only() {
+    let a = offering(json!([{"id": "m"}]), echo);
+    let b = offering(json!([{"id": "m"}]), echo);
+    let mut bench = Bench::with_rows(10);
+    bench.set("KEY_B", "sk-of-b");
+    let command = "key_command = \"echo once >> count; echo sk-of-a\"";
+    let tables = endpoint("a", &a, command) + &endpoint("b", &b, "key_env = \"KEY_B\"");
+    bench.write("rowmill.toml", tables);
+    bench.run(&format!("{ASK} -m auto")).expect(0);
+    assert_eq!(bench.read("count"), "once\n");
+    for (server, key) in [(&a, "Bearer sk-of-a"), (&b, "Bearer sk-of-b")] {
+        assert!(server.calls().iter().all(|call| call.headers["authorization"] == key));
+    }
+    bench.write("rowmill.toml", endpoint("a", &a, "key_env = \"NOT_SET\""));
+    bench.run("run in.jsonl -o o2.jsonl -p {{text}} -m auto").expect(77).says("NOT_SET");
+}
+
+#[test]
 fn one_that_refuses_the_key_is_left_out_and_the_last_one_stops_the_run() {
     let refuse = |_: &Call| {
         let body = json!({"error": {"message": "no such key", "code": "invalid_api_key"}});

@@ -276,7 +276,8 @@ mod tests {
         write_line(&mut line, b"\"r1\"", 9, 2, &kept);
         assert_eq!(
             String::from_utf8(line).unwrap(),
-            "{\"id\":\"r1\",\"row_number\":9,\"epoch\":2,\"ok\":true,\"attempt\":2,\"model\":\"m\",\"timing\":\
+            "{\"id\":\"r1\",\"row_number\":9,\"epoch\":2,\"ok\":true,\"attempt\":2,\"model\":\"m\",\
+             \"endpoint\":\"lab\",\"timing\":\
              {\"start_time\":\"2025-11-21T04:40:00.005Z\",\"duration_ms\":12.345,\
              \"time_to_response_ms\":9.001,\"ttft_ms\":9.500},\"usage\":{\"turn\":{\"input_tokens\":3,\
              \"output_tokens\":4}},\"finish_reason\":\"stop\",\"status\":200}\n"
@@ -284,6 +285,7 @@ mod tests {
         let list = [b"[", &kept[..], b",", &kept, b"]"].concat();
         let facts = as_written(&list).unwrap();
         assert_eq!((facts.len(), facts[0].text.as_bytes()), (2, &kept[..]));
+        assert_eq!((&*facts[1].model, facts[1].endpoint.as_deref()), ("m", Some("lab")));
         assert_eq!(facts[1].duration, attempt.duration);
         assert_eq!(facts[1].time_to_response, attempt.time_to_response);
         assert_eq!(facts[1].ttft, attempt.ttft);
@@ -345,7 +347,7 @@ mod tests {
         let attempt = Attempt {
             number: 1,
             model: "m".into(),
-            endpoint: Some("lab".into()),
+            endpoint: None,
             start_ms: 0,
             duration: Duration::from_millis(1),
             time_to_response: None,
