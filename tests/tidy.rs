@@ -38,6 +38,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tokio_tungstenite", &["http"]),
     ("csv_core", &["format"]),
     ("jsonschema", &["schema"]),
+    ("base64", &["input", "provider"]),
     ("toml", &["config"]),
     ("indicatif", &["telemetry", "cli"]),
     ("signal_hook", &["cli"]),

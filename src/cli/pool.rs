@@ -58,6 +58,8 @@ impl Way {
     fn new(asked: Asked, weight: u32, kinds: Kinds, config: &Config) -> Self {
         let Asked { model, protocol, parameters, route } = asked;
         let own = route.who.config().map(|endpoint| endpoint.limits).unwrap_or_default();
+        // A member that the protocol cannot tell of something does not take it.
+        let kinds = kinds.among(Kinds::of_protocol(protocol));
         Self {
             model: PoolModel { model, protocol, parameters },
             weight,

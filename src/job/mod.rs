@@ -6,6 +6,7 @@
 
 mod failure;
 mod id;
+mod media;
 mod outcome;
 mod pool;
 mod protocol;
@@ -14,11 +15,12 @@ mod time;
 
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
+pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
-pub use pool::{Kinds, Modality, Pool, PoolMember, PoolModel};
+pub use pool::{Kinds, Pool, PoolMember, PoolModel};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
-    Difference, IdFrom, Identity, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample,
-    Selection, Setting, hash_text,
+    Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate, OnMissingField,
+    Parameters, Sample, Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};

@@ -4,38 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{JobSpec, Parameters, Protocol, Transport};
-
-/// What a model must be able to take in to answer a row. The later ones are the more demanding: fewer
-/// models take them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Modality {
-    /// Words alone.
-    #[default]
-    Text,
-    /// A picture.
-    Image,
-    /// A PDF.
-    Document,
-    /// Sound.
-    Audio,
-}
-
-impl Modality {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Text, Self::Image, Self::Document, Self::Audio];
-
-    /// Its name, as catalogues of models have it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Image => "image",
-            Self::Document => "document",
-            Self::Audio => "audio",
-        }
-    }
-}
+use super::{JobSpec, Modality, Parameters, Protocol, Reference, Transport};
 
 /// A set of modalities: what a model takes in, or what a row needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +17,8 @@ impl Kinds {
     pub const TEXT: Self = Self(1);
     /// All of them.
     pub const ALL: Self = Self(0b1111);
+    const EACH: [Modality; 4] =
+        [Modality::Text, Modality::Image, Modality::Document, Modality::Audio];
 
     /// One of them.
     #[must_use]
@@ -59,6 +30,30 @@ impl Kinds {
     #[must_use]
     pub fn with(self, modality: Modality) -> Self {
         Self(self.0 | Self::of(modality).0)
+    }
+
+    /// What a row needs that names these attachments: by their names, for they are not read yet.
+    #[must_use]
+    pub fn needed(attachments: &[String]) -> Self {
+        let add = |kinds: Self, it: &String| kinds.with(Reference::parse(it).modality());
+        if attachments.is_empty() { Self::TEXT } else { attachments.iter().fold(Self::NONE, add) }
+    }
+
+    /// What can be sent in a protocol; see `docs/attachments.md`.
+    #[must_use]
+    pub fn of_protocol(protocol: Protocol) -> Self {
+        let seen = Self::TEXT.with(Modality::Image).with(Modality::Document);
+        match protocol {
+            Protocol::Chat => Self::ALL,
+            Protocol::Responses | Protocol::Messages => seen,
+            Protocol::Embeddings => Self::TEXT,
+        }
+    }
+
+    /// Those that are among `others` as well.
+    #[must_use]
+    pub fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
     }
 
     /// Whether all of `needed` are among these.
@@ -75,7 +70,7 @@ impl Kinds {
 
     /// The names of them.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let all = Modality::ALL.into_iter();
+        let all = Self::EACH.into_iter();
         all.filter(move |modality| self.takes(Self::of(*modality))).map(Modality::name)
     }
 
@@ -85,7 +80,7 @@ impl Kinds {
     /// When a name is not known.
     pub fn named<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, &'n str> {
         names.into_iter().try_fold(Self::NONE, |kinds, name| {
-            let found = Modality::ALL.into_iter().find(|modality| modality.name() == name);
+            let found = Self::EACH.into_iter().find(|modality| modality.name() == name);
             found.map(|modality| kinds.with(modality)).ok_or(name)
         })
     }
@@ -225,10 +220,15 @@ mod tests {
         assert_eq!(both.to_string(), "text, image");
         assert!(both.takes(Kinds::TEXT) && !Kinds::TEXT.takes(both) && both.takes(Kinds::NONE));
         assert_eq!(Kinds::named(["text", "smell"]), Err("smell"));
+        let needed = |names: &[&str]| {
+            Kinds::needed(&names.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string()
+        };
+        assert_eq!((needed(&[]), needed(&["a.png"])), ("text".into(), "image".into()));
+        assert_eq!(needed(&["https://x/a.wav?q", "b.pdf"]), "document, audio");
         let json = serde_json::to_string(&both).unwrap();
         assert_eq!(json, r#"["text","image"]"#);
         assert_eq!(serde_json::from_str::<Kinds>(&json).unwrap(), both);
-        assert_eq!(Kinds::ALL.names().count(), Modality::ALL.len());
+        assert_eq!(Kinds::ALL.names().count(), Kinds::EACH.len());
     }
 
     #[test]

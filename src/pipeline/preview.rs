@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
-use crate::input::{Source, identify, read_shard};
-use crate::job::Failure;
+use crate::input::{Attachments, Source, identify, read_shard};
+use crate::job::{Failure, Kinds};
 use crate::prompt::Template;
-use crate::provider::Wording;
+use crate::provider::{Api, Wording};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::{Answerer, Member};
+use crate::work::{self, Answerer, Member, Message};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -46,10 +46,7 @@ pub(super) fn render(
     count: usize,
 ) -> Result<Preview, Error> {
     let template = Template::parse(&manifest.job.prompt);
-    let member = answerer.first(0);
-    let path = member.and_then(|member| Some(member.model.api()?.path()));
-    let endpoint = member.and_then(|member| member.endpoint.as_ref());
-    let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
+    let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let mut previewed = Vec::new();
     for (number, shard) in manifest.open_shards() {
         if previewed.len() >= count {
@@ -69,12 +66,15 @@ pub(super) fn render(
             if !manifest.chosen.contains(row) || left_out.contains(&row) {
                 continue;
             }
-            let prompt = rows.text(index).and_then(|text| {
+            let message = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, manifest.job.identity(), row)?;
-                template.render(&object, manifest.job.on_missing_field)
+                let prompt = template.ask(&object, &manifest.job)?;
+                let member = answerer.first_for(0, Kinds::needed(&prompt.attachments))?;
+                let api = member.model.api();
+                Ok((member, work::message(prompt, attachments.as_ref(), api, true)?))
             });
-            previewed.push(shown(row, url.clone(), prompt, answerer));
+            previewed.push(shown(row, message, answerer));
         }
     }
     Ok(Preview { manifest: manifest.clone(), rows: previewed })
@@ -82,20 +82,21 @@ pub(super) fn render(
 
 fn shown(
     row_number: u64,
-    url: Option<String>,
-    prompt: Result<String, Failure>,
+    message: Result<(&Member, Message), Failure>,
     answerer: &Answerer,
 ) -> PreviewedRow {
-    match prompt {
-        Ok(prompt) => {
+    match message {
+        Ok((Member { model, endpoint, .. }, Message { text: prompt, attached })) => {
+            let path = model.api().map(Api::path);
+            let url = endpoint.as_ref().zip(path);
+            let url = url.map(|(endpoint, path)| format!("{endpoint}{path}"));
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
-            let wording = Wording { in_prompt: mode == Some(Mode::Prompt), correction: None };
-            // Byte for byte what would be sent.
-            let body = match answerer.first(0).filter(|_| url.is_some()) {
-                Some(Member { model, .. }) => {
-                    serde_json::from_slice(&model.encode(&prompt, wording)).ok()
-                }
-                None => serde_json::value::to_raw_value(&prompt).ok(),
+            let in_prompt = mode == Some(Mode::Prompt);
+            let wording = Wording { in_prompt, correction: None, attached: &attached };
+            // Byte for byte what would be sent, but for the bytes of what is attached.
+            let body = match url.is_some() {
+                true => serde_json::from_slice(&model.encode(&prompt, wording)).ok(),
+                false => serde_json::value::to_raw_value(&prompt).ok(),
             };
             PreviewedRow { row_number, url, body, error: None }
         }

@@ -283,6 +283,14 @@ fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dy
             sink.emit(&Event::Warning(format!("{field}; those rows will fail without a call")));
         }
     }
+    if let Some(field) = &job.attachment_field
+        && scanned.with_attachment_field == 0
+        && scanned.selected > 0
+    {
+        sink.emit(&Event::Warning(format!(
+            "no row has the attachment field {field:?}: all are asked about without an attachment"
+        )));
+    }
     if duplicates > 0 {
         let what = match job.on_duplicate {
             OnDuplicate::First => "are left out",

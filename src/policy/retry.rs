@@ -49,6 +49,7 @@ pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decis
         | FailureKind::MissingIdField
         | FailureKind::MissingTemplateField
         | FailureKind::NoModel
+        | FailureKind::Attachment
         | FailureKind::BadRequest
         | FailureKind::NotFound
         | FailureKind::TooLong

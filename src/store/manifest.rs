@@ -366,6 +366,8 @@ mod tests {
                 id_field: None,
                 id_from: IdFrom::RowNumber,
                 selection: Selection::default(),
+                attachment_field: None,
+                max_attachment_bytes: crate::job::MAX_ATTACHMENT_BYTES,
                 on_duplicate: OnDuplicate::Error,
                 on_missing_field: OnMissingField::RowError,
                 max_row_bytes: 1,

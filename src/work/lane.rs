@@ -14,36 +14,6 @@ use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::{Kinds, Transport};
 use crate::provider::Model;
 
-/// A model at an endpoint.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// As the endpoint names it.
-    pub name: String,
-    /// How it is called.
-    pub model: Model,
-    /// Where it is; nothing for models that are not called.
-    pub endpoint: Option<Endpoint>,
-    /// The endpoint's name, where a job has several.
-    pub place: Option<String>,
-    /// Its share of the calls, beside the weights of the others in its team.
-    pub weight: u32,
-    /// What it takes in.
-    pub kinds: Kinds,
-    /// The most calls under way at its endpoint, where that is bounded.
-    pub concurrency: Option<usize>,
-    /// How long a call may take, where that is another time than in [`Options`].
-    pub timeout: Option<Duration>,
-}
-
-impl Member {
-    /// One that answers alone.
-    #[must_use]
-    pub fn new(name: String, model: Model, endpoint: Option<Endpoint>) -> Self {
-        let (place, weight, kinds) = (None, 1, Kinds::ALL);
-        Self { name, model, endpoint, place, weight, kinds, concurrency: None, timeout: None }
-    }
-}
-
 /// A lane's place among all of a run.
 pub(super) type LaneIndex = usize;
 

@@ -9,6 +9,8 @@
 //! The coordinator owns the state of the run, a worker that of the shards it holds. They share what
 //! must be one for all: the permits, and the lanes with the health of the endpoint of each.
 
+mod answerer;
+mod attached;
 mod attempt;
 mod committer;
 mod coordinator;
@@ -31,8 +33,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::http::{Endpoint, Limits};
-use crate::input::{self, Source};
+use crate::http::Limits;
+use crate::input::{self, Attachments, Source};
 use crate::job::Usage;
 use crate::policy::Durability;
 use crate::prompt::Template;
@@ -40,10 +42,11 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Event, Sink};
 
+pub use answerer::{Answerer, Member};
+pub use attached::{Message, message};
 use attempt::Line;
 use gate::Gate;
 use lane::Lanes;
-pub use lane::Member;
 pub use structured::Structured;
 
 pub use retry::Retry;
@@ -108,48 +111,6 @@ impl Options {
             options.parallel = self.parallel.min(self.concurrency.div_ceil(CALLS)).max(1);
         }
         options
-    }
-}
-
-/// Who answers.
-#[derive(Debug, Clone)]
-pub struct Answerer {
-    /// One team for each variant of the job: any member of it may answer a row. No team is empty.
-    pub teams: Vec<Vec<Member>>,
-    /// What answers must be; nothing where any text is one.
-    pub structured: Option<Structured>,
-}
-
-impl Answerer {
-    /// Where one model answers all.
-    #[must_use]
-    pub fn one(member: Member, structured: Option<Structured>) -> Self {
-        Self { teams: vec![vec![member]], structured }
-    }
-
-    /// Who answers a variant of the job first.
-    #[must_use]
-    pub fn first(&self, variant: usize) -> Option<&Member> {
-        self.teams.get(variant)?.first()
-    }
-
-    /// The members of all teams.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.teams.iter().flatten()
-    }
-
-    /// Whether any call is made.
-    fn is_called(&self) -> bool {
-        self.members().any(|member| member.endpoint.is_some())
-    }
-
-    /// The same with everyone at another place.
-    fn at(&self, endpoint: &Endpoint) -> Self {
-        let mut moved = self.clone();
-        for member in moved.teams.iter_mut().flatten() {
-            member.endpoint = Some(endpoint.clone());
-        }
-        moved
     }
 }
 
@@ -313,6 +274,7 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    attachments: Option<Attachments>,
     lanes: Lanes,
     gate: Gate,
     queue: Receiver<u32>,
@@ -418,6 +380,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
         queue,

@@ -10,8 +10,8 @@ use super::route::Waiting;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, Id, JobSpec, Kinds, OutcomeKind};
-use crate::prompt::Template;
+use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
+use crate::prompt::{Prompt, Template, attachments};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -59,7 +59,9 @@ pub(super) struct Group {
 /// A row as far as it can be prepared: its id, and its prompt or why there is none.
 pub(super) struct Prepared {
     pub(super) id: Id,
-    pub(super) prompt: Result<String, Failure>,
+    /// The prompt's hash; 0 where there is none.
+    pub(super) hash: u64,
+    pub(super) prompt: Result<Prompt, Failure>,
 }
 
 impl<'a> Slot<'a> {
@@ -129,10 +131,15 @@ impl<'a> Slot<'a> {
         self.feed = Feed::new(wanted);
     }
 
-    /// What a model must take in to answer a row.
-    #[expect(clippy::unused_self, reason = "attachments are to come")]
-    pub(super) fn needs(&self, _row: RowIndex) -> Kinds {
-        Kinds::TEXT
+    /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
+    /// cannot be asked about that is told later.
+    pub(super) fn needs(&self, row: RowIndex, job: &JobSpec) -> Kinds {
+        let Some(field) = &job.attachment_field else { return Kinds::TEXT };
+        let named = || {
+            let text = self.rows.text(row).ok()?;
+            attachments(&self.rows.object(row, &text).ok()?, field).ok()
+        };
+        Kinds::needed(&named().unwrap_or_default())
     }
 
     /// The length of its rows' text.
@@ -158,7 +165,10 @@ impl<'a> Slot<'a> {
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
-        let unnamed = |failure| Prepared { id: Id::from_row_number(number), prompt: Err(failure) };
+        let unnamed = |failure| {
+            let id = Id::from_row_number(number);
+            Prepared { id, hash: 0, prompt: Err(failure) }
+        };
         let text = match self.rows.text(row) {
             Ok(text) => text,
             Err(failure) => return unnamed(failure),
@@ -172,7 +182,9 @@ impl<'a> Slot<'a> {
             Err(failure) => return unnamed(failure),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
-        Prepared { id, prompt: template.render(&object, job.on_missing_field) }
+        let prompt = template.ask(&object, job);
+        let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
+        Prepared { id, hash, prompt }
     }
 
     /// The row as envelopes show it.
@@ -197,25 +209,25 @@ impl<'a> Slot<'a> {
         self.corrections.get(&row).cloned()
     }
 
-    /// Adds the line of a row that cannot be asked about.
-    pub(super) fn put_invalid(
+    /// Adds the line of a row that is not asked about, with the hash of its prompt, if it has one.
+    pub(super) fn put_unasked(
         &mut self,
-        row: RowIndex,
+        (row, prompt): (RowIndex, u64),
         id: &Id,
         failure: &Failure,
         job: &JobSpec,
         at_ms: u64,
     ) {
-        self.put(
-            row,
-            id,
-            OutcomeKind::Invalid,
-            Verdict::Failed(failure, 0),
-            b"[]",
-            None,
-            job,
-            at_ms,
-        );
+        let verdict = Verdict::Failed(failure, 0);
+        if !matches!(failure.kind, FailureKind::Attachment | FailureKind::NoModel) {
+            return self.put(row, id, OutcomeKind::Invalid, verdict, b"[]", None, job, at_ms);
+        }
+        // What is not there may be there the next time: it failed, like one that was called in vain.
+        // As such it counts as a call that ended; so that none seems to be missing, it is one that was
+        // started.
+        let asked = Some(Asked { generation: self.generation, prompt });
+        self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
+        self.starting += 1;
     }
 
     /// Adds the line of a row that no model takes. One that cannot be asked about at all says so.
@@ -227,14 +239,9 @@ impl<'a> Slot<'a> {
         template: &Template,
         at_ms: u64,
     ) {
-        let Prepared { id, prompt } = self.prepare(row, job, template);
-        match prompt {
-            Err(failure) => self.put_invalid(row, &id, &failure, job, at_ms),
-            Ok(_) => {
-                let verdict = Verdict::Failed(failure, 0);
-                self.put(row, &id, OutcomeKind::Failed, verdict, b"[]", None, job, at_ms);
-            }
-        }
+        let Prepared { id, hash, prompt } = self.prepare(row, job, template);
+        let failure = prompt.err().unwrap_or_else(|| failure.clone());
+        self.put_unasked((row, hash), &id, &failure, job, at_ms);
     }
 
     /// Adds the line of a row that was answered or has failed for good.

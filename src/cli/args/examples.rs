@@ -27,6 +27,8 @@ Examples:
   Get JSON that fits a schema, not text; what does not fit is asked again with the reason:
     rowmill run reviews.jsonl -o out.jsonl -m my-model -p 'Judge: {{text}}' \\
       --schema 'label:pos|neg, confidence:number, topics:string[]'
+  Send a picture with each row: the field holds a path beside the input, a URL, or a data URI:
+    rowmill run photos.jsonl -o out.jsonl -m my-model -p 'What is this?' --attachment-field photo
   Go on after anything, or start if there is nothing to go on with (for cron):
     rowmill run reviews.jsonl -o out.jsonl -m my-model --id-field id -p '…' --resume
   Work at night only, and print nothing that needs no person:

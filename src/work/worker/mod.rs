@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::lane::LaneIndex;
@@ -60,6 +61,8 @@ pub(super) struct Worker<'a> {
     syncing: Tally,
     health_until: Option<Instant>,
     turn: Turn,
+    // Whether there is more to start once calls were looked after.
+    has_paused: bool,
     // Calls that were answered, well or badly, by lane.
     answers: Vec<u64>,
     is_closing: bool,
@@ -96,6 +99,7 @@ impl<'a> Worker<'a> {
             syncing: Tally::default(),
             health_until: None,
             turn: Turn::default(),
+            has_paused: false,
             is_closing: false,
         }
     }
@@ -189,23 +193,26 @@ impl<'a> Worker<'a> {
     fn feed<F: Future<Output = Landing>>(
         &mut self,
         flights: &mut Flights<F>,
-        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        fly: impl Fn(Rc<Line>, Flight, Message) -> F,
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let mut at_ms = None;
+        let (mut at_ms, mut pause) = (None, Pause::new());
+        self.has_paused = false;
         self.begin_turn();
-        while self.is_running() && self.window.room() > self.unwritten() {
+        while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
             let Some(start) = self.next_start(flights.len(), now) else { break };
             let Start { slot: index, row, lane, is_probe } = start;
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
             let job = &self.shared.manifest.job;
-            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, line) {
+            let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
+            let attachments = self.shared.attachments.as_ref();
+            let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
+            match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    slot.put_unasked((row, hash), &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
@@ -213,17 +220,17 @@ impl<'a> Worker<'a> {
                     }
                     self.leave(lane);
                 }
-                (Ok(prompt), Some(line)) => {
+                (Ok(message), Some(line)) => {
                     slot.starting += 1;
-                    let flight = Flight::new((slot.number, row), id, &prompt, (lane, is_probe))
+                    self.has_paused = pause.is_due(&message);
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
-                    flights.push(fly(line, flight, prompt));
+                    flights.push(fly(line, flight, message));
                 }
-                (Ok(prompt), None) => {
-                    let at = (slot.number, row);
-                    let flight = Flight::new(at, id, &prompt, (lane, is_probe));
+                (Ok(message), None) => {
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    self.land(echo(way, flight, prompt), now, at_ms);
+                    self.land(echo(way, flight, message.text), now, at_ms);
                 }
             }
         }
@@ -406,6 +413,8 @@ impl<'a> Worker<'a> {
             () = sleep_until(timer), if timer.is_some() => Event::Woken,
             () = self.shared.gate.woken(self.number) => Event::Woken,
             () = self.stage.changed() => Event::Woken,
+            // The last: calls that were started are sent before more are.
+            () = tokio::task::yield_now(), if self.has_paused => Event::Woken,
         }
     }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use crate::job::{Failure, FailureKind, Kinds};
+use crate::job::{FailureKind, Kinds};
 use crate::policy::{Decision, MayCall, backoff};
 use crate::telemetry::{Event, now_ms};
+use crate::work::answerer::untaken;
 use crate::work::attempt::Landing;
 use crate::work::feed::RowIndex;
 use crate::work::lane::LaneIndex;
@@ -105,7 +106,7 @@ impl Worker<'_> {
                 break;
             }
             let Some(row) = self.slots[slot].feed.take(now, false) else { break };
-            let kinds = self.slots[slot].needs(row);
+            let kinds = self.slots[slot].needs(row, &shared.manifest.job);
             match self.served(slot, kinds) {
                 Served::Never => {
                     self.fail_unserved(slot, row, kinds);
@@ -222,8 +223,7 @@ impl Worker<'_> {
 
     /// A row that no member of the pool can take fails without a call.
     fn fail_unserved(&mut self, slot: usize, row: RowIndex, kinds: Kinds) {
-        let message = format!("no model that may answer takes {kinds}");
-        let failure = Failure::new(FailureKind::NoModel, message);
+        let failure = untaken(kinds);
         let job = &self.shared.manifest.job;
         self.slots[slot].put_unserved(row, &failure, job, &self.shared.template, now_ms());
         self.count_failed();
@@ -280,7 +280,7 @@ impl Worker<'_> {
             return decision;
         }
         let slot = &mut self.slots[slot];
-        let kinds = slot.needs(row);
+        let kinds = slot.needs(row, &shared.manifest.job);
         let team = shared.lanes.team(slot.variant);
         let others = |may: &dyn Fn(LaneIndex) -> bool| {
             team.lanes.iter().any(|other| {
