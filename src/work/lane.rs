@@ -9,7 +9,7 @@ use super::attempt::{Line, Way};
 use super::health::Health;
 use super::route::{Load, Standing, Team};
 use super::structured::Form;
-use super::{Answerer, Error, Options, Server};
+use super::{Answerer, Error, Member, Options, Server};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::{Kinds, Transport};
 use crate::provider::Model;
