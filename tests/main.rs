@@ -15,6 +15,7 @@ mod histories;
 mod input;
 mod listing;
 mod models;
+mod money;
 mod outputs;
 mod pools;
 mod resume;

@@ -456,6 +456,24 @@ fn a_row_that_nobody_takes_fails_without_a_call() {
 }
 
 #[test]
+fn what_a_row_costs_is_by_who_answered_and_a_cap_wants_every_price() {
+    let (a, b) = (Server::echo(), Server::echo());
+    let bench = Bench::with_rows(10);
+    let pool = "[pool.p]\nmembers = [\"a.m\", \"b.m\"]\n";
+    let tables = endpoint("a", &a, "") + &endpoint("b", &b, "") + pool;
+    let cheap = "[price.\"a.m\"]\ninput = 1.0\noutput = 1.0\n";
+    bench.write("rowmill.toml", tables.clone() + cheap);
+    bench.run(&format!("{ASK} --max-cost 1")).expect(2).says("no price of b.m is known");
+    let dear = "[price.\"b.m\"]\ninput = 10.0\noutput = 10.0\n";
+    bench.write("rowmill.toml", tables + cheap + dear);
+    bench.run(&format!("{ASK} --max-cost 1")).expect(0);
+    for line in bench.lines("t.jsonl") {
+        let dollars = if line["endpoint"] == "a" { 0.000_018 } else { 0.000_18 };
+        assert_eq!(line["cost_usd"], dollars, "{line}");
+    }
+}
+
+#[test]
 fn rows_go_to_those_who_take_what_is_attached() {
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
     let list = |model: Value| offering(json!([model]), echo);

@@ -9,9 +9,11 @@ use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
     RunArgs, SchemaArgs, TellArgs, WorkArgs,
 };
+use super::estimate::{estimate, mean_so_far};
 use super::exit::{self, Line, Typed};
 use super::model::{Route, key_file};
 use super::pool::Ways;
+use super::price::no_price;
 use super::question::question;
 use super::reach::Reach;
 use super::serving::Serving;
@@ -20,9 +22,10 @@ use super::system;
 use super::{look, models, preview};
 use crate::http::Limits;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
+use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
-use crate::work::{self, Retry};
+use crate::work::{self, Answerer, Member, Retry};
 
 /// Carries out a command.
 pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
@@ -34,6 +37,9 @@ pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
         Command::Merge(args) => merge(&args, &typed),
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
+        Command::Estimate(mut args) => {
+            settled(args.settle()).and_then(|()| estimate(&args, &typed))
+        }
         Command::Models(args) => models::models(args, &typed),
     };
     result.unwrap_or_else(|failed| exit::of_error(&failed.error, &typed).print())
@@ -81,8 +87,9 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let planned = Some(&*work_dir).filter(|_| !args.overwrite);
     let (question, mut reach) =
         question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
-    let (key_file, required) = asked_of(&args.model);
-    let answerer = reach.answerer(&question.job, key_file, required, !args.dry_run, args.form)?;
+    let (asked, config) = (asked_of(&args.model), &args.config.read);
+    let answerer = reach.answerer(&question.job, asked, !args.dry_run, args.form, config)?;
+    check_max_cost(&args.pace, &answerer, &reach)?;
     let in_flight = in_flight.or(reach.in_flight());
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
@@ -100,7 +107,10 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         warn(&reach, surroundings);
         if args.dry_run {
-            preview::dry_run(&question, &answerer, &reach.told(), surroundings)?;
+            // A directory of another job, or none, tells nothing of this one's answers.
+            let mean = mean_so_far(&work_dir, &question).ok().flatten();
+            let expecting = Expecting { mean, ..Expecting::default() };
+            preview::dry_run(&question, (&answerer, &reach), &expecting, surroundings)?;
             return Ok(None);
         }
         let on_change = args.change.on_change();
@@ -126,6 +136,18 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         print_summary(&args.outputs, &finished, surroundings);
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+/// What has no price cannot be kept below a cap.
+fn check_max_cost(pace: &PaceArgs, answerer: &Answerer, reach: &Reach) -> Result<(), Error> {
+    let unpriced = |member: &&Member| member.endpoint.is_some() && member.price.is_none();
+    match answerer.members().find(unpriced).filter(|_| pace.max_cost.is_some()) {
+        None => Ok(()),
+        Some(member) => Err(Error::Usage(format!(
+            "--max-cost needs to know what calls cost, and {}",
+            no_price(reach.who(member), &member.name)
+        ))),
+    }
 }
 
 fn policy(args: &RunArgs) -> Policy {
@@ -156,8 +178,8 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let (question, mut reach) =
         question(&args.input, &args.prompt, &args.schema, model, args.include_input, planned)?;
     // Made only to see whether it can be.
-    let (key_file, required) = asked_of(&args.model);
-    reach.answerer(&question.job, key_file, required, false, FormArgs::default())?;
+    let (asked, config) = (asked_of(&args.model), &args.config.read);
+    reach.answerer(&question.job, asked, false, FormArgs::default(), config)?;
     within(settings, typed, |surroundings| {
         warn(&reach, surroundings);
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
@@ -204,15 +226,12 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let is_served = serving.is_some();
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
-            let (key_file, required) =
-                (args.api_key_file.as_deref(), args.require_model.as_deref());
-            planned_reach(manifest, args, is_served)?.answerer(
-                &manifest.job,
-                key_file,
-                required,
-                true,
-                args.form,
-            )
+            let mut reach = planned_reach(manifest, args, is_served)?;
+            let asked = (args.api_key_file.as_deref(), args.require_model.as_deref());
+            let config = &args.config.read;
+            let answerer = reach.answerer(&manifest.job, asked, true, args.form, config)?;
+            check_max_cost(&args.pace, &answerer, &reach)?;
+            Ok(answerer)
         };
         let input = args.input.as_deref();
         let finished = surroundings
@@ -255,7 +274,7 @@ fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
 }
 
 /// What the arguments say of who answers: the file of the key, and the model that must.
-fn asked_of(model: &ModelArgs) -> (Option<&Path>, Option<&str>) {
+pub(super) fn asked_of(model: &ModelArgs) -> (Option<&Path>, Option<&str>) {
     (model.api_key_file.as_deref(), model.require_model.as_deref())
 }
 
@@ -321,6 +340,7 @@ fn work_options(
         max_outage: pace.max_outage(),
         drain_timeout: pace.drain_timeout(),
         max_errors: pace.max_errors,
+        max_cost: pace.max_cost,
         durability: pace.durability,
         retry,
         shards,

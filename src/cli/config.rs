@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::process::{getegid, geteuid};
 
-use super::args::{ConfigArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
+use super::args::{ConfigArgs, EstimateArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
 use super::model::has_base_url;
 use super::pool::PoolArgs;
 use super::question::variable;
@@ -41,6 +41,16 @@ impl PlanArgs {
         let is_served = self.serve.serve.is_some();
         let limits = settle_model((&mut self.model, is_served), &self.config.read, false)?;
         self.lock_wait = self.lock_wait.or(limits.lock_wait);
+        Ok(())
+    }
+}
+
+impl EstimateArgs {
+    /// As for `run`.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        read(&mut self.config)?;
+        let is_served = self.serve.serve.is_some();
+        settle_model((&mut self.model, is_served), &self.config.read, false)?;
         Ok(())
     }
 }

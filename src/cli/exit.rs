@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::deadline::{Deadline, Kept};
 use crate::input;
+use crate::job::Money;
 use crate::pipeline::Error;
 use crate::plan;
 use crate::store;
@@ -158,11 +159,7 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         Error::NoKey { .. } | Error::KeyNotGiven { .. } => {
             line(NO_PERMISSION, UNTOUCHED, for_key(error))
         }
-        Error::NothingOffered { is_refused, .. } => {
-            let code = if *is_refused { NO_PERMISSION } else { UNAVAILABLE };
-            let next = "see what they say: rowmill models; or name a model with -m".to_owned();
-            line(code, UNTOUCHED, next)
-        }
+        Error::NothingOffered { is_refused, .. } => of_offers(error, *is_refused),
         Error::Input(error) => of_input(error, typed),
         Error::NotFetched(_) => {
             line(NO_INPUT, UNTOUCHED, "check the URL, or save it and give the file".to_owned())
@@ -226,6 +223,12 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         }
         Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
     }
+}
+
+fn of_offers(error: &Error, is_refused: bool) -> Line {
+    let code = if is_refused { NO_PERMISSION } else { UNAVAILABLE };
+    let next = "see what they say: rowmill models; or name a model with -m".to_owned();
+    Line { code, what: error.to_string(), safe: UNTOUCHED, next }
 }
 
 fn for_key(error: &Error) -> String {
@@ -363,6 +366,9 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
 /// The code and the line of a run that ended itself.
 pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line {
     let (code, what, first) = match reason {
+        StopReason::MaxCost { cap, spent, call } => {
+            return of_max_cost((*cap, *spent, *call), left, typed);
+        }
         StopReason::MaxErrors { failed } => {
             (LIMIT, format!("stopped: {failed} rows failed (--max-errors)"), "see to the cause")
         }
@@ -394,6 +400,19 @@ pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line
     };
     let next = format!("{left} rows are left; {first}, then: {}", typed.resumed());
     Line { code, what, safe: KEPT, next }
+}
+
+/// The line of a run that may not spend what its next call may cost.
+fn of_max_cost((cap, spent, call): (Money, Money, Money), left: u64, typed: &Typed<'_>) -> Line {
+    let what = format!(
+        "stopped: {spent} of the {cap} of --max-cost are spent, and the next call may cost {call}"
+    );
+    // Enough for the call in any case.
+    let more = cap.times(2).max(spent.plus(call.times(2))).to_decimal();
+    let mut words = typed.without("--max-cost");
+    words.push(format!("--max-cost={more}").into());
+    let next = format!("{left} rows are left; allow more and go on: {}", Typed(&words).resumed());
+    Line { code: LIMIT, what, safe: KEPT, next }
 }
 
 /// The line of a command that panicked.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::args::{FormArgs, ModelArgs};
 use super::model::{Asked, Route, Who, asked, usage};
 use super::models::{Answer, Asked as Listing, ask_all};
+use super::price::price_of;
 use super::schema::structured;
 use crate::config::{AUTO, Config, Member as Named, Pool};
 use crate::http::Endpoint;
@@ -377,6 +378,7 @@ impl Ways {
         required: Option<&str>,
         is_made: bool,
         form: FormArgs,
+        config: &Config,
     ) -> Result<Answerer, Error> {
         let is_wanted = |way: &Way| {
             let model = &way.model.model;
@@ -402,6 +404,7 @@ impl Ways {
             let endpoint = Endpoint::parse(&base_url).map_err(usage)?;
             let api = Api::new(&job, way.route.transport, key).map_err(usage)?;
             team.push(Member {
+                price: price_of(&way.route.who, &base_url, &job, config),
                 place: Some(way.place()),
                 weight: way.weight,
                 kinds: way.kinds,
@@ -411,6 +414,13 @@ impl Ways {
             });
         }
         Ok(Answerer { teams: vec![team], structured: structured_as })
+    }
+
+    /// Who serves a member.
+    pub(super) fn who(&self, member: &Member) -> &Who {
+        let is_it = |way: &&Way| member.place.as_ref() == Some(&way.place());
+        // No pool is empty.
+        &self.ways.iter().find(is_it).unwrap_or(&self.ways[0]).route.who
     }
 
     /// The key of a member's endpoint, come by once.

@@ -26,18 +26,7 @@ pub(super) fn question(
     work_dir: Option<&Path>,
 ) -> Result<(Question, Reach), Failed> {
     let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
-    let (model, protocol, parameters, reach) = match &model.pool {
-        Some(pool) => {
-            let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
-            let ways = ways(model, pool, planned.as_ref())?;
-            let (name, parameters) = (pool.pool.name.clone(), Parameters::new());
-            (name, ways.protocol(), parameters, Reach::Pool(Box::new(ways)))
-        }
-        None => {
-            let Asked { model, protocol, parameters, route } = asked(model, serving)?;
-            (model, protocol, parameters, Reach::One(Box::new(route)))
-        }
-    };
+    let Asking { model, protocol, parameters, reach } = asking(model, serving, work_dir)?;
     if protocol == Protocol::Embeddings && prompt.instruction.is_some() {
         let text = "embeddings take no instruction: leave --instruction out, or put it into the \
                     template";
@@ -74,14 +63,7 @@ pub(super) fn question(
         max_row_bytes: input.max_row_bytes,
         include_input,
     };
-    let (job, pool) = match &reach {
-        Reach::One(_) => (job, None),
-        Reach::Pool(ways) => {
-            let job = ways.job(&job);
-            let pool = ways.plan(&job);
-            (job, Some(pool))
-        }
-    };
+    let (job, pool) = reach.pooled(job);
     let route = reach.route();
     let cutting = match (input.shard_rows, input.shards) {
         (Some(rows), _) => plan::Cutting::Rows(rows as usize),
@@ -101,6 +83,31 @@ pub(super) fn question(
         now_ms: now_ms(),
     };
     Ok((Question { input: file, job, plan }, reach))
+}
+
+/// What is said of who answers.
+struct Asking {
+    model: String,
+    protocol: Protocol,
+    parameters: Parameters,
+    reach: Reach,
+}
+
+fn asking(
+    args: &ModelArgs,
+    serving: Option<&Serving>,
+    work_dir: Option<&Path>,
+) -> Result<Asking, Failed> {
+    let Some(pool) = &args.pool else {
+        let Asked { model, protocol, parameters, route } = asked(args, serving)?;
+        return Ok(Asking { model, protocol, parameters, reach: Reach::One(Box::new(route)) });
+    };
+    let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
+    let ways = ways(args, pool, planned.as_ref())?;
+    // What its models are asked with is theirs.
+    let (model, protocol, parameters) =
+        (pool.pool.name.clone(), ways.protocol(), Parameters::new());
+    Ok(Asking { model, protocol, parameters, reach: Reach::Pool(Box::new(ways)) })
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {

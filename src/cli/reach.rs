@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::args::FormArgs;
-use super::model::{Route, usage};
+use super::model::{Route, Who, usage};
 use super::pool::Ways;
-use crate::job::JobSpec;
+use crate::config::Config;
+use crate::job::{JobSpec, Pool};
 use crate::pipeline::Error;
 use crate::provider::PASSTHROUGH;
-use crate::work::Answerer;
+use crate::work::{Answerer, Member};
 
 /// The way to whoever answers.
 pub(super) enum Reach {
@@ -27,17 +28,25 @@ impl Reach {
         }
     }
 
+    /// The job as whoever answers is asked, and where they are, for a plan to note.
+    pub(super) fn pooled(&self, job: JobSpec) -> (JobSpec, Option<Pool>) {
+        let Self::Pool(ways) = self else { return (job, None) };
+        let job = ways.job(&job);
+        let pool = ways.plan(&job);
+        (job, Some(pool))
+    }
+
     /// Who answers a job. Where calls are made (`is_made`), whoever needs a key must have one.
     pub(super) fn answerer(
         &mut self,
         job: &JobSpec,
-        key_file: Option<&Path>,
-        required: Option<&str>,
+        (key_file, required): (Option<&Path>, Option<&str>),
         is_made: bool,
         form: FormArgs,
+        config: &Config,
     ) -> Result<Answerer, Error> {
         let route = match self {
-            Self::Pool(ways) => return ways.answerer(job, required, is_made, form),
+            Self::Pool(ways) => return ways.answerer(job, required, is_made, form, config),
             Self::One(route) => route,
         };
         if let Some(name) = required.filter(|name| **name != *job.model) {
@@ -50,7 +59,15 @@ impl Reach {
         if is_made && job.model != PASSTHROUGH {
             route.check_key(key.as_ref())?;
         }
-        route.answerer(job, key, form)
+        route.answerer(job, key, form, config)
+    }
+
+    /// Who serves a model.
+    pub(super) fn who(&self, member: &Member) -> &Who {
+        match self {
+            Self::One(route) => &route.who,
+            Self::Pool(ways) => ways.who(member),
+        }
     }
 
     /// The most calls in flight where no option says so, if it is for a pool to say.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::pool::{self, AUTO, PREFIX};
-use super::{Config, Endpoint, Key, Limits};
+use super::{Config, Endpoint, Key, Limits, price};
 use crate::http;
 use crate::job::{Protocol, duration, some_time};
 use crate::provider::{KNOWN, ModelName, PASSTHROUGH, Provider};
@@ -37,6 +37,8 @@ struct File {
     endpoint: BTreeMap<String, Spanned<Table>>,
     #[serde(default)]
     pool: BTreeMap<String, Spanned<pool::Table>>,
+    #[serde(default)]
+    price: BTreeMap<String, Spanned<price::Table>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -133,9 +135,14 @@ impl Config {
             let pool = pool::pool(&name, table, path, line_of).map_err(wrong)?;
             pools.insert(name, pool);
         }
+        let mut prices = BTreeMap::new();
+        for (name, table) in file.price {
+            let price = price::price(&name, table, path).map_err(wrong)?;
+            prices.insert(name, price);
+        }
         let model = file.model.map(|model| said(model, "model")).transpose().map_err(wrong)?;
         let defaults = limits(file.defaults).map_err(wrong)?;
-        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints, pools })
+        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints, pools, prices })
     }
 }
 

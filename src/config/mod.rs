@@ -5,6 +5,7 @@
 
 mod file;
 mod pool;
+mod price;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use file::Error;
 pub use pool::{AUTO, Member, Place, Pool};
 
 use crate::job::{Kinds, Protocol, Transport};
+use crate::price::{Price, undated};
 use crate::provider::Provider;
 
 /// What config files say.
@@ -27,6 +29,8 @@ pub struct Config {
     pub endpoints: BTreeMap<String, Endpoint>,
     /// Pools by their names.
     pub pools: BTreeMap<String, Pool>,
+    /// What tokens cost, by `NAME.MODEL`, or the model alone where nobody is named.
+    pub prices: BTreeMap<String, Price>,
 }
 
 /// How fast, and how patiently. What is not said is nothing.
@@ -109,8 +113,16 @@ impl Config {
         endpoints.extend(self.endpoints);
         let mut pools = other.pools;
         pools.extend(self.pools);
+        let mut prices = other.prices;
+        prices.extend(self.prices);
         let model = self.model.or(other.model);
-        Self { model, defaults: self.defaults.or(other.defaults), endpoints, pools }
+        Self { model, defaults: self.defaults.or(other.defaults), endpoints, pools, prices }
+    }
+
+    /// What the tokens of a model cost, by `NAME.MODEL`, or by that without the date at its end.
+    #[must_use]
+    pub fn price(&self, name: &str) -> Option<&Price> {
+        self.prices.get(name).or_else(|| self.prices.get(undated(name)))
     }
 
     /// Whether some key is come by with a command.

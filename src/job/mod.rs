@@ -7,6 +7,7 @@
 mod failure;
 mod id;
 mod media;
+mod money;
 mod outcome;
 mod pool;
 mod protocol;
@@ -16,7 +17,8 @@ mod time;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
-pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
+pub use money::{Money, NoMoney, Spending};
+pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use pool::{Kinds, Pool, PoolMember, PoolModel};
 pub use protocol::{Protocol, Transport};
 pub use spec::{

@@ -181,6 +181,22 @@ impl IdFrom {
 }
 
 impl JobSpec {
+    /// The most tokens that an answer may have, as the parameters say it in the protocol's words. Of
+    /// several models, that of the one that may answer at most length.
+    #[must_use]
+    pub fn max_answer_tokens(&self) -> Option<u64> {
+        if !self.pool.is_empty() {
+            let all = self.pool.iter().map(|model| self.asking(model).max_answer_tokens());
+            return all.collect::<Option<Vec<_>>>()?.into_iter().max();
+        }
+        if self.protocol == Protocol::Embeddings {
+            return Some(0);
+        }
+        let names = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+        let given = names.iter().filter_map(|name| self.parameters.get(*name)?.get().parse().ok());
+        given.max()
+    }
+
     /// How rows are told apart.
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {

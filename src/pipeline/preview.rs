@@ -4,10 +4,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::{Failure, Kinds};
 use crate::prompt::Template;
 use crate::provider::{Api, Wording};
+use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
 use crate::work::{self, Answerer, Member, Message};
@@ -19,6 +21,8 @@ pub struct Preview {
     pub manifest: Manifest,
     /// The first rows.
     pub rows: Vec<PreviewedRow>,
+    /// What all of them would come to.
+    pub estimate: Estimate,
 }
 
 /// What would be sent for a row, or why nothing would.
@@ -43,8 +47,9 @@ pub(super) fn render(
     manifest: &Manifest,
     source: &Source,
     answerer: &Answerer,
-    count: usize,
+    (count, expecting): (usize, &Expecting),
 ) -> Result<Preview, Error> {
+    let estimate = estimate(dir, manifest, source, answerer, expecting)?;
     let template = Template::parse(&manifest.job.prompt);
     let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let mut previewed = Vec::new();
@@ -77,7 +82,7 @@ pub(super) fn render(
             previewed.push(shown(row, message, answerer));
         }
     }
-    Ok(Preview { manifest: manifest.clone(), rows: previewed })
+    Ok(Preview { manifest: manifest.clone(), rows: previewed, estimate })
 }
 
 fn shown(

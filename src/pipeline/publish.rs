@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::ours;
 use super::targets::{Targets, path_text};
 use super::{End, Error, Finished};
+use crate::job::Spending;
 use crate::merge;
 use crate::provider::PASSTHROUGH;
 use crate::report::{self, summarize};
@@ -35,6 +36,7 @@ pub(super) struct Session {
     pub(super) resumed: u64,
     done: u64,
     calls: u64,
+    cost: Spending,
     rounds: u32,
 }
 
@@ -45,6 +47,7 @@ impl Session {
         }
         self.done += report.tally.ok + report.tally.failed;
         self.calls += report.tally.calls;
+        self.cost.add(&report.tally.cost);
         self.rounds += 1;
     }
 
@@ -276,6 +279,8 @@ fn facts(
         repeated: totals.repeated,
         answers: totals.answers,
         usage: totals.usage,
+        cost: totals.cost,
+        cost_now: session.cost,
         truncated: totals.truncated,
         duration: totals.duration,
         time_to_response: totals.time_to_response,

@@ -3,6 +3,7 @@
 
 mod allowance;
 mod outage;
+mod purse;
 mod restart;
 mod retry;
 mod retry_after;
@@ -12,6 +13,7 @@ mod window;
 
 pub use allowance::{Allowance, ParseAllowanceError};
 pub use outage::{MayCall, Outage, Trouble};
+pub use purse::{Funds, Learned, Purse};
 pub use restart::{DEATHS_MOST, restart_after};
 pub use retry::{Decision, backoff, decide};
 pub use retry_after::retry_after;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::structured::Structured;
 use crate::http::Endpoint;
 use crate::job::{Failure, FailureKind, Kinds};
+use crate::price::Price;
 use crate::provider::Model;
 
 /// Who answers.
@@ -29,6 +30,8 @@ pub struct Member {
     pub place: Option<String>,
     /// Its share of the calls, beside the weights of the others in its team.
     pub weight: u32,
+    /// What its tokens cost; nothing where that is not known.
+    pub price: Option<Price>,
     /// What it takes in.
     pub kinds: Kinds,
     /// The most calls under way at its endpoint, where that is bounded.
@@ -42,7 +45,8 @@ impl Member {
     #[must_use]
     pub fn new(name: String, model: Model, endpoint: Option<Endpoint>) -> Self {
         let (place, weight, kinds) = (None, 1, Kinds::ALL);
-        Self { name, model, endpoint, place, weight, kinds, concurrency: None, timeout: None }
+        let (price, concurrency, timeout) = (None, None, None);
+        Self { name, model, endpoint, place, weight, price, kinds, concurrency, timeout }
     }
 }
 

@@ -11,6 +11,7 @@ use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
 use super::structured::Form;
+use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
 use crate::provider::{Api, Correction, Model, Wording};
@@ -52,6 +53,8 @@ pub(super) struct Flight {
     pub(super) is_probe: bool,
     /// What was wrong with its answer, if there was one.
     pub(super) correction: Option<Arc<Correction>>,
+    /// What was set aside for it, where there is a cap.
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl Flight {
@@ -61,7 +64,8 @@ impl Flight {
         prompt: u64,
         (lane, is_probe): (LaneIndex, bool),
     ) -> Self {
-        Self { shard, row, lane, id, prompt, is_probe, correction: None }
+        let (correction, reserved) = (None, None);
+        Self { shard, row, lane, id, prompt, is_probe, correction, reserved }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.
@@ -220,6 +224,7 @@ fn describe(
         time_to_response: call.time_to_response,
         ttft: call.ttft,
         usage,
+        cost: None,
         status: call.status,
         finish_reason: finish_reason.clone(),
         error: error(&call.result),

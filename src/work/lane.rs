@@ -12,6 +12,7 @@ use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::{Kinds, Transport};
+use crate::price::Price;
 use crate::provider::Model;
 
 /// A lane's place among all of a run.
@@ -44,6 +45,7 @@ pub(super) struct Lane {
     /// The calls under way at its endpoint, where they are bounded.
     pub(super) load: Option<Arc<Load>>,
     timeout: Option<Duration>,
+    pub(super) price: Option<Price>,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
 }
@@ -140,6 +142,7 @@ impl Lane {
             standing: Standing::default(),
             load: None,
             timeout: member.timeout,
+            price: member.price.clone(),
             reached,
         })
     }

@@ -5,6 +5,7 @@
 //! something happens. All that can happen is an [`Event`].
 
 mod judge;
+mod pay;
 mod route;
 
 use std::future::poll_fn;
@@ -221,10 +222,14 @@ impl<'a> Worker<'a> {
                     self.leave(lane);
                 }
                 (Ok(message), Some(line)) => {
-                    slot.starting += 1;
                     self.has_paused = pause.is_due(&message);
-                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
+                    let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
+                    if !self.pay(&mut flight, &message) {
+                        self.give_up_call(index, &flight, now);
+                        break;
+                    }
+                    self.slots[index].starting += 1;
                     flights.push(fly(line, flight, message));
                 }
                 (Ok(message), None) => {
@@ -243,31 +248,6 @@ impl<'a> Worker<'a> {
     /// Rows whose lines are made and not written yet.
     fn unwritten(&self) -> usize {
         self.slots.iter().map(Slot::unwritten).sum()
-    }
-
-    /// The next row that may be called for, and where, with a permit taken for the call.
-    fn next_start(&mut self, in_flight: usize, now: Instant) -> Option<Start> {
-        let is_ready = |slot: &Slot<'_>| slot.feed.is_ready(now) || !slot.queue.is_empty();
-        let first = self.slots.iter().position(is_ready);
-        self.shared.gate.set_demanding(self.number, first.is_some());
-        for index in first?..self.slots.len() {
-            let slot = &self.slots[index];
-            if !is_ready(slot) {
-                continue;
-            }
-            if self.shared.lanes.team(slot.variant).is_pool {
-                match self.route(index, in_flight, now) {
-                    None => continue,
-                    start => return start,
-                }
-            }
-            let (lane, is_probe) = self.may_call(index, in_flight, now)?;
-            // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !self.shared.lanes.lane(lane).health.is_own();
-            let row = self.slots[index].feed.take(now, wants_fresh)?;
-            return Some(Start { slot: index, row, lane, is_probe });
-        }
-        None
     }
 
     /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
@@ -306,12 +286,15 @@ impl<'a> Worker<'a> {
         self.leave(landing.flight.lane);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
+        if self.lines[landing.flight.lane].is_some() {
+            self.written.calls += 1;
+            self.account(&mut landing);
+        }
         let slot = &mut self.slots[index];
         let counts =
             !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
-        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }

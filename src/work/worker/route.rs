@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Worker;
+use super::{Slot, Worker};
 use crate::job::{FailureKind, Kinds};
 use crate::policy::{Decision, MayCall, backoff};
 use crate::telemetry::{Event, now_ms};
@@ -59,6 +59,31 @@ impl Worker<'_> {
     pub(super) fn begin_turn(&mut self) {
         let (number, lanes) = (self.turn.number + 1, self.lines.len());
         self.turn = Turn { number, closed: vec![false; lanes], ..Turn::default() };
+    }
+
+    /// The next row that may be called for, and where, with a permit taken for the call.
+    pub(super) fn next_start(&mut self, in_flight: usize, now: Instant) -> Option<Start> {
+        let is_ready = |slot: &Slot<'_>| slot.feed.is_ready(now) || !slot.queue.is_empty();
+        let first = self.slots.iter().position(is_ready);
+        self.shared.gate.set_demanding(self.number, first.is_some());
+        for index in first?..self.slots.len() {
+            let slot = &self.slots[index];
+            if !is_ready(slot) {
+                continue;
+            }
+            if self.shared.lanes.team(slot.variant).is_pool {
+                match self.route(index, in_flight, now) {
+                    None => continue,
+                    start => return start,
+                }
+            }
+            let (lane, is_probe) = self.may_call(index, in_flight, now)?;
+            // A server that has died of a row shows that when it is called with that row alone.
+            let wants_fresh = is_probe && !self.shared.lanes.lane(lane).health.is_own();
+            let row = self.slots[index].feed.take(now, wants_fresh)?;
+            return Some(Start { slot: index, row, lane, is_probe });
+        }
+        None
     }
 
     /// Takes a permit for a call, where there is one.
@@ -248,7 +273,7 @@ impl Worker<'_> {
             StopReason::Quota { why } => format!("{name} has no quota left ({why})"),
             StopReason::Tls { why } => format!("{name} cannot be called ({why})"),
             StopReason::ServerLost { why } => format!("{name} is lost ({why})"),
-            StopReason::MaxErrors { .. } => return self.stop(why),
+            StopReason::MaxErrors { .. } | StopReason::MaxCost { .. } => return self.stop(why),
         };
         let is_passing = matches!(why, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
         let (is_new, then) = if is_passing {
