@@ -75,7 +75,7 @@ fn calls_are_spread_by_weight_and_telemetry_tells_who_answered() {
     let pool = "[pool.trio]\nmembers = [{ model = \"a.m\", weight = 5 }, \"b.m\", \
                 { model = \"c.m\", weight = 4 }]\n";
     bench.write("rowmill.toml", tables + pool);
-    let ended = bench.run(&format!("{ASK} -m trio --parallel 2")).expect(0);
+    let ended = bench.run(&format!("{ASK} -m trio --parallel 2 -c 4")).expect(0);
     bench.assert_answers(1000);
     for (server, name, share) in [(&a, "a", 500), (&b, "b", 100), (&c, "c", 400)] {
         let count = server.count();
@@ -339,7 +339,7 @@ fn work_finds_the_members_in_the_plan() {
     assert!(!bench.read("w/manifest.json").contains("weight\":3.") && a.count() == 0);
     // The pool may be gone from the file: what its endpoints are is all that is needed.
     bench.write("rowmill.toml", tables);
-    bench.run("work --work-dir w").expect(0);
+    bench.run("work --work-dir w -c 4").expect(0);
     bench.run("merge --work-dir w -o out.jsonl").expect(0);
     bench.assert_answers(100);
     assert_eq!((a.count(), b.count()), (75, 25));
@@ -367,7 +367,7 @@ fn auto_asks_what_there_is_and_spreads_by_nodes() {
     ] {
         assert!(shown.stderr.contains(line), "{line} is not in {}", shown.stderr);
     }
-    bench.run(ASK).expect(0);
+    bench.run(&format!("{ASK} -c 4")).expect(0);
     bench.assert_answers(800);
     let of = |server: &Server, model: &str| {
         server.calls().iter().filter(|call| call.body["model"] == model).count()
@@ -497,7 +497,7 @@ fn rows_go_to_those_who_take_what_is_attached() {
     bench.write("in.jsonl", rows.collect::<String>());
     let tables = [endpoint("t", &text, ""), endpoint("v", &vision, ""), endpoint("a", &audio, "")];
     bench.write("rowmill.toml", tables.concat());
-    let ask = format!("{ASK} -m auto --attachment-field file");
+    let ask = format!("{ASK} -m auto --attachment-field file -c 4");
     let ended = bench.run(&ask).expect(3);
     let summary = ended.summary();
     assert_eq!(summary["failures"], json!({"no_model": 1}), "nobody reads PDFs");
@@ -544,7 +544,10 @@ fn rows_that_wait_for_one_that_is_sick_hold_up_no_other() {
     bench.write("in.jsonl", rows.collect::<String>());
     let pool = "[pool.p]\nmembers = [{ model = \"t.m\", kinds = [\"text\"] }, \
                 { model = \"v.m\", kinds = [\"image\"] }]\n";
-    bench.write("rowmill.toml", endpoint("t", &text, "") + &endpoint("v", &vision, "") + pool);
+    bench.write(
+        "rowmill.toml",
+        endpoint("t", &text, "") + &endpoint("v", &vision, "concurrency = 2") + pool,
+    );
     bench.run(&format!("{ASK} -m p --attachment-field file -c 4")).expect(0);
     assert_eq!(bench.lines("out.jsonl").len(), 300);
     assert_eq!(text.count(), 100);

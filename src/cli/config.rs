@@ -78,7 +78,12 @@ impl WorkArgs {
 impl PaceArgs {
     fn settle(&mut self, limits: Limits) {
         self.concurrency = self.concurrency.or(limits.concurrency);
+        self.rpm = self.rpm.or(limits.rpm);
+        self.tpm = self.tpm.or(limits.tpm);
         self.timeout = self.timeout.or(limits.timeout);
+        self.connect_timeout = self.connect_timeout.or(limits.connect_timeout);
+        self.first_byte_timeout = self.first_byte_timeout.or(limits.first_byte_timeout);
+        self.idle_timeout = self.idle_timeout.or(limits.idle_timeout);
         self.retries = self.retries.or(limits.retries);
         self.max_outage = self.max_outage.or(limits.max_outage);
         self.lock_wait = self.lock_wait.or(limits.lock_wait);
@@ -88,7 +93,7 @@ impl PaceArgs {
 
 /// The limits of a pool: how many requests are in flight is for its endpoints to say.
 fn of_pool(config: &Config) -> Limits {
-    Limits { concurrency: None, ..config.limits(None) }
+    Limits { concurrency: None, rpm: None, tpm: None, ..config.limits(None) }
 }
 
 /// Finds out who is asked, and gives the limits that belong to it.

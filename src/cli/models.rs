@@ -155,9 +155,7 @@ fn ask(asked: &Asked, key_file: Option<&Path>, timeout: Duration) -> (Option<Sec
         let endpoint = Endpoint::parse(base_url).map_err(|error| wrong(error.to_string()))?;
         let listing = Listing::new(who.protocol(), key.clone())
             .map_err(|error| keyless(Error::Usage(error.to_string())))?;
-        let connect = Duration::from_secs(10).min(timeout);
-        let limits = Limits { connect, total: timeout, idle: timeout, body: BODY };
-        pipeline::models(&endpoint, &listing, limits)
+        pipeline::models(&endpoint, &listing, Limits::whole(timeout, BODY))
     };
     let answer = list();
     (key, answer)

@@ -16,7 +16,7 @@ use crate::job::{self, JobSpec, Kinds, PoolMember, PoolModel, Protocol};
 use crate::pipeline::Error;
 use crate::provider::{Api, KNOWN, Listed, Model, ModelName, PASSTHROUGH, Secret, Task};
 use crate::store::Manifest;
-use crate::work::{Answerer, Member};
+use crate::work::{Answerer, Member, Rates};
 
 /// How long an endpoint may take to say what it offers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +52,7 @@ struct Way {
     weight: u32,
     kinds: Kinds,
     concurrency: Option<u32>,
+    rates: Rates,
     timeout: Option<Duration>,
 }
 
@@ -66,6 +67,10 @@ impl Way {
             weight,
             kinds,
             concurrency: own.concurrency.or(config.defaults.concurrency),
+            rates: Rates {
+                calls: own.rpm.or(config.defaults.rpm),
+                tokens: own.tpm.or(config.defaults.tpm),
+            },
             timeout: own.timeout,
             route,
         }
@@ -408,6 +413,7 @@ impl Ways {
                 place: Some(way.place()),
                 weight: way.weight,
                 kinds: way.kinds,
+                rates: way.rates,
                 concurrency: way.concurrency.map(|number| number as usize),
                 timeout: way.timeout.filter(|_| !self.has_timeout),
                 ..Member::new(way.model.model.clone(), Model::Called(api), Some(endpoint))

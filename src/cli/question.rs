@@ -62,6 +62,7 @@ pub(super) fn question(
         on_missing_field: prompt.on_missing_field.into(),
         max_row_bytes: input.max_row_bytes,
         include_input,
+        dedupe: input.dedupe.wish(),
     };
     let (job, pool) = reach.pooled(job);
     let route = reach.route();
@@ -80,6 +81,7 @@ pub(super) fn question(
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
+        counts_twins: false,
         now_ms: now_ms(),
     };
     Ok((Question { input: file, job, plan }, reach))

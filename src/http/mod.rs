@@ -14,7 +14,7 @@ mod idle;
 mod probe;
 mod websocket;
 
-pub use client::{Client, Reply};
+pub use client::{Client, Header, Reply};
 pub use connect::{Connector, Limits};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;

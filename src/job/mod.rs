@@ -22,7 +22,7 @@ pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use pool::{Kinds, Pool, PoolMember, PoolModel};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
-    Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate, OnMissingField,
-    Parameters, Sample, Selection, Setting, hash_text,
+    Dedupe, Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate,
+    OnMissingField, Parameters, Sample, Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};

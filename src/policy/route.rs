@@ -64,6 +64,13 @@ impl Balance {
         }
     }
 
+    /// A lane did not make the call that it took.
+    pub fn returned(&mut self, lane: usize) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.due = (lane.due + 1.0).min(1.0);
+        }
+    }
+
     fn sum(&self, may: &impl Fn(usize) -> bool) -> f64 {
         let lanes = self.lanes.iter().enumerate().filter(|(index, _)| may(*index));
         lanes.map(|(_, lane)| lane.weight).sum()

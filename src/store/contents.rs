@@ -45,7 +45,8 @@ impl WorkDir {
                 continue;
             }
             for name in disk::names(&shards.join(&shard))? {
-                let known = ["journal", "checkpoint", "seal.json", "started", "duplicates"];
+                let known =
+                    ["journal", "checkpoint", "seal.json", "started", "duplicates", "twins"];
                 if !known.contains(&name.strip_suffix(".new").unwrap_or(&name)) {
                     found.push(format!("{before}{SHARDS}/{shard}/{name}"));
                 }
@@ -128,8 +129,21 @@ fn is_known(name: &str) -> bool {
 /// Whether a name is one that rowmill gives where a generation stands.
 fn is_of_generation(name: &str) -> bool {
     const NAMES: [&str; 6] = [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl"];
-    let is_part =
-        |part: &str| ["new", "places", "answers", "prompts"].contains(&part) || is_number(part, 3);
+    const PARTS: [&str; 12] = [
+        "new",
+        "places",
+        "answers",
+        "prompts",
+        "requests",
+        "twins",
+        "originals",
+        "settled",
+        "of",
+        "asked",
+        "since",
+        "outcomes",
+    ];
+    let is_part = |part: &str| PARTS.contains(&part) || is_number(part, 3);
     let mut parts = name.split(".part-");
     let is_index = parts.next() == Some(IDS) && parts.all(is_part);
     NAMES.contains(&name) || is_index

@@ -205,6 +205,7 @@ impl Log {
             Event::Prepared => self.line("info", "prepared", "the server answers", json!({})),
             Event::Planning { .. }
             | Event::Preparing { .. }
+            | Event::Waiting { .. }
             | Event::Idle { .. }
             | Event::Ended => {}
         }

@@ -37,6 +37,8 @@ pub struct Progress {
     left_alone: BTreeMap<String, (Instant, String)>,
     // Why nothing is called, and until when.
     paused: Option<(Instant, String)>,
+    // What of rowmill's own calls wait for, and until when.
+    waiting: Option<(Instant, &'static str)>,
     // What calls wait for, and when a line said so last.
     preparing: Option<(String, Instant)>,
     draining: bool,
@@ -80,6 +82,7 @@ impl Progress {
             rate: Rate::default(),
             left_alone: BTreeMap::new(),
             paused: None,
+            waiting: None,
             preparing: None,
             draining: false,
         }
@@ -108,9 +111,12 @@ impl Progress {
             text.push_str(&format!(" · {}", escape(what)));
         } else if let Some((until, why)) = &self.paused {
             let left = until.saturating_duration_since(now).as_secs();
-            text.push_str(&format!(" · paused: {}, next try in {left} s", escape(why)));
+            text.push_str(&format!(" · paused: {}, next probe in {left} s", escape(why)));
         } else if self.draining {
             text.push_str(" · draining");
+        } else if let Some((until, why)) = self.waiting.filter(|(until, _)| *until > now) {
+            let left = until.saturating_duration_since(now).as_secs_f64().ceil();
+            text.push_str(&format!(" · {why}: {left} s"));
         } else if rate > 0.0 && self.wanted > self.done() {
             #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
             let seconds = (self.wanted - self.done()) as f64 / rate;
@@ -258,6 +264,7 @@ impl Sink for Progress {
                 self.tick(*now);
             }
             Event::Paused { until, why } => self.paused = Some((*until, why.clone())),
+            Event::Waiting { until, why } => self.waiting = Some((*until, *why)),
             Event::Recovered => self.paused = None,
             Event::LeftAlone { who, until, why } => {
                 self.left_alone.insert(who.clone(), (*until, why.clone()));

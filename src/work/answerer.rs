@@ -32,6 +32,8 @@ pub struct Member {
     pub weight: u32,
     /// What its tokens cost; nothing where that is not known.
     pub price: Option<Price>,
+    /// What it may be asked a minute.
+    pub rates: Rates,
     /// What it takes in.
     pub kinds: Kinds,
     /// The most calls under way at its endpoint, where that is bounded.
@@ -45,9 +47,18 @@ impl Member {
     #[must_use]
     pub fn new(name: String, model: Model, endpoint: Option<Endpoint>) -> Self {
         let (place, weight, kinds) = (None, 1, Kinds::ALL);
-        let (price, concurrency, timeout) = (None, None, None);
-        Self { name, model, endpoint, place, weight, price, kinds, concurrency, timeout }
+        let (price, rates, concurrency, timeout) = (None, Rates::default(), None, None);
+        Self { name, model, endpoint, place, weight, price, rates, kinds, concurrency, timeout }
     }
+}
+
+/// The most that an endpoint may be asked a minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Calls.
+    pub calls: Option<u64>,
+    /// Tokens, of prompts and answers.
+    pub tokens: Option<u64>,
 }
 
 impl Answerer {
@@ -55,6 +66,16 @@ impl Answerer {
     #[must_use]
     pub fn one(member: Member, structured: Option<Structured>) -> Self {
         Self { teams: vec![vec![member]], structured }
+    }
+
+    /// The same, and nobody is asked more a minute than this.
+    #[must_use]
+    pub fn rated(mut self, rates: Rates) -> Self {
+        for member in self.teams.iter_mut().flatten() {
+            member.rates.calls = rates.calls.or(member.rates.calls);
+            member.rates.tokens = rates.tokens.or(member.rates.tokens);
+        }
+        self
     }
 
     /// Who answers a variant of the job first.

@@ -38,14 +38,15 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::http::Limits;
 use crate::input::{self, Attachments, Source};
 use crate::job::Money;
-use crate::policy::Durability;
+use crate::policy::{Bounds, Durability};
 use crate::price;
 use crate::prompt::Template;
+use crate::provider::Api;
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Event, Sink, now_ms};
 
-pub use answerer::{Answerer, Member};
+pub use answerer::{Answerer, Member, Rates};
 pub use attached::{Message, message};
 use attempt::Line;
 pub use ended::{Ending, Report, Tally};
@@ -67,6 +68,8 @@ pub struct Options {
     pub fewer_will_do: bool,
     /// The most requests in flight, over all workers.
     pub concurrency: usize,
+    /// Whether so many are in flight whatever the endpoints say.
+    pub is_fixed: bool,
     /// Set where fewer files may be open than any work needs.
     pub too_few_files: Option<TooFewFiles>,
     /// How often a row is tried again after an answer that does not count.
@@ -106,6 +109,18 @@ impl Options {
     ) -> impl Iterator<Item = (u32, &'m ShardEntry)> {
         let named = self.shards.as_ref();
         manifest.open_shards().filter(move |(it, _)| named.is_none_or(|some| some.contains(it)))
+    }
+
+    /// What bounds the calls to an endpoint.
+    fn bounds(&self, member: &Member) -> Bounds {
+        Bounds {
+            concurrency: member.concurrency.map_or(self.concurrency, |it| it.min(self.concurrency)),
+            is_fixed: self.is_fixed || member.endpoint.is_none(),
+            calls_a_minute: member.rates.calls,
+            tokens_a_minute: member.rates.tokens,
+            answer: member.model.api().and_then(Api::most_tokens),
+            max_outage: self.max_outage,
+        }
     }
 
     /// The options with no more workers than calls need. One worker keeps some 70,000 calls a second
@@ -226,6 +241,7 @@ enum Happened {
     Sealed(Seal),
     Unsound { shard: u32, reason: String },
     Paused { until: Instant, why: String },
+    Waiting { until: Instant, why: &'static str },
     Recovered,
     SchemaRefused { why: String },
     Shown(Event),
@@ -345,7 +361,7 @@ fn work(
     let Job { dir, manifest, source, answerer, options, .. } = *job;
     let server = job.server.map(|server| &server.0);
     let lanes = Lanes::new(answerer, options, server)?;
-    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits));
+    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits, dir.run()));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
     let wallet = match options.max_cost.filter(|_| answerer.is_called()) {
         Some(cap) => Some(Wallet::new(cap, &lanes, &manifest.job, &price::spent(dir, manifest)?)),
@@ -371,6 +387,7 @@ fn work(
         is_stopping: AtomicBool::new(false),
         failed: AtomicU64::new(0),
     };
+    shared.gate.set_limit(shared.lanes.limit());
     std::thread::scope(|scope| {
         for (number, lines) in lines.into_iter().enumerate() {
             let shared = &shared;

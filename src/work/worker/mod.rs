@@ -4,6 +4,7 @@
 //! a shard, hands what was written to its committer when enough is waiting, and then sleeps until
 //! something happens. All that can happen is an [`Event`].
 
+mod admit;
 mod judge;
 mod pay;
 mod route;
@@ -22,11 +23,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
-use super::lane::LaneIndex;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
-use crate::policy::{CommitWindow, Decision, Durability, MayCall};
+use crate::policy::{CommitWindow, Decision, Durability};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
@@ -60,7 +60,9 @@ pub(super) struct Worker<'a> {
     /// Outcomes written, and those on their way to the disk.
     written: Tally,
     syncing: Tally,
-    health_until: Option<Instant>,
+    // When what holds calls back may be over, and until when the screen says what that is.
+    held_until: Option<Instant>,
+    told_until: Option<Instant>,
     turn: Turn,
     // Whether there is more to start once calls were looked after.
     has_paused: bool,
@@ -98,7 +100,8 @@ impl<'a> Worker<'a> {
             spare: 0,
             written: Tally::default(),
             syncing: Tally::default(),
-            health_until: None,
+            held_until: None,
+            told_until: None,
             turn: Turn::default(),
             has_paused: false,
             is_closing: false,
@@ -198,11 +201,11 @@ impl<'a> Worker<'a> {
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let (mut at_ms, mut pause) = (None, Pause::new());
-        self.has_paused = false;
+        let (mut at_ms, mut pause, mut held) = (None, Pause::new(), Vec::new());
+        (self.has_paused, self.held_until) = (false, None);
         self.begin_turn();
         while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
-            let Some(start) = self.next_start(flights.len(), now) else { break };
+            let Some(start) = self.next_start(&mut held, flights.len(), now) else { break };
             let Start { slot: index, row, lane, is_probe } = start;
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
@@ -223,9 +226,23 @@ impl<'a> Worker<'a> {
                 }
                 (Ok(message), Some(line)) => {
                     self.has_paused = pause.is_due(&message);
+                    let tries = slot.feed.tries(row);
+                    let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
+                    let (bytes, kind) = (message.text.len(), (is_probe, is_retry));
+                    let permit = match way.health.start(now, self.number, bytes, kind) {
+                        Ok(permit) => permit,
+                        Err(hold) => {
+                            self.not_now((index, row), &mut held, (lane, is_probe), now);
+                            self.hold(hold, now);
+                            continue;
+                        }
+                    };
                     let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
-                        .correcting(slot.correction(row));
+                        .correcting(slot.correction(row))
+                        .permitted(permit)
+                        .again(slot.variant, slot.answered(row));
                     if !self.pay(&mut flight, &message) {
+                        way.health.cancel(&permit);
                         self.give_up_call(index, &flight, now);
                         break;
                     }
@@ -239,6 +256,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+        self.await_budget(&held, now);
         // What came back and was not used again is for others.
         gate.give_back(self.number, std::mem::take(&mut self.spare));
         // Before the calls that were prepared here are sent, which is when this thread sleeps.
@@ -248,36 +266,6 @@ impl<'a> Worker<'a> {
     /// Rows whose lines are made and not written yet.
     fn unwritten(&self) -> usize {
         self.slots.iter().map(Slot::unwritten).sum()
-    }
-
-    /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
-    fn may_call(
-        &mut self,
-        slot: usize,
-        in_flight: usize,
-        now: Instant,
-    ) -> Option<(LaneIndex, bool)> {
-        let shared = self.shared;
-        let lane = *shared.lanes.team(self.slots[slot].variant).lanes.first()?;
-        if self.lines[lane].is_none() {
-            return Some((lane, false));
-        }
-        if !self.take_permit(in_flight) {
-            return None;
-        }
-        let answer = match shared.lanes.lane(lane).health.may_call(now) {
-            MayCall::Yes => Some((lane, false)),
-            MayCall::Probe => Some((lane, true)),
-            MayCall::Wait(until) => {
-                self.health_until = Some(until);
-                self.spare += 1;
-                None
-            }
-        };
-        if answer.is_some() {
-            self.health_until = None;
-        }
-        answer
     }
 
     /// Judges a call that has ended and makes the line of it.
@@ -291,23 +279,21 @@ impl<'a> Worker<'a> {
             self.account(&mut landing);
         }
         let slot = &mut self.slots[index];
-        let counts =
-            !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
-        let tries = slot.feed.tried(row, counts);
-        landing.attempt.number = tries.made;
+        let calls = slot.feed.tried(row);
+        landing.attempt.number = calls;
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
         let job = &self.shared.manifest.job;
         match decision {
             None | Some(Decision::GiveUp) => {
-                slot.put_landing(&landing, tries.made, job, at_ms);
+                slot.put_landing(&landing, calls, job, at_ms);
                 match decision {
                     None => self.written.ok += 1,
                     Some(_) => self.count_failed(),
                 }
             }
-            Some(Decision::Again(after)) => {
+            Some(Decision::Again(after) | Decision::Later(after)) => {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now + after);
             }
@@ -405,16 +391,10 @@ impl<'a> Worker<'a> {
     /// and were not started wait for something else than the time.
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
-        // One that has passed says nothing: the worker waits for a permit then.
-        let health_until = self.health_until.filter(|until| *until > now);
-        let retries = match (retries, health_until) {
-            // A row that is due while the endpoint is left alone is not due.
-            (_, Some(until)) => Some(until),
-            (retries, None) => retries.filter(|at| *at > now),
-        };
-        // Lanes of a pool that are left alone may be wanted then, or may not.
-        let of_pool = self.turn.until.filter(|until| *until > now);
-        let retries = retries.into_iter().chain(of_pool).min().filter(|_| self.is_running());
+        // Times that have passed say nothing: the worker waits for a permit then.
+        let times = retries.into_iter().chain(self.held_until).chain(self.turn.until);
+        let retries = times.filter(|at| *at > now).min();
+        let retries = retries.filter(|_| self.is_running());
         retries.into_iter().chain(self.window.due_at()).min()
     }
 

@@ -28,7 +28,7 @@ impl Worker<'_> {
 
     /// Puts a row back that was about to be called for, as if it had not been taken.
     pub(super) fn give_up_call(&mut self, slot: usize, flight: &Flight, now: Instant) {
-        self.slots[slot].feed.again(flight.row, now);
+        self.put_back((slot, flight.row), flight.lane, now);
         self.spare += 1;
         self.leave(flight.lane);
         if flight.is_probe {

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Slot, Worker};
-use crate::job::{FailureKind, Kinds};
+use super::Worker;
+use crate::job::{Failure, FailureKind, Kinds};
 use crate::policy::{Decision, MayCall, backoff};
 use crate::telemetry::{Event, now_ms};
 use crate::work::answerer::untaken;
 use crate::work::attempt::Landing;
-use crate::work::feed::RowIndex;
+use crate::work::feed::{Choice, RowIndex};
 use crate::work::lane::LaneIndex;
 use crate::work::{Happened, StopReason};
 
@@ -62,40 +62,73 @@ impl Worker<'_> {
     }
 
     /// The next row that may be called for, and where, with a permit taken for the call.
-    pub(super) fn next_start(&mut self, in_flight: usize, now: Instant) -> Option<Start> {
-        let is_ready = |slot: &Slot<'_>| slot.feed.is_ready(now) || !slot.queue.is_empty();
-        let first = self.slots.iter().position(is_ready);
-        self.shared.gate.set_demanding(self.number, first.is_some());
-        for index in first?..self.slots.len() {
-            let slot = &self.slots[index];
-            if !is_ready(slot) {
-                continue;
-            }
-            if self.shared.lanes.team(slot.variant).is_pool {
-                match self.route(index, in_flight, now) {
+    pub(super) fn next_start(
+        &mut self,
+        held: &mut Vec<LaneIndex>,
+        in_flight: usize,
+        now: Instant,
+    ) -> Option<Start> {
+        let slots = 0..self.slots.len();
+        let is_any = slots.clone().any(|slot| self.is_ready(slot, held, now));
+        self.shared.gate.set_demanding(self.number, is_any);
+        for slot in slots {
+            if self.shared.lanes.team(self.slots[slot].variant).is_pool {
+                match self.route(slot, in_flight, now) {
                     None => continue,
                     start => return start,
                 }
             }
-            let (lane, is_probe) = self.may_call(index, in_flight, now)?;
-            // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !self.shared.lanes.lane(lane).health.is_own();
-            let row = self.slots[index].feed.take(now, wants_fresh)?;
-            return Some(Start { slot: index, row, lane, is_probe });
+            while self.is_ready(slot, held, now) {
+                if !self.take_permit(slot, in_flight) {
+                    return None;
+                }
+                let Some((lane, is_probe)) = self.admit(slot, held, now) else { continue };
+                let health = &self.shared.lanes.lane(lane).health;
+                // A server that has died of a row shows that when it is called with that row alone.
+                let choice = match is_probe && !health.is_own() {
+                    true => Choice::NewFirst,
+                    false if health.may_retry() => Choice::DueFirst,
+                    false => Choice::New,
+                };
+                match self.slots[slot].feed.take(now, choice) {
+                    Some(row) => return Some(Start { slot, row, lane, is_probe }),
+                    None => self.turn_away(held, (lane, is_probe)),
+                }
+            }
         }
         None
     }
 
-    /// Takes a permit for a call, where there is one.
-    pub(super) fn take_permit(&mut self, in_flight: usize) -> bool {
-        let gate = &self.shared.gate;
-        let held = in_flight + self.spare;
-        if self.spare > 0 {
-            let may = gate.may_keep(self.number, held);
-            self.spare -= usize::from(may);
-            return may;
+    /// A row that was taken cannot be called for now, for its lane has no room.
+    pub(super) fn not_now(
+        &mut self,
+        (slot, row): (usize, RowIndex),
+        held: &mut Vec<LaneIndex>,
+        (lane, is_probe): (LaneIndex, bool),
+        now: Instant,
+    ) {
+        self.turn_away(held, (lane, is_probe));
+        self.put_back((slot, row), lane, now);
+        self.leave(lane);
+    }
+
+    /// Takes back a row that was taken for a lane: there was no call.
+    pub(super) fn put_back(
+        &mut self,
+        (slot, row): (usize, RowIndex),
+        lane: LaneIndex,
+        now: Instant,
+    ) {
+        if !self.shared.lanes.lane(lane).is_pooled {
+            return self.slots[slot].feed.put_back(row, now);
         }
-        gate.take(self.number, held)
+        self.turn.closed[lane] = true;
+        let kinds = self.slots[slot].needs(row, &self.shared.manifest.job);
+        self.slots[slot].queue.add(row, kinds);
+        let team = self.shared.lanes.team(self.slots[slot].variant);
+        if let Some(at) = team.lanes.iter().position(|it| *it == lane) {
+            team.balance().returned(at);
+        }
     }
 
     /// The next row of a slot that some lane of its pool may take, with a permit taken for the call.
@@ -103,9 +136,22 @@ impl Worker<'_> {
         let shared = self.shared;
         let team = shared.lanes.team(self.slots[slot].variant);
         let is_closed = |turn: &Turn| team.lanes.iter().all(|lane| turn.closed[*lane]);
-        if is_closed(&self.turn) || !self.take_permit(in_flight) {
+        if is_closed(&self.turn) || !self.take_permit(slot, in_flight) {
             return None;
         }
+        let slot_is_ready = self.slots[slot].feed.is_ready(now);
+        if !slot_is_ready && self.slots[slot].queue.is_empty() {
+            self.spare += 1;
+            return None;
+        }
+        let may_retry = |lane: &LaneIndex| {
+            let lane = shared.lanes.lane(*lane);
+            !lane.standing.is_out() && lane.health.may_retry()
+        };
+        let choice = match team.lanes.iter().any(may_retry) {
+            true => Choice::DueFirst,
+            false => Choice::New,
+        };
         let start = |row, (lane, is_probe)| Some(Start { slot, row, lane, is_probe });
         for kinds in self.slots[slot].queue.kinds() {
             if !self.is_served(slot, kinds) {
@@ -130,7 +176,7 @@ impl Worker<'_> {
                 self.turn.note(now + Duration::from_millis(1));
                 break;
             }
-            let Some(row) = self.slots[slot].feed.take(now, false) else { break };
+            let Some(row) = self.slots[slot].feed.take(now, choice) else { break };
             let kinds = self.slots[slot].needs(row, &shared.manifest.job);
             match self.served(slot, kinds) {
                 Served::Never => {
@@ -288,42 +334,31 @@ impl Worker<'_> {
         }
     }
 
-    /// What follows for a row of a pool: where another lane can take it, that is tried before the row
-    /// waits or has failed.
-    pub(super) fn rerouted(
+    /// Whether a call that a lane failed is made elsewhere: where another lane can take the row, that
+    /// is tried before the row waits or has failed, and counts for nothing.
+    pub(super) fn elsewhere(
         &mut self,
         landing: &Landing,
+        failure: &Failure,
         slot: usize,
-        decision: Decision,
         now: Instant,
-    ) -> Decision {
+    ) -> Option<Decision> {
         let (index, row) = (landing.flight.lane, landing.flight.row);
-        let shared = self.shared;
-        let lane = shared.lanes.lane(index);
-        let Err(failure) = &landing.result else { return decision };
-        if !lane.is_pooled || !matches!(decision, Decision::Again(_) | Decision::GiveUp) {
-            return decision;
-        }
-        let slot = &mut self.slots[slot];
-        let kinds = slot.needs(row, &shared.manifest.job);
-        let team = shared.lanes.team(slot.variant);
-        let others = |may: &dyn Fn(LaneIndex) -> bool| {
-            team.lanes.iter().any(|other| {
-                let lane = shared.lanes.lane(*other);
-                *other != index && lane.kinds.takes(kinds) && lane.standing.is_up() && may(*other)
-            })
-        };
+        let lane = self.shared.lanes.lane(index);
         // Each is asked once before a failure counts, so that there is an end to it.
-        let has_other = others(&|other| !slot.queue.was_asked(row, other));
-        let made = slot.feed.tries(row).made;
-        match (failure.kind, decision) {
-            (FailureKind::Server, _) if has_other => {
-                let wait = backoff(made, fastrand::f64());
-                slot.queue.avoid(row, index, now + wait.max(Duration::from_millis(200)));
-                Decision::AtOnce
+        let is_asked = |it: &Self, other| it.slots[slot].queue.was_asked(row, other);
+        if !lane.is_pooled || !self.has_other(landing, slot, &|other| !is_asked(self, other)) {
+            return None;
+        }
+        let wait = match failure.kind {
+            FailureKind::Server
+            | FailureKind::RateLimit
+            | FailureKind::Connection
+            | FailureKind::Closed => {
+                let made = self.slots[slot].feed.tries(row).made;
+                backoff(made, fastrand::f64()).max(Duration::from_millis(200))
             }
-            (FailureKind::NotFound, _) if has_other => {
-                slot.queue.avoid(row, index, now + SLOW);
+            FailureKind::NotFound => {
                 if lane.standing.is_unknown() && lane.standing.leave(None) {
                     let text = format!(
                         "{} does not know the model ({}): it is not called any more, and the others \
@@ -332,21 +367,47 @@ impl Worker<'_> {
                     );
                     self.tell(Happened::Shown(Event::Warning(text)));
                 }
-                Decision::AtOnce
+                SLOW
             }
-            (FailureKind::Timeout | FailureKind::BrokenAnswer, Decision::Again(wait)) => {
-                if others(&|_| true) {
-                    slot.queue.forget(row);
-                    slot.queue.avoid(row, index, now + wait + SLOW);
-                }
-                decision
-            }
-            // All were asked: when it has waited, it may go anywhere.
-            (FailureKind::Server, Decision::Again(_)) => {
-                slot.queue.forget(row);
-                decision
-            }
-            _ => decision,
+            _ => return None,
+        };
+        let slot = &mut self.slots[slot];
+        slot.queue.avoid(row, index, now + wait);
+        slot.feed.note(row).is_free = true;
+        Some(Decision::AtOnce)
+    }
+
+    /// Whether another lane than that of a call takes its row.
+    fn has_other(&self, landing: &Landing, slot: usize, may: &dyn Fn(LaneIndex) -> bool) -> bool {
+        let slot = &self.slots[slot];
+        let kinds = slot.needs(landing.flight.row, &self.shared.manifest.job);
+        self.shared.lanes.team(slot.variant).lanes.iter().any(|other| {
+            let lane = self.shared.lanes.lane(*other);
+            let is_other = *other != landing.flight.lane;
+            is_other && lane.kinds.takes(kinds) && lane.standing.is_up() && may(*other)
+        })
+    }
+
+    /// Where a row goes that waits for another try: not to who was too slow for it, if it can help it,
+    /// and else anywhere.
+    pub(super) fn keep_away(
+        &mut self,
+        landing: &Landing,
+        failure: &Failure,
+        slot: usize,
+        (decision, now): (Decision, Instant),
+    ) {
+        let (index, row) = (landing.flight.lane, landing.flight.row);
+        let (Decision::Again(wait) | Decision::Later(wait)) = decision else { return };
+        if !self.shared.lanes.lane(index).is_pooled {
+            return;
+        }
+        let is_slow = matches!(failure.kind, FailureKind::Timeout | FailureKind::BrokenAnswer);
+        let has_other = self.has_other(landing, slot, &|_| true);
+        let queue = &mut self.slots[slot].queue;
+        queue.forget(row);
+        if is_slow && has_other {
+            queue.avoid(row, index, now + wait + SLOW);
         }
     }
 }
