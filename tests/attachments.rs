@@ -343,8 +343,8 @@ fn calls_are_sent_while_others_are_read() {
     let rows: Vec<_> = names.iter().map(|name| (name.as_str(), json!("large.png"))).collect();
     let bench = bench(&server, &rows);
     bench.write("large.png", [PNG, &vec![7; 3 << 20]].concat());
-    let running = bench.start(&format!("{ASK} -c 12 --parallel 1"));
-    server.wait_for_active(12);
+    let running = bench.start(&format!("{ASK} -c 8 --parallel 1"));
+    server.wait_for_active(8);
     server.release();
     running.wait().expect(0);
 }

@@ -69,11 +69,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let work_dir = args.work_dir.clone().unwrap_or_else(default_dir);
     let mut reads = reads(&args.prompt, &args.schema, &args.model);
     reads.extend(args.config.files());
-    let retry = args.retry.retry(args.resume && !args.no_retry_failed)?;
-    if !args.resume && retry != Retry::None {
-        let text = "--retry-class and --retry-ids choose among failed rows; add --resume";
-        return Err(Error::Usage(text.to_owned()).into());
-    }
+    let retry = retried(args)?;
     reads.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     let include_input = args.outputs.include_input;
     let serving = Serving::of(&args.model, &args.serve, args.pace.concurrency)?;
@@ -86,9 +82,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
     let (asked, config) = (asked_of(&args.model), &args.config.read);
     let answerer = reach.answerer(&question.job, asked, !args.dry_run, args.form, config)?;
-    let answerer = answerer.rated(args.pace.rates());
-    check_max_cost(&args.pace, &answerer, &reach)?;
-    let in_flight = reach.in_flight();
+    let answerer = bounded(answerer, &args.pace, &reach)?;
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
         command: "run",
@@ -102,8 +96,12 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         ..Settings::default()
     };
     within(settings, typed, |surroundings| {
-        let work =
-            work_options((&args.pace, serving.as_ref(), in_flight), retry, None, surroundings)?;
+        let work = work_options(
+            (&args.pace, serving.as_ref(), reach.in_flight()),
+            retry,
+            None,
+            surroundings,
+        )?;
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         warn(&reach, surroundings);
         if args.dry_run {
@@ -136,6 +134,23 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         print_summary(&args.outputs, &finished, surroundings);
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+/// Which rows that failed are tried again.
+fn retried(args: &RunArgs) -> Result<Retry, Error> {
+    let retry = args.retry.retry(args.resume && !args.no_retry_failed)?;
+    if !args.resume && retry != Retry::None {
+        let text = "--retry-class and --retry-ids choose among failed rows; add --resume";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    Ok(retry)
+}
+
+/// Whoever answers, with the bounds that options set.
+fn bounded(answerer: Answerer, pace: &PaceArgs, reach: &Reach) -> Result<Answerer, Error> {
+    let answerer = answerer.rated(pace.rates());
+    check_max_cost(pace, &answerer, reach)?;
+    Ok(answerer)
 }
 
 /// What has no price cannot be kept below a cap.
@@ -231,9 +246,7 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             let asked = (args.api_key_file.as_deref(), args.require_model.as_deref());
             let config = &args.config.read;
             let answerer = reach.answerer(&manifest.job, asked, true, args.form, config)?;
-            let answerer = answerer.rated(args.pace.rates());
-            check_max_cost(&args.pace, &answerer, &reach)?;
-            Ok(answerer)
+            bounded(answerer, &args.pace, &reach)
         };
         let input = args.input.as_deref();
         let finished = surroundings

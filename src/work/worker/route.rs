@@ -324,12 +324,15 @@ impl Worker<'_> {
         let is_passing = matches!(why, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
         let (is_new, then) = if is_passing {
             lane.health.spare(now);
-            (lane.standing.fall(why), "it is tried on, and the others answer")
+            (lane.standing.fall(why), "it is tried on")
         } else {
-            (lane.standing.leave(Some(why)), "it is not called any more, and the others answer")
+            (lane.standing.leave(Some(why)), "it is not called any more")
         };
         if is_new {
-            self.tell(Happened::Shown(Event::Warning(format!("{what}: {then}"))));
+            let mut others = self.shared.lanes.iter();
+            let has_others = others.any(|other| other.is_pooled && other.standing.is_up());
+            let others = if has_others { ", and the others answer" } else { "" };
+            self.tell(Happened::Shown(Event::Warning(format!("{what}: {then}{others}"))));
             self.shared.gate.wake_all();
         }
     }
