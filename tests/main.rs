@@ -20,6 +20,7 @@ mod listing;
 mod models;
 mod money;
 mod outputs;
+mod pools;
 mod resume;
 mod run;
 mod schedule;

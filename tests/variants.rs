@@ -152,7 +152,6 @@ fn what_one_model_is_asked_does_not_wait_for_one_that_is_away() {
     bench
         .run(&format!("{line} --max-outage 0.3"))
         .expect(69)
-        .says("warning: one.a cannot be called within --max-outage")
         .says("200 answers are left");
     assert_eq!(two.count(), 200);
     assert!(!bench.exists("out.jsonl"));

@@ -11,7 +11,9 @@ use super::args::{
 use super::estimate::{estimate, mean_so_far};
 use super::exit::{self, Line, Typed};
 use super::model::key_file;
+use super::pool::Ways;
 use super::question::question;
+use super::reach::Reach;
 use super::routes::Routes;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
@@ -21,7 +23,7 @@ use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Pla
 use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
-use crate::work::{self, Retry};
+use crate::work::{self, Answerer, Retry};
 
 /// Carries out a command.
 pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
@@ -67,22 +69,19 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let work_dir = args.work_dir.clone().unwrap_or_else(default_dir);
     let mut reads = reads(&args.prompt, &args.schema, &args.model);
     reads.extend(args.config.files());
-    let retry = args.retry.retry(args.resume && !args.no_retry_failed)?;
-    if !args.resume && retry != Retry::None {
-        let text = "--retry-class and --retry-ids choose among failed rows; add --resume";
-        return Err(Error::Usage(text.to_owned()).into());
-    }
+    let retry = retried(args)?;
     reads.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     let include_input = args.outputs.include_input;
     let serving = Serving::of(&args.model, &args.serve, args.pace.concurrency)?;
     reads.extend(serving.as_ref().and_then(Serving::reads).map(|path| ("the model's file", path)));
     let mut files = [output_files(&args.outputs), reads.clone()].concat();
     let model = (&args.model, serving.as_ref());
-    let (question, routes) =
-        question(&args.input, &args.prompt, &args.schema, model, include_input)?;
-    let answerer = routes.answerer(&question.job, args.form, !args.dry_run, &args.config.read)?;
-    let answerer = answerer.rated(args.pace.rates());
-    routes.check_max_cost(&args.pace, &answerer)?;
+    let planned = Some(&*work_dir).filter(|_| !args.overwrite);
+    let (question, mut reach) =
+        question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
+    let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
+    let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
+    let answerer = bounded(answerer, &args.pace, &reach)?;
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
         command: "run",
@@ -96,13 +95,19 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         ..Settings::default()
     };
     within(settings, typed, |surroundings| {
-        let work = work_options((&args.pace, serving.as_ref()), retry, None, surroundings)?;
+        let work = work_options(
+            (&args.pace, serving.as_ref(), reach.in_flight()),
+            retry,
+            None,
+            surroundings,
+        )?;
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
+        warn(&reach, surroundings);
         if args.dry_run {
             // A directory of another job, or none, tells nothing of this one's answers.
             let mean = mean_so_far(&work_dir, &question).ok().flatten();
             let expecting = Expecting { mean, ..Expecting::default() };
-            preview::dry_run(&question, (&answerer, &routes), &expecting, surroundings)?;
+            preview::dry_run(&question, (&answerer, &reach), &expecting, surroundings)?;
             return Ok(None);
         }
         let on_change = args.change.on_change();
@@ -130,6 +135,29 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     })
 }
 
+/// Which rows that failed are tried again.
+fn retried(args: &RunArgs) -> Result<Retry, Error> {
+    let retry = args.retry.retry(args.resume && !args.no_retry_failed)?;
+    if !args.resume && retry != Retry::None {
+        let text = "--retry-class and --retry-ids choose among failed rows; add --resume";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    Ok(retry)
+}
+
+/// Whoever answers, with the bounds that options set.
+fn bounded(answerer: Answerer, pace: &PaceArgs, reach: &Reach) -> Result<Answerer, Error> {
+    let answerer = answerer.rated(pace.rates());
+    // What has no price cannot be kept below a cap.
+    match reach.unpriced(&answerer).filter(|_| pace.max_cost.is_some()) {
+        None => Ok(answerer),
+        Some(what) => {
+            let what = format!("--max-cost needs to know what calls cost, and {what}");
+            Err(Error::Usage(what))
+        }
+    }
+}
+
 fn policy(args: &RunArgs) -> Policy {
     match (args.resume, args.overwrite) {
         (true, _) => Policy::Resume,
@@ -154,11 +182,14 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     };
     let serving = Serving::of(&args.model, &args.serve, None)?;
     let model = (&args.model, serving.as_ref());
-    let (question, routes) =
-        question(&args.input, &args.prompt, &args.schema, model, args.include_input)?;
+    let planned = Some(&*args.work_dir).filter(|_| !args.overwrite);
+    let (question, mut reach) =
+        question(&args.input, &args.prompt, &args.schema, model, args.include_input, planned)?;
     // Made only to see whether it can be.
-    routes.answerer(&question.job, FormArgs::default(), false, &args.config.read)?;
+    let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
+    reach.answerer(&question.job, required, false, FormArgs::default(), config)?;
     within(settings, typed, |surroundings| {
+        warn(&reach, surroundings);
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
         let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
         let on_change = args.change.on_change();
@@ -199,21 +230,54 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let shards = args.shard.as_ref().map(|list| list.0.clone());
         let retry = args.retry.retry(args.retry_failed)?;
         let serving = Serving::of_plan(args)?;
-        let options = work_options((&args.pace, serving.as_ref()), retry, shards, surroundings)?;
+        let in_flight = pool_in_flight(args)?;
+        let options =
+            work_options((&args.pace, serving.as_ref(), in_flight), retry, shards, surroundings)?;
         let is_served = serving.is_some();
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
-            let routes = Routes::planned(manifest, args, is_served)?;
-            let answerer = routes.answerer(&manifest.job, args.form, true, &args.config.read)?;
-            let answerer = answerer.rated(args.pace.rates());
-            routes.check_max_cost(&args.pace, &answerer)?;
-            Ok(answerer)
+            let mut reach = planned_reach(manifest, args, is_served)?;
+            let (required, config) = (args.require_model.as_deref(), &args.config.read);
+            let answerer = reach.answerer(&manifest.job, required, true, args.form, config)?;
+            bounded(answerer, &args.pace, &reach)
         };
         let input = args.input.as_deref();
         let finished = surroundings
             .with(|context| pipeline::work(&args.work_dir, input, &answerer, &options, context))?;
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+/// The way to whoever a plan is for.
+fn planned_reach(manifest: &Manifest, args: &WorkArgs, is_served: bool) -> Result<Reach, Error> {
+    let config = &args.config.read;
+    let Some(pool) = &manifest.pool else {
+        return Routes::planned(manifest, args, is_served).map(Reach::Models);
+    };
+    if args.base_url.is_some() || args.api_key_file.is_some() {
+        let text = "--base-url and --api-key-file are about one endpoint, and the plan is for a pool \
+                    of several";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let ways = Ways::planned(manifest, pool, config, args.has_timeout)?;
+    Ok(Reach::Pool(Box::new(ways)))
+}
+
+/// The most calls in flight that the pool of a plan says.
+fn pool_in_flight(args: &WorkArgs) -> Result<Option<u32>, Error> {
+    // What cannot be read is told where it is needed.
+    let manifest = WorkDir::open(&args.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
+    let Some(manifest) = manifest.filter(|manifest| manifest.pool.is_some()) else {
+        return Ok(None);
+    };
+    Ok(planned_reach(&manifest, args, false)?.in_flight())
+}
+
+/// Tells what a person should know of who answers.
+fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
+    for text in reach.warnings() {
+        surroundings.progress.emit(&Event::Warning(text.clone()));
+    }
 }
 
 fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
@@ -246,7 +310,7 @@ fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
 }
 
 fn work_options(
-    (pace, serving): (&PaceArgs, Option<&Serving>),
+    (pace, serving, in_flight): (&PaceArgs, Option<&Serving>, Option<u32>),
     retry: Retry,
     shards: Option<Vec<u32>>,
     surroundings: &mut Surroundings<'_>,
@@ -255,7 +319,7 @@ fn work_options(
     const IN_FLIGHT: u32 = 64;
     // Such a server queues what it cannot take at once, and tells nobody to go slower.
     let is_served = serving.is_some();
-    let in_flight = serving.and_then(Serving::default_concurrency);
+    let in_flight = serving.and_then(Serving::default_concurrency).or(in_flight);
     let parallel = pace.parallel.map_or_else(cores, usize::from).min(256);
     let wanted = pace.concurrency.or(in_flight).unwrap_or(IN_FLIGHT) as usize;
     let system::Room { workers: parallel, connections: concurrency, too_few } =

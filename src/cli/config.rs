@@ -10,8 +10,9 @@ use rustix::process::{getegid, geteuid};
 
 use super::args::{ConfigArgs, EstimateArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
 use super::model::has_base_url;
+use super::pool::PoolArgs;
 use super::question::variable;
-use crate::config::{Config, Endpoint, Limits};
+use crate::config::{AUTO, Config, Endpoint, Limits};
 use crate::input;
 use crate::pipeline::Error;
 use crate::provider::{ModelName, PASSTHROUGH};
@@ -26,7 +27,9 @@ impl RunArgs {
     /// Fills in what the environment and config files say of what the arguments leave open.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        let limits = settle_models(&mut self.model, &self.config.read)?;
+        let is_served = self.serve.serve.is_some();
+        let has_timeout = self.pace.timeout.is_some();
+        let limits = settle_models((&mut self.model, is_served), &self.config.read, has_timeout)?;
         self.pace.settle(limits);
         Ok(())
     }
@@ -36,7 +39,8 @@ impl PlanArgs {
     /// As for `run`.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        let limits = settle_models(&mut self.model, &self.config.read)?;
+        let is_served = self.serve.serve.is_some();
+        let limits = settle_models((&mut self.model, is_served), &self.config.read, false)?;
         self.lock_wait = self.lock_wait.or(limits.lock_wait);
         Ok(())
     }
@@ -46,7 +50,8 @@ impl EstimateArgs {
     /// As for `run`.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         read(&mut self.config)?;
-        settle_models(&mut self.model, &self.config.read)?;
+        let is_served = self.serve.serve.is_some();
+        settle_models((&mut self.model, is_served), &self.config.read, false)?;
         Ok(())
     }
 }
@@ -57,7 +62,13 @@ impl WorkArgs {
         read(&mut self.config)?;
         // What cannot be read is told where it is needed.
         let manifest = WorkDir::open(&self.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
+        let is_pool = manifest.as_ref().is_some_and(|manifest| manifest.pool.is_some());
         let config = &self.config.read;
+        self.has_timeout = self.pace.timeout.is_some();
+        if is_pool {
+            self.pace.settle(of_pool(config));
+            return Ok(());
+        }
         let endpoint = |manifest: &Manifest, model| {
             manifest.route(model).provider.and_then(|name| config.endpoints.get(&name))
         };
@@ -86,11 +97,24 @@ impl PaceArgs {
     }
 }
 
+/// The limits of a pool: how many requests are in flight is for its endpoints to say.
+fn of_pool(config: &Config) -> Limits {
+    Limits { concurrency: None, rpm: None, tpm: None, ..config.limits(None) }
+}
+
 /// Finds out who is asked, and gives the limits that belong to them.
-fn settle_models(args: &mut ModelArgs, config: &Config) -> Result<Limits, Error> {
+fn settle_models(
+    (args, is_served): (&mut ModelArgs, bool),
+    config: &Config,
+    has_timeout: bool,
+) -> Result<Limits, Error> {
     if args.models.is_empty() {
         let named = variable("ROWMILL_MODEL").or_else(|| config.model.clone());
         args.models.extend(named);
+    }
+    // Whoever says where the endpoint is has one model in mind.
+    if args.models.is_empty() && !is_served && !has_base_url(args) {
+        args.models.extend(of_config(config));
     }
     let names = std::mem::take(&mut args.models);
     if let Some(twice) = (1..names.len()).find(|it| names[..*it].contains(&names[*it])) {
@@ -98,6 +122,20 @@ fn settle_models(args: &mut ModelArgs, config: &Config) -> Result<Limits, Error>
             "-m {} is given twice: to ask a model several times, say --repeat N",
             names[twice]
         )));
+    }
+    for name in &names {
+        let Some(pool) = config.pool_of(name).map_err(Error::Usage)? else { continue };
+        let why = match (is_served, names.len()) {
+            (true, _) => "--serve starts a server for one model",
+            (false, 1) => "",
+            _ => "beside another -m there can be none: its members answer in each other's place",
+        };
+        if !why.is_empty() {
+            return Err(Error::Usage(format!("-m {name} is a pool, and {why}")));
+        }
+        (args.model, args.named) = (Some(name.clone()), name.clone());
+        args.pool = Some(Arc::new(PoolArgs { pool, config: config.clone(), has_timeout }));
+        return Ok(of_pool(config));
     }
     let mut all = names.iter().map(|name| settle_model(args, name, config)).collect::<Vec<_>>();
     let limits = limits_of(all.iter().map(|it| it.endpoint.as_deref()), config);
@@ -166,6 +204,16 @@ fn limits_of<'c>(endpoints: impl Iterator<Item = Option<&'c Endpoint>>, config: 
     match endpoints[..] {
         [Some((_, endpoint))] => config.limits(Some(endpoint)),
         _ => config.limits(None),
+    }
+}
+
+/// What is asked where no model is named: the only pool there is, else whatever endpoints offer.
+fn of_config(config: &Config) -> Option<String> {
+    let mut pools = config.pools.keys();
+    match (pools.next(), pools.next()) {
+        (Some(only), None) => Some(only.clone()),
+        (None, _) if config.endpoints.is_empty() => None,
+        _ => Some(AUTO.to_owned()),
     }
 }
 

@@ -19,8 +19,11 @@ use crate::store::WorkDir;
 pub(super) fn estimate(args: &EstimateArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let serving = Serving::of(&args.model, &args.serve, None)?;
     let model = (&args.model, serving.as_ref());
-    let (question, routes) = question(&args.input, &args.prompt, &args.schema, model, false)?;
-    let answerer = routes.answerer(&question.job, args.form, false, &args.config.read)?;
+    let planned = args.work_dir.as_deref();
+    let (question, mut reach) =
+        question(&args.input, &args.prompt, &args.schema, model, false, planned)?;
+    let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
+    let answerer = reach.answerer(&question.job, required, false, args.form, config)?;
     let mean = match &args.work_dir {
         Some(path) => mean_so_far(path, &question)?,
         None => None,
@@ -31,7 +34,7 @@ pub(super) fn estimate(args: &EstimateArgs, typed: &Typed<'_>) -> Result<ExitCod
     let mut surroundings = Surroundings::new(settings, typed)?;
     let Preview { estimates, .. } =
         look_ahead(&question, &answerer, (0, &expecting), &mut surroundings)?;
-    let estimates = routes.with_hints(estimates);
+    let estimates = reach.with_hints(estimates, &answerer);
     if args.json {
         let text = match &estimates[..] {
             [estimate] => serde_json::to_string_pretty(estimate),

@@ -159,6 +159,7 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         Error::NoKey { .. } | Error::KeyNotGiven { .. } => {
             line(NO_PERMISSION, UNTOUCHED, for_key(error))
         }
+        Error::NothingOffered { is_refused, .. } => of_offers(error, *is_refused),
         Error::Input(error) => of_input(error, typed),
         Error::NotFetched(_) => {
             line(NO_INPUT, UNTOUCHED, "check the URL, or save it and give the file".to_owned())
@@ -222,6 +223,12 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         }
         Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
     }
+}
+
+fn of_offers(error: &Error, is_refused: bool) -> Line {
+    let code = if is_refused { NO_PERMISSION } else { UNAVAILABLE };
+    let next = "see what they say: rowmill models; or name a model with -m".to_owned();
+    Line { code, what: error.to_string(), safe: UNTOUCHED, next }
 }
 
 fn for_key(error: &Error) -> String {

@@ -18,7 +18,7 @@ use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
 };
 use crate::store::NotedRoute;
-use crate::work::{Member, Rates};
+use crate::work::Member;
 
 /// What a command says of the model.
 pub(super) struct Asked {
@@ -48,7 +48,7 @@ pub(super) struct Who {
     endpoint: Option<Arc<config::Endpoint>>,
 }
 
-fn usage(error: impl std::fmt::Display) -> Error {
+pub(super) fn usage(error: impl std::fmt::Display) -> Error {
     Error::Usage(error.to_string())
 }
 
@@ -125,6 +125,16 @@ impl Who {
     pub(super) fn name(&self) -> Option<String> {
         let name = self.endpoint.as_ref().map_or(self.provider.name, |endpoint| &endpoint.name);
         Some(name.to_owned()).filter(|name| !name.is_empty())
+    }
+
+    /// The endpoint of a config file that it is.
+    pub(super) fn config(&self) -> Option<&config::Endpoint> {
+        self.endpoint.as_deref()
+    }
+
+    /// Whether this is the place of a vendor who is paid.
+    pub(super) fn is_vendor(&self, base_url: &str) -> bool {
+        self.provider.needs_key && base_url == self.provider.base_url
     }
 
     /// The protocol it is spoken to in unless another is asked for.
@@ -311,6 +321,11 @@ impl Route {
         NotedRoute { base_url, provider, transport: self.transport }
     }
 
+    /// The way to an endpoint at a place.
+    pub(super) fn to(who: Who, transport: Transport, base_url: String) -> Self {
+        Self { who, transport, base_url: Some(base_url), is_served: false }
+    }
+
     /// The same way to a server that rowmill starts.
     pub(super) fn served(self) -> Self {
         Self { base_url: Some(Serving::base_url().to_owned()), is_served: true, ..self }
@@ -343,14 +358,13 @@ impl Route {
         key: Option<Secret>,
         config: &Config,
     ) -> Result<Member, Error> {
-        let (name, rates) = (job.model.clone(), Rates::default());
+        let name = job.model.clone();
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
-            let model = Model::Passthrough;
-            return Ok(Member { name, model, endpoint: None, price: None, rates });
+            return Ok(Member::new(name, Model::Passthrough, None));
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let price = price_of(&self.who, base_url, job, config);
-        Ok(Member { name, model, endpoint: Some(endpoint), price, rates })
+        Ok(Member { price, ..Member::new(name, model, Some(endpoint)) })
     }
 }

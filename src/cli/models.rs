@@ -1,6 +1,8 @@
 //! `rowmill models`: what endpoints offer, as a table or as JSON.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,21 +12,44 @@ use super::model::Who;
 use super::surroundings::Failed;
 use super::{config, question::variable};
 use crate::http::{Endpoint, Limits};
+use crate::job::Kinds;
 use crate::pipeline::{self, Error, NotListed};
-use crate::provider::{KNOWN, Listed, Listing, Provider};
+use crate::provider::{KNOWN, Listed, Listing, Provider, Secret};
 use crate::telemetry::escape;
 
 /// Bytes of a page.
 const BODY: usize = 16 << 20;
 
 /// An endpoint that is asked.
-struct Asked {
-    name: String,
-    who: Who,
-    base_url: String,
+pub(super) struct Asked {
+    pub(super) name: String,
+    pub(super) who: Who,
+    pub(super) base_url: String,
 }
 
-type Answer = Result<Vec<Listed>, NotListed>;
+/// What it said.
+pub(super) type Answer = Result<Vec<Listed>, NotListed>;
+
+/// Asks endpoints for their models, all at once. Gives the key of each as well, where there is one.
+pub(super) fn ask_all(
+    asked: Vec<Asked>,
+    key_file: Option<&Path>,
+    timeout: Duration,
+) -> Vec<(Asked, Option<Secret>, Answer)> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = asked
+            .into_iter()
+            .map(|asked| {
+                scope.spawn(move || {
+                    let (key, answer) = ask(&asked, key_file, timeout);
+                    (asked, key, answer)
+                })
+            })
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|it| it.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
 
 pub(super) fn models(mut args: ModelsArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     config::read(&mut args.config)?;
@@ -32,20 +57,10 @@ pub(super) fn models(mut args: ModelsArgs, typed: &Typed<'_>) -> Result<ExitCode
     for asked in &asked {
         Endpoint::parse(&asked.base_url).map_err(|error| Error::Usage(error.to_string()))?;
     }
-    let answers: Vec<(Asked, Answer)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = asked
-            .into_iter()
-            .map(|asked| {
-                let args = &args;
-                scope.spawn(move || {
-                    let answer = ask(&asked, args);
-                    (asked, answer)
-                })
-            })
-            .collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|it| it.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
+    let answers: Vec<_> = ask_all(asked, args.api_key_file.as_deref(), args.timeout)
+        .into_iter()
+        .map(|(asked, _, answer)| (asked, answer))
+        .collect();
     show(&answers, args.json);
     for (Asked { name, base_url, .. }, answer) in &answers {
         if let Err(error) = answer {
@@ -121,7 +136,7 @@ fn asked(args: &ModelsArgs) -> Result<Vec<Asked>, Error> {
 }
 
 /// Asks one.
-fn ask(asked: &Asked, args: &ModelsArgs) -> Answer {
+fn ask(asked: &Asked, key_file: Option<&Path>, timeout: Duration) -> (Option<Secret>, Answer) {
     let Asked { who, base_url, .. } = asked;
     let keyless = |error: Error| {
         let hint = match &error {
@@ -130,13 +145,20 @@ fn ask(asked: &Asked, args: &ModelsArgs) -> Answer {
         };
         NotListed { reason: format!("{error}{hint}"), is_refused: true }
     };
-    let wrong = |reason: String| NotListed { reason, is_refused: false };
-    let key = who.key(args.api_key_file.as_deref(), true).map_err(keyless)?;
-    who.check_key(base_url, key.as_ref()).map_err(keyless)?;
-    let endpoint = Endpoint::parse(base_url).map_err(|error| wrong(error.to_string()))?;
-    let listing = Listing::new(who.protocol(), key)
-        .map_err(|error| keyless(Error::Usage(error.to_string())))?;
-    pipeline::models(&endpoint, &listing, Limits::whole(args.timeout, BODY))
+    let key = match who.key(key_file, true) {
+        Ok(key) => key,
+        Err(error) => return (None, Err(keyless(error))),
+    };
+    let list = || {
+        who.check_key(base_url, key.as_ref()).map_err(keyless)?;
+        let wrong = |reason: String| NotListed { reason, is_refused: false };
+        let endpoint = Endpoint::parse(base_url).map_err(|error| wrong(error.to_string()))?;
+        let listing = Listing::new(who.protocol(), key.clone())
+            .map_err(|error| keyless(Error::Usage(error.to_string())))?;
+        pipeline::models(&endpoint, &listing, Limits::whole(timeout, BODY))
+    };
+    let answer = list();
+    (key, answer)
 }
 
 /// A line of JSON.
@@ -150,6 +172,10 @@ struct Row<'a> {
     created: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     context: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kinds: Option<Kinds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<u32>,
 }
 
 impl Row<'_> {
@@ -175,6 +201,8 @@ fn show(answers: &[(Asked, Answer)], is_json: bool) {
             owner: model.owner.as_deref(),
             created: model.created.as_deref(),
             context: model.context,
+            kinds: model.kinds,
+            nodes: model.nodes,
         })
     });
     if is_json {

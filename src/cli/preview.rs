@@ -2,17 +2,18 @@
 
 use super::estimate::told;
 use super::exit;
-use super::routes::Routes;
+use super::reach::Reach;
 use super::surroundings::{Failed, Surroundings};
 use crate::pipeline::{self, Preview, Question};
 use crate::report::Expecting;
 use crate::store::Manifest;
+use crate::telemetry::escape;
 use crate::work::Answerer;
 
 /// Plans in a directory that goes again, and shows what would be asked.
 pub(super) fn dry_run(
     question: &Question,
-    (answerer, routes): (&Answerer, &Routes),
+    (answerer, reach): (&Answerer, &Reach),
     expecting: &Expecting,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<(), Failed> {
@@ -28,12 +29,13 @@ pub(super) fn dry_run(
             shards.iter().filter(|shard| shard.wanted > 0).count(),
             of_them_twins(&preview.manifest),
         ));
+        reach.told().iter().for_each(|line| exit::say(&escape(line)));
     }
     for row in &preview.rows {
         exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
     }
     if !surroundings.is_quiet() {
-        exit::say(told(routes.with_hints(preview.estimates)).trim_end());
+        exit::say(told(reach.with_hints(preview.estimates, answerer)).trim_end());
     }
     Ok(())
 }

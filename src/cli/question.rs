@@ -4,14 +4,19 @@ use std::path::Path;
 
 use super::args::{InputArgs, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
+use super::pool::ways;
+use super::reach::Reach;
 use super::routes::Routes;
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
-use crate::job::{Dedupe, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Protocol, Sample, Selection};
+use crate::job::{
+    Dedupe, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Parameters, Protocol, Sample, Selection,
+};
 use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
+use crate::store::WorkDir;
 use crate::telemetry::now_ms;
 
 pub(super) fn question(
@@ -20,12 +25,14 @@ pub(super) fn question(
     schema: &SchemaArgs,
     (model, serving): (&ModelArgs, Option<&Serving>),
     include_input: bool,
-) -> Result<(Question, Routes), Failed> {
+    // Where there may be a plan of this question already.
+    work_dir: Option<&Path>,
+) -> Result<(Question, Reach), Failed> {
     let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
     let (args, repeat) = (model, model.repeat);
-    let (first, more) = all_asked(args, serving)?;
-    let mut all = std::iter::once(&first).chain(&more);
-    let is_embedded = all.any(|it| it.protocol == Protocol::Embeddings);
+    let Asking { model, protocol, parameters, others, reach } = asking(args, serving, work_dir)?;
+    let mut protocols = others.iter().map(|other| other.protocol).chain([protocol]);
+    let is_embedded = protocols.any(|protocol| protocol == Protocol::Embeddings);
     if is_embedded && prompt.instruction.is_some() {
         let text = "embeddings take no instruction: leave --instruction out, or put it into the \
                     template";
@@ -40,13 +47,11 @@ pub(super) fn question(
         (None, Some(path)) => read_text(path)?,
         (None, None) => prompt::DEFAULT.to_owned(),
     };
-    let is_varied = repeat > 1 || !more.is_empty();
-    let Asked { model, protocol, parameters, route } = first;
-    let (others, mut routes) = others(more, args);
-    routes.insert(0, route);
+    let is_varied = repeat > 1 || !others.is_empty();
     let job = JobSpec {
         model,
         protocol,
+        pool: Vec::new(),
         prompt: text,
         instruction: prompt.instruction.as_deref().map(read_text).transpose()?,
         parameters,
@@ -69,6 +74,8 @@ pub(super) fn question(
         repeat,
         dedupe: dedupe(input, is_varied)?,
     };
+    let (job, pool) = reach.pooled(job);
+    let route = reach.route();
     let cutting = match (input.shard_rows, input.shards) {
         (Some(rows), _) => plan::Cutting::Rows(rows as usize),
         (None, Some(shards)) => plan::Cutting::Shards(shards),
@@ -77,17 +84,18 @@ pub(super) fn question(
     let plan = plan::Options {
         cutting,
         threads: cores().min(8),
-        base_url: routes[0].planned_base_url(),
-        provider: routes[0].who.name(),
-        transport: routes[0].transport,
-        routes: routes[1..].iter().map(Route::noted).collect(),
+        base_url: route.and_then(Route::planned_base_url),
+        provider: route.and_then(|route| route.who.name()),
+        transport: route.map(|route| route.transport).unwrap_or_default(),
+        routes: reach.other_routes(),
+        pool,
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
         counts_twins: false,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, job, plan }, Routes::new(routes, args)))
+    Ok((Question { input: file, job, plan }, reach))
 }
 
 /// Whether rows that ask the same are asked once.
@@ -101,24 +109,47 @@ fn dedupe(input: &InputArgs, is_varied: bool) -> Result<Dedupe, Error> {
     Ok(wish)
 }
 
-/// What a command says of its first model, and of each of the others.
-fn all_asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<(Asked, Vec<Asked>), Failed> {
+/// What is said of who answers.
+struct Asking {
+    model: String,
+    protocol: Protocol,
+    parameters: Parameters,
+    /// The other models that answer each row.
+    others: Vec<OtherModel>,
+    reach: Reach,
+}
+
+fn asking(
+    args: &ModelArgs,
+    serving: Option<&Serving>,
+    work_dir: Option<&Path>,
+) -> Result<Asking, Failed> {
+    let Some(pool) = &args.pool else { return asking_each(args, serving) };
+    let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
+    let ways = ways(args, pool, planned.as_ref())?;
+    // What its models are asked with is theirs.
+    let (model, protocol, parameters) =
+        (pool.pool.name.clone(), ways.protocol(), Parameters::new());
+    let (others, reach) = (Vec::new(), Reach::Pool(Box::new(ways)));
+    Ok(Asking { model, protocol, parameters, others, reach })
+}
+
+/// What is said of models that each answer every row.
+fn asking_each(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asking, Failed> {
     if serving.is_some() && !args.others.is_empty() {
         let text = "a server that rowmill starts serves one model: for several, start the servers \
                     yourself and name them as endpoints of a config file";
         return Err(Error::Usage(text.to_owned()).into());
     }
-    let others = args.others.iter().map(|args| asked(args, None));
-    Ok((asked(args, serving)?, others.collect::<Result<_, _>>()?))
-}
-
-/// The other models of a job, and the ways to them.
-fn others(more: Vec<Asked>, args: &ModelArgs) -> (Vec<OtherModel>, Vec<Route>) {
-    let of = |(asked, args): (Asked, &ModelArgs)| {
-        let Asked { model, protocol, parameters, route } = asked;
-        (OtherModel { named: args.named.clone(), model, protocol, parameters }, route)
-    };
-    more.into_iter().zip(&args.others).map(of).unzip()
+    let Asked { model, protocol, parameters, route } = asked(args, serving)?;
+    let (mut others, mut routes) = (Vec::new(), vec![route]);
+    for args in &args.others {
+        let Asked { model, protocol, parameters, route } = asked(args, None)?;
+        others.push(OtherModel { named: args.named.clone(), model, protocol, parameters });
+        routes.push(route);
+    }
+    let reach = Reach::Models(Routes::new(routes, args));
+    Ok(Asking { model, protocol, parameters, others, reach })
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {

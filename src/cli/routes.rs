@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::args::{FormArgs, ModelArgs, PaceArgs, WorkArgs};
+use super::args::{FormArgs, ModelArgs, WorkArgs};
 use super::model::Route;
 use super::price::no_price;
 use super::schema::structured;
@@ -31,6 +31,16 @@ impl Routes {
         let way =
             |(route, args): (Route, &ModelArgs)| Way { route, key_file: args.api_key_file.clone() };
         Self(routes.into_iter().zip(args).map(way).collect())
+    }
+
+    /// The way to the first.
+    pub(super) fn first(&self) -> &Route {
+        &self.0[0].route
+    }
+
+    /// What a plan notes of the others.
+    pub(super) fn others(&self) -> Vec<NotedRoute> {
+        self.0[1..].iter().map(|way| way.route.noted()).collect()
     }
 
     /// The ways that a plan says; `is_served` where rowmill starts who answers.
@@ -97,18 +107,13 @@ impl Routes {
         Ok(Answerer { teams, structured })
     }
 
-    /// What has no price cannot be kept below a cap.
-    pub(super) fn check_max_cost(&self, pace: &PaceArgs, answerer: &Answerer) -> Result<(), Error> {
+    /// What to do about the first model that has no price.
+    pub(super) fn unpriced(&self, answerer: &Answerer) -> Option<String> {
         let members = answerer.teams.iter().zip(&self.0);
         let mut members = members.flat_map(|(team, way)| team.iter().map(move |it| (it, way)));
         let unpriced = |(it, _): &(&Member, &Way)| it.endpoint.is_some() && it.price.is_none();
-        match members.find(unpriced).filter(|_| pace.max_cost.is_some()) {
-            None => Ok(()),
-            Some((member, way)) => Err(Error::Usage(format!(
-                "--max-cost needs to know what calls cost, and {}",
-                no_price(&way.route.who, &member.name)
-            ))),
-        }
+        let (member, way) = members.find(unpriced)?;
+        Some(no_price(&way.route.who, &member.name))
     }
 
     /// Estimates, in the order of the models, with what to do where one has no price.

@@ -86,7 +86,12 @@ impl Serving {
         let model = &manifest.job.model;
         let is_called = *model != crate::provider::PASSTHROUGH;
         // Only what is typed counts: an endpoint in the environment is none that was planned for.
-        let is_served = is_called && manifest.base_url.is_none() && asked.base_url.is_none();
+        let has_place = manifest.base_url.is_some() || manifest.pool.is_some();
+        let is_served = is_called && !has_place && asked.base_url.is_none();
+        if let (Some(_), Some(command)) = (&manifest.pool, &args.serve) {
+            let text = format!("--serve {command} is for one model, and the plan is for a pool");
+            return Err(Error::Usage(text));
+        }
         match &args.serve {
             Some(command) => match local_source(command) {
                 None => Self::recipe(command, model).map(Some),

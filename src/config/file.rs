@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::pool::{self, AUTO, PREFIX};
 use super::{Config, Endpoint, Key, Limits, price};
 use crate::http;
 use crate::job::{Protocol, duration, some_time};
@@ -34,6 +35,8 @@ struct File {
     defaults: Defaults,
     #[serde(default)]
     endpoint: BTreeMap<String, Spanned<Table>>,
+    #[serde(default)]
+    pool: BTreeMap<String, Spanned<pool::Table>>,
     #[serde(default)]
     price: BTreeMap<String, Spanned<price::Table>>,
 }
@@ -64,6 +67,7 @@ struct Table {
     key_file: Option<Spanned<String>>,
     key_command: Option<Spanned<Words>>,
     model: Option<Spanned<String>>,
+    kinds: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<Scalar>>,
     concurrency: Option<Spanned<u32>>,
@@ -107,7 +111,7 @@ impl Scalar {
     }
 }
 
-type Wrong = (Range<usize>, String);
+pub(super) type Wrong = (Range<usize>, String);
 
 impl Config {
     /// Reads the text of a config file; `path` is what errors and endpoints name.
@@ -116,9 +120,12 @@ impl Config {
     /// When it is no TOML, has a key or a value that is not known, or says something that cannot be
     /// meant.
     pub fn read(text: &str, path: &Path) -> Result<Self, Error> {
-        let wrong = |(span, what): Wrong| {
+        let line_of = |span: &Range<usize>| {
             let before = text.as_bytes().get(..span.start).unwrap_or_default();
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            1 + before.iter().filter(|byte| **byte == b'\n').count()
+        };
+        let wrong = |(span, what): Wrong| {
+            let line = line_of(&span);
             Error { path: path.to_owned(), line, what }
         };
         let file: File = toml::from_str(text)
@@ -128,6 +135,16 @@ impl Config {
             let endpoint = endpoint(&name, table, path).map_err(wrong)?;
             endpoints.insert(name, endpoint);
         }
+        let mut pools = BTreeMap::new();
+        for (name, table) in file.pool {
+            if endpoints.contains_key(&name) {
+                let what =
+                    format!("{name} is the name of an endpoint as well: give the pool another");
+                return Err(wrong((table.span(), what)));
+            }
+            let pool = pool::pool(&name, table, path, line_of).map_err(wrong)?;
+            pools.insert(name, pool);
+        }
         let mut prices = BTreeMap::new();
         for (name, table) in file.price {
             let price = price::price(&name, table, path).map_err(wrong)?;
@@ -135,7 +152,7 @@ impl Config {
         }
         let model = file.model.map(|model| said(model, "model")).transpose().map_err(wrong)?;
         let defaults = limits(file.defaults).map_err(wrong)?;
-        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints, prices })
+        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints, pools, prices })
     }
 }
 
@@ -205,6 +222,12 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
     if [PASSTHROUGH, "local"].contains(&name) {
         return Err((span, format!("{name} is a model of rowmill's own, and no endpoint")));
     }
+    if [AUTO, PREFIX].contains(&name) {
+        return Err((
+            span,
+            format!("{name} stands for pools in -m: give the endpoint another name"),
+        ));
+    }
     let provider = provider(name, table.provider)?;
     if provider.is_none() && table.base_url.is_none() {
         let what = format!("the endpoint {name} has no base_url, and no provider that has one");
@@ -221,6 +244,7 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
         let what = "parameters stand in the table `parameters`, not behind the model's name";
         return Err((model.span(), what.to_owned()));
     }
+    let kinds = table.kinds.map(|names| pool::kinds(names.get_ref(), &names.span()));
     Ok(Endpoint {
         name: name.to_owned(),
         provider,
@@ -228,6 +252,7 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
         protocol,
         key: key(span, table.key_env, table.key_file, table.key_command)?,
         model: model.map(Spanned::into_inner),
+        kinds: kinds.transpose()?,
         parameters,
         transport,
         limits: limits(Defaults {

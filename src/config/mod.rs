@@ -4,6 +4,7 @@
 //! says and how a key is come by are the command line's matter. `docs/config.md` has every key.
 
 mod file;
+mod pool;
 mod price;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use file::Error;
+pub use pool::{AUTO, Member, Place, Pool};
 
-use crate::job::{Protocol, Transport};
+use crate::job::{Kinds, Protocol, Transport};
 use crate::price::{Price, undated};
 use crate::provider::Provider;
 
@@ -25,6 +27,8 @@ pub struct Config {
     pub defaults: Limits,
     /// Endpoints by their names.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// Pools by their names.
+    pub pools: BTreeMap<String, Pool>,
     /// What tokens cost, by `NAME.MODEL`, or the model alone where nobody is named.
     pub prices: BTreeMap<String, Price>,
 }
@@ -71,6 +75,8 @@ pub struct Endpoint {
     pub key: Option<Key>,
     /// The model that its name alone stands for.
     pub model: Option<String>,
+    /// What its models take in; nothing where that is not said.
+    pub kinds: Option<Kinds>,
     /// Parameters of every call, by their names in [`PARAMETERS`](crate::provider::PARAMETERS), with
     /// checked values.
     pub parameters: Vec<(&'static str, String)>,
@@ -114,16 +120,18 @@ impl Limits {
 }
 
 impl Config {
-    /// This one over another: its model, its limits, its endpoints; an endpoint that both have is
-    /// this one's, with all that is said of it.
+    /// This one over another: its model, its limits, its endpoints and pools; an endpoint or a pool
+    /// that both have is this one's, with all that is said of it.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         let mut endpoints = other.endpoints;
         endpoints.extend(self.endpoints);
+        let mut pools = other.pools;
+        pools.extend(self.pools);
         let mut prices = other.prices;
         prices.extend(self.prices);
         let model = self.model.or(other.model);
-        Self { model, defaults: self.defaults.or(other.defaults), endpoints, prices }
+        Self { model, defaults: self.defaults.or(other.defaults), endpoints, pools, prices }
     }
 
     /// What the tokens of a model cost, by `NAME.MODEL`, or by that without the date at its end.
@@ -158,6 +166,45 @@ impl Config {
         };
         let by_slash = || if has_base_url { None } else { prefix('/') };
         prefix('.').or_else(by_slash)
+    }
+
+    /// The pool that a model string names: `NAME` or `pool.NAME`. [`AUTO`] is one whether or not a
+    /// file says anything of it.
+    ///
+    /// # Errors
+    /// When `pool.` names none; and when a file has an endpoint and another a pool of the same name.
+    pub fn pool_of(&self, text: &str) -> Result<Option<Pool>, String> {
+        let (name, query) = text.split_once('?').unwrap_or((text, ""));
+        let (name, query) = (name.trim(), query.trim());
+        let prefixed = name.strip_prefix(pool::PREFIX).and_then(|rest| rest.strip_prefix('.'));
+        let name = prefixed.unwrap_or(name);
+        let pool = match self.pools.get(name) {
+            Some(pool) => pool.clone(),
+            None if name == AUTO => {
+                let place = Place { path: PathBuf::new(), line: 0 };
+                let (members, endpoints) = (Vec::new(), Vec::new());
+                Pool { name: AUTO.to_owned(), members, endpoints, place }
+            }
+            None if prefixed.is_some() => {
+                let known: Vec<_> = self.pools.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                return Err(format!("{name:?} is no pool; there are {known}"));
+            }
+            None => return Ok(None),
+        };
+        if let Some(endpoint) = self.endpoints.get(name) {
+            let (file, place) = (endpoint.file.display(), &pool.place);
+            return Err(format!(
+                "{place}: {name} is the name of an endpoint as well ({file}): give the pool another"
+            ));
+        }
+        if !query.is_empty() {
+            return Err(format!(
+                "a pool has no parameters of its own: put {query:?} behind its members' models, or \
+                 into options"
+            ));
+        }
+        Ok(Some(pool))
     }
 
     /// The limits of an endpoint, or those of all.

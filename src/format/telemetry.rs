@@ -11,12 +11,16 @@ use crate::format::json;
 use crate::job::{Attempt, Money, Spending, Usage, may_be_billed, rfc3339};
 
 /// Appends an attempt as a JSON object without its row's id and number, as journals keep it:
-/// `{"ok":…,"attempt":…,"model":…,"timing":{…},"usage":{…}[,"cost_usd"][,"finish_reason"][,"status"][,"error"]}`.
+/// `{"ok":…,"attempt":…,"model":…[,"endpoint"],"timing":{…},"usage":{…}[,"cost_usd"][,"finish_reason"][,"status"][,"error"]}`.
 pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"ok\":{},\"attempt\":{}", attempt.error.is_none(), attempt.number);
     out.extend_from_slice(b",\"model\":");
     json::write_string(out, &attempt.model);
+    if let Some(endpoint) = &attempt.endpoint {
+        out.extend_from_slice(b",\"endpoint\":");
+        json::write_string(out, endpoint);
+    }
     let _ = write!(out, ",\"timing\":{{\"start_time\":\"{}\"", rfc3339(attempt.start_ms));
     write_ms(out, "duration_ms", attempt.duration);
     if let Some(response) = attempt.time_to_response {
@@ -91,6 +95,10 @@ pub struct Facts<'a> {
     pub text: &'a str,
     /// Whether it brought the answer.
     pub ok: bool,
+    /// The model that answered, or the one asked for.
+    pub model: Cow<'a, str>,
+    /// The endpoint's name, where there are several.
+    pub endpoint: Option<Cow<'a, str>>,
     /// From the sending to the decoded answer.
     pub duration: Duration,
     /// From the sending to the head of the answer.
@@ -158,7 +166,10 @@ impl<'a> Rest<'a> {
         self.skip("{\"ok\":true,\"attempt\":")?;
         self.number()?;
         self.skip(",\"model\":")?;
-        self.string()?;
+        facts.model = Cow::Borrowed(self.string()?);
+        if self.skip(",\"endpoint\":").is_some() {
+            facts.endpoint = Some(Cow::Borrowed(self.string()?));
+        }
         self.skip(",\"timing\":{\"start_time\":")?;
         self.string()?;
         self.skip(",\"duration_ms\":")?;
@@ -253,6 +264,10 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
     #[serde(default)]
     struct Written<'a> {
         ok: bool,
+        #[serde(borrow)]
+        model: Cow<'a, str>,
+        #[serde(borrow)]
+        endpoint: Option<Cow<'a, str>>,
         timing: Timing,
         usage: Turn,
         cost_usd: Option<Money>,
@@ -289,6 +304,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
         Facts {
             text,
             ok: written.ok,
+            model: written.model,
+            endpoint: written.endpoint,
             duration: duration(written.timing.duration_ms),
             time_to_response: written.timing.time_to_response_ms.map(duration),
             ttft: written.timing.ttft_ms.map(duration),
@@ -317,6 +334,7 @@ mod tests {
         let attempt = Attempt {
             number: 2,
             model: "m".into(),
+            endpoint: Some("lab".into()),
             start_ms: 1_763_700_000_005,
             duration: Duration::from_micros(12_345),
             time_to_response: Some(Duration::from_micros(9_001)),
@@ -333,7 +351,8 @@ mod tests {
         write_line(&mut line, head, &kept);
         assert_eq!(
             String::from_utf8(line).unwrap(),
-            "{\"id\":\"r1\",\"row_number\":9,\"epoch\":2,\"ok\":true,\"attempt\":2,\"model\":\"m\",\"timing\":\
+            "{\"id\":\"r1\",\"row_number\":9,\"epoch\":2,\"ok\":true,\"attempt\":2,\"model\":\"m\",\
+             \"endpoint\":\"lab\",\"timing\":\
              {\"start_time\":\"2025-11-21T04:40:00.005Z\",\"duration_ms\":12.345,\
              \"time_to_response_ms\":9.001,\"ttft_ms\":9.500},\"usage\":{\"turn\":{\"input_tokens\":3,\
              \"output_tokens\":4}},\"cost_usd\":0.00012,\"finish_reason\":\"stop\",\"status\":200}\n"
@@ -341,6 +360,7 @@ mod tests {
         let list = [b"[", &kept[..], b",", &kept, b"]"].concat();
         let facts = as_written(&list).unwrap();
         assert_eq!((facts.len(), facts[0].text.as_bytes()), (2, &kept[..]));
+        assert_eq!((&*facts[1].model, facts[1].endpoint.as_deref()), ("m", Some("lab")));
         assert_eq!(facts[1].duration, attempt.duration);
         assert_eq!(facts[1].time_to_response, attempt.time_to_response);
         assert_eq!(facts[1].ttft, attempt.ttft);
@@ -381,6 +401,7 @@ mod tests {
             |(ok, word, micros, has_more, (input, output, cached, reasoning))| Attempt {
                 number: 1,
                 model: word.clone(),
+                endpoint: (output % 2 == 0).then(|| word.clone()),
                 start_ms: micros,
                 duration: Duration::from_micros(micros),
                 time_to_response: has_more.then(|| Duration::from_micros(micros / 2)),
@@ -405,6 +426,7 @@ mod tests {
         let attempt = Attempt {
             number: 1,
             model: "m".into(),
+            endpoint: None,
             start_ms: 0,
             duration: Duration::from_millis(1),
             time_to_response: None,

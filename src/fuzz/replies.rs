@@ -58,6 +58,7 @@ fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8])
     let mut attempt = Attempt {
         number: 1,
         model: "m".to_owned(),
+        endpoint: None,
         start_ms: 0,
         duration: Duration::ZERO,
         time_to_response: None,

@@ -109,6 +109,8 @@ failure_kinds! {
     /// What is attached to the row cannot be read, or the protocol does not take it. No call is made;
     /// once the file is there, another try may go well.
     Attachment = "AttachmentError", "attachment";
+    /// No model of the pool takes what the row has. No call is made; with another pool one may be.
+    NoModel = "NoModelError", "no_model";
     /// No whole answer came in time.
     Timeout = "TimeoutError", "timeout";
     /// The endpoint could not be reached.

@@ -9,6 +9,7 @@ mod id;
 mod media;
 mod money;
 mod outcome;
+mod pool;
 mod protocol;
 mod spec;
 mod time;
@@ -19,6 +20,7 @@ pub use id::{Id, IdHash, IdProblem};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
 pub use money::{Money, NoMoney, Spending};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
+pub use pool::{Kinds, Pool, PoolMember, PoolModel};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
     Dedupe, Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate,

@@ -145,6 +145,8 @@ pub struct Attempt {
     pub number: u32,
     /// The model asked for, or the one that answered.
     pub model: String,
+    /// The endpoint's name, where there are several.
+    pub endpoint: Option<String>,
     /// When the sending began, in milliseconds since the Unix epoch.
     pub start_ms: u64,
     /// From the sending to the decoded answer.

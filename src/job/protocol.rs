@@ -37,6 +37,12 @@ impl Protocol {
     pub fn is_chat(&self) -> bool {
         *self == Self::Chat
     }
+
+    /// Whether its answers are vectors.
+    #[must_use]
+    pub fn is_embeddings(self) -> bool {
+        self == Self::Embeddings
+    }
 }
 
 /// How requests and replies travel. It decides no answer, so it may change between a run and its

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{OtherModel, Protocol};
+use super::{OtherModel, PoolModel, Protocol};
 
 /// Everything that decides what is asked about which rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +20,10 @@ pub struct JobSpec {
     /// The protocol it is spoken to in. Work directories of before there were others do not name it.
     #[serde(default, skip_serializing_if = "Protocol::is_chat")]
     pub protocol: Protocol,
+    /// The models of which any may answer, in order; empty where there is one. Where there are several,
+    /// `model` is a name for them all, and protocol and parameters are theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pool: Vec<PoolModel>,
     /// The row template's text.
     pub prompt: String,
     /// The system instruction's text.
@@ -189,6 +193,9 @@ pub struct Setting {
     /// The protocol.
     #[serde(default, skip_serializing_if = "Protocol::is_chat")]
     pub protocol: Protocol,
+    /// The models of which any may answer; see [`JobSpec::pool`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pool: Vec<String>,
     /// The system instruction.
     pub instruction: Option<String>,
     /// The parameters' values as they are sent.
@@ -216,9 +223,14 @@ impl IdFrom {
 }
 
 impl JobSpec {
-    /// The most tokens that an answer may have, as the parameters say it in the protocol's words.
+    /// The most tokens that an answer may have, as the parameters say it in the protocol's words. Of
+    /// several models, that of the one that may answer at most length.
     #[must_use]
     pub fn max_answer_tokens(&self) -> Option<u64> {
+        if !self.pool.is_empty() {
+            let all = self.pool.iter().map(|model| self.asking(model).max_answer_tokens());
+            return all.collect::<Option<Vec<_>>>()?.into_iter().max();
+        }
         if self.protocol == Protocol::Embeddings {
             return Some(0);
         }
@@ -262,6 +274,7 @@ impl JobSpec {
         Setting {
             model: model.to_owned(),
             protocol,
+            pool: self.pool.iter().map(PoolModel::shown).collect(),
             instruction: self.instruction.clone(),
             parameters: parameters.map(|(name, it)| (name.clone(), it.get().to_owned())).collect(),
             schema: self.schema.clone(),
@@ -280,10 +293,16 @@ impl JobSpec {
                 found.push(Difference { part: part.to_owned(), old, new });
             }
         };
-        if let Some((before, now)) = self.names(new) {
+        let mut models = self.common_models(new);
+        if !(self.pool.is_empty() && new.pool.is_empty()) {
+            // Each has its own parameters.
+            let shown =
+                |spec: &Self| spec.models().iter().map(PoolModel::shown).collect::<Vec<_>>();
+            compare("models", Some(shown(self).join(", ")), Some(shown(new).join(", ")));
+            models.clear();
+        } else if let Some((before, now)) = self.names(new) {
             compare("models", Some(before), Some(now));
         }
-        let models = self.common_models(new);
         for (place, of) in &models {
             let ((was, old, _), (is, now, _)) = (self.called(*place), new.called(*place));
             compare(&format!("model{of}"), Some(was.to_owned()), Some(is.to_owned()));
@@ -405,6 +424,7 @@ pub(crate) mod tests {
         JobSpec {
             model: "m".into(),
             protocol: Protocol::Chat,
+            pool: Vec::new(),
             prompt: "Say {{text}}".into(),
             instruction: None,
             parameters: Parameters::new(),

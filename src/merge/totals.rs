@@ -33,6 +33,8 @@ pub struct Totals {
     pub calls: u64,
     /// Calls that may have been made before a crash and were made again.
     pub repeated: u64,
+    /// Where there are several endpoints, the answers of each, and of each model there.
+    pub answers: BTreeMap<(String, String), u64>,
     /// What the calls used.
     pub usage: Usage,
     /// What the calls cost.
@@ -91,6 +93,10 @@ impl Totals {
             if let Some(usage) = &facts.usage {
                 self.usage.add(usage);
             }
+            if let Some(endpoint) = facts.endpoint.as_deref().filter(|_| facts.ok) {
+                let key = (endpoint.to_owned(), facts.model.clone().into_owned());
+                *self.answers.entry(key).or_default() += 1;
+            }
             self.cost.note(facts.cost, facts.is_unpriced);
             self.truncated +=
                 u64::from(facts.ok && facts.finish_reason.as_deref() == Some("length"));
@@ -118,6 +124,9 @@ impl Totals {
         self.truncated += other.truncated;
         for (class, count) in &other.failures {
             *self.failures.entry(class.clone()).or_default() += count;
+        }
+        for (key, count) in &other.answers {
+            *self.answers.entry(key.clone()).or_default() += count;
         }
         self.calls += other.calls;
         self.repeated = self.repeated.saturating_add(other.repeated);

@@ -28,6 +28,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// No endpoint offers a model that could answer.
+    #[error("no endpoint offers a model that could answer: {why}")]
+    NothingOffered {
+        /// Which were asked, and what each said.
+        why: String,
+        /// Whether all refused the key, or want one.
+        is_refused: bool,
+    },
     /// The input cannot be used.
     #[error(transparent)]
     Input(#[from] input::Error),

@@ -89,6 +89,8 @@ pub(super) fn tag(manifest: &Manifest) -> String {
 fn question(job: &JobSpec) -> String {
     let JobSpec { model, protocol, prompt, instruction, parameters, .. } = job;
     let JobSpec { id_field, on_missing_field, .. } = job;
+    // Of several models the name for them all says nothing.
+    let model = Some(model).filter(|_| job.pool.is_empty()).map_or("", String::as_str);
     let parts = (model, prompt, instruction, parameters, id_field, on_missing_field);
     // Strings and numbers: writing them cannot fail.
     let mut text = serde_json::to_vec(&parts).unwrap_or_default();
@@ -109,6 +111,11 @@ fn question(job: &JobSpec) -> String {
     if job.is_varied() {
         let parts = (&job.named, &job.others, job.repeat);
         text.extend_from_slice(&serde_json::to_vec(&parts).unwrap_or_default());
+    }
+    // Nor were there several models of which any may answer.
+    for model in &job.pool {
+        text.extend_from_slice(model.shown().as_bytes());
+        text.push(0);
     }
     blake3::hash(&text).to_hex().to_string()
 }

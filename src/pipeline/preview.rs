@@ -6,10 +6,10 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
-use crate::job::Failure;
+use crate::job::{Failure, Kinds};
 use crate::plan::Planned;
 use crate::prompt::Template;
-use crate::provider::Wording;
+use crate::provider::{Api, Wording};
 use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
@@ -87,12 +87,12 @@ pub(super) fn render(
             });
             for model in 0..job.model_count() {
                 let named = (job.model_count() > 1).then(|| job.named(model).to_owned());
-                let member = answerer.first(model);
-                let api = member.and_then(|member| member.model.api());
-                let message = asked
-                    .clone()
-                    .and_then(|prompt| work::message(prompt, attachments.as_ref(), api, true));
-                previewed.push(shown(row, (named, member), message, answerer));
+                let message = asked.clone().and_then(|prompt| {
+                    let member = answerer.first_for(model, Kinds::needed(&prompt.attachments))?;
+                    let api = member.model.api();
+                    Ok((member, work::message(prompt, attachments.as_ref(), api, true)?))
+                });
+                previewed.push(shown(row, named, message, answerer));
             }
         }
     }
@@ -101,24 +101,22 @@ pub(super) fn render(
 
 fn shown(
     row_number: u64,
-    (model, member): (Option<String>, Option<&Member>),
-    message: Result<Message, Failure>,
+    model: Option<String>,
+    message: Result<(&Member, Message), Failure>,
     answerer: &Answerer,
 ) -> PreviewedRow {
-    let path = member.and_then(|member| Some(member.model.api()?.path()));
-    let endpoint = member.and_then(|member| member.endpoint.as_ref());
-    let url = endpoint.zip(path).map(|(endpoint, path)| format!("{endpoint}{path}"));
     match message {
-        Ok(Message { text: prompt, attached }) => {
+        Ok((member, Message { text: prompt, attached })) => {
+            let path = member.model.api().map(Api::path);
+            let url = member.endpoint.as_ref().zip(path);
+            let url = url.map(|(endpoint, path)| format!("{endpoint}{path}"));
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
             let in_prompt = mode == Some(Mode::Prompt);
             let wording = Wording { in_prompt, correction: None, attached: &attached };
             // Byte for byte what would be sent, but for the bytes of what is attached.
-            let body = match member.filter(|_| url.is_some()) {
-                Some(Member { model, .. }) => {
-                    serde_json::from_slice(&model.encode(&prompt, wording)).ok()
-                }
-                None => serde_json::value::to_raw_value(&prompt).ok(),
+            let body = match url.is_some() {
+                true => serde_json::from_slice(&member.model.encode(&prompt, wording)).ok(),
+                false => serde_json::value::to_raw_value(&prompt).ok(),
             };
             PreviewedRow { row_number, model, url, body, error: None }
         }

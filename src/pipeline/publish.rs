@@ -308,6 +308,7 @@ fn facts(
         calls: models().map(|(model, totals)| calls(model, totals)).sum(),
         calls_now: session.calls,
         repeated: totals.repeated,
+        answers: totals.answers,
         usage: totals.usage,
         cost,
         cost_now: session.cost,

@@ -18,7 +18,7 @@ mod twins;
 use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
-use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Transport, rfc3339};
+use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Pool, Transport, rfc3339};
 use crate::price;
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
@@ -52,6 +52,8 @@ pub struct Options {
     pub transport: Transport,
     /// The same of the job's other models.
     pub routes: Vec<NotedRoute>,
+    /// Where its models are, where there are several places, likewise.
+    pub pool: Option<Pool>,
     /// Files that are there and that the outputs may take the place of.
     pub replaces: Vec<String>,
     /// The newest generation all of whose answers were published, for the plan that follows it.
@@ -323,6 +325,7 @@ fn draw_up(
         provider: options.provider.clone(),
         transport: options.transport,
         routes: options.routes.clone(),
+        pool: options.pool.clone(),
         replaces: options.replaces.clone(),
         source: print(source, &scanned, options.is_spooled),
         chosen: choose(&job.selection, scanned.rows),

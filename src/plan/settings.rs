@@ -25,11 +25,14 @@ impl Keeping {
     /// What the answers to an earlier setting count as answers to, once these parts of it may differ.
     pub(super) fn accept(self, then: &Setting, now: &Setting) -> Setting {
         let of = |is_kept: bool| if is_kept { now } else { then };
+        // Where several models may answer, each has its own parameters.
+        let has_pool = !(then.pool.is_empty() && now.pool.is_empty());
         Setting {
-            model: of(self.model).model.clone(),
+            model: of(self.model || then.pool == now.pool && has_pool).model.clone(),
             protocol: of(self.model).protocol,
+            pool: of(self.model).pool.clone(),
             instruction: of(self.prompt).instruction.clone(),
-            parameters: of(self.parameters).parameters.clone(),
+            parameters: of(self.parameters || self.model && has_pool).parameters.clone(),
             schema: of(self.schema).schema.clone(),
         }
     }

@@ -14,6 +14,7 @@ mod rate;
 mod restart;
 mod retry;
 mod retry_after;
+mod route;
 mod share;
 mod window;
 
@@ -30,5 +31,6 @@ pub use rate::{Rate, Taken};
 pub use restart::{DEATHS_MOST, restart_after};
 pub use retry::{Decision, backoff, decide, retries_of};
 pub use retry_after::retry_after;
+pub use route::Balance;
 pub use share::share;
 pub use window::{CommitWindow, Durability, ParseDurabilityError};

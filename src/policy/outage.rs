@@ -191,6 +191,15 @@ impl Outage {
         Trouble::Paused(self.until)
     }
 
+    /// It has been out of reach for longer than allowed, and is tried on all the same, for others do
+    /// without it.
+    pub fn spare(&mut self, now: Instant, random: f64) {
+        let wait = backoff(self.failures, 1.0) / 2 + backoff(self.failures, random) / 2;
+        self.since = Some(now);
+        self.until = self.until.max(now + wait.min(self.max));
+        self.probing = false;
+    }
+
     /// A probe ended without telling anything: the run is being stopped.
     pub fn forget_probe(&mut self) {
         self.probing = false;
@@ -316,6 +325,21 @@ mod tests {
             }
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 37], "the last pause ends with the outage allowed");
+    }
+
+    #[test]
+    fn one_that_is_spared_is_tried_on() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut outage = Outage::new(MAX, start);
+        outage.troubled(start, None, 0.0);
+        assert_eq!(outage.may_call(at(100)), MayCall::Probe);
+        assert_eq!(outage.troubled(at(100), None, 0.0), Trouble::Down(MAX));
+        outage.spare(at(100), 1.0);
+        assert_eq!(outage.may_call(at(100)), MayCall::Wait(at(104)));
+        assert_eq!(outage.may_call(at(104)), MayCall::Probe);
+        assert!(matches!(outage.troubled(at(104), None, 0.0), Trouble::Paused(_)));
+        assert!(outage.may_call(at(110)) == MayCall::Probe && outage.answered(at(110)));
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub fn retries_of(kind: FailureKind, retries: u32) -> u32 {
         | FailureKind::InvalidRow
         | FailureKind::MissingIdField
         | FailureKind::MissingTemplateField
+        | FailureKind::NoModel
         | FailureKind::Attachment
         | FailureKind::BadRequest
         | FailureKind::NotFound

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::api::headers;
+use super::offer::{self, Task};
 use super::{BadKey, Secret, reply};
-use crate::job::{Failure, Protocol, Transport, rfc3339};
+use crate::job::{Failure, Kinds, Protocol, Transport, rfc3339};
 
 /// A model that an endpoint offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,12 @@ pub struct Listed {
     pub created: Option<String>,
     /// The most tokens it can look at, where that is said.
     pub context: Option<u64>,
+    /// How many nodes serve it now, where that is said.
+    pub nodes: Option<u32>,
+    /// What it takes in, where that is said.
+    pub kinds: Option<Kinds>,
+    /// What it is for.
+    pub task: Task,
 }
 
 /// Some of the models that an endpoint offers.
@@ -66,6 +73,8 @@ struct Model {
     context_window: Value,
     #[serde(default)]
     max_model_len: Value,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
 }
 
 impl Listing {
@@ -141,6 +150,15 @@ fn page(body: &[u8]) -> Result<Page, Failure> {
     Ok(Page { models, next: last_id.filter(|_| has_more) })
 }
 
+impl Listed {
+    /// One of which nothing is said.
+    #[must_use]
+    pub fn unknown(id: String) -> Self {
+        let (nodes, kinds, task) = (None, None, Task::default());
+        Self { id, owner: None, created: None, context: None, nodes, kinds, task }
+    }
+}
+
 impl From<Model> for Listed {
     fn from(model: Model) -> Self {
         let said = |text: &Value| text.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -149,6 +167,9 @@ impl From<Model> for Listed {
         let created = model.created.as_u64().filter(|seconds| *seconds > 0).and_then(at);
         let contexts = [&model.context_length, &model.context_window, &model.max_model_len];
         Self {
+            nodes: offer::nodes(&model.rest),
+            kinds: offer::kinds(&model.rest),
+            task: offer::task(&model.id, &model.rest),
             id: model.id,
             owner: said(&model.owned_by),
             created: created.or_else(|| said(&model.created_at)),

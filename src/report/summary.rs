@@ -63,6 +63,9 @@ pub struct Summary {
     pub failures: BTreeMap<String, u64>,
     /// Calls.
     pub calls: Calls,
+    /// Where there are several endpoints, who gave the answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answered_by: Vec<AnsweredBy>,
     /// When the session began that published this, as RFC 3339 has it.
     pub started_at: String,
     /// When it published.
@@ -108,6 +111,17 @@ pub struct Epoch {
     /// What it asked with.
     #[serde(flatten)]
     pub setting: Option<Setting>,
+}
+
+/// A model at an endpoint, and how many answers it gave.
+#[derive(Debug, Clone, Serialize)]
+pub struct AnsweredBy {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// The model, as telemetry has it.
+    pub model: String,
+    /// Its answers.
+    pub answers: u64,
 }
 
 /// One of the answers that are wanted to each row.
@@ -259,6 +273,8 @@ pub struct Facts {
     pub calls_now: u64,
     /// Calls repeated after crashes.
     pub repeated: u64,
+    /// Answers by endpoint and model, where there are several endpoints.
+    pub answers: BTreeMap<(String, String), u64>,
     /// Tokens.
     pub usage: Usage,
     /// What the calls cost, and what those of the session did.
@@ -352,6 +368,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
             repeated_after_crash: repeated,
             saved: if facts.is_called { facts.twins } else { 0 },
         },
+        answered_by: answered_by(facts.answers),
         started_at: rfc3339(facts.started_ms),
         completed_at: rfc3339(facts.now_ms),
         duration_ms: facts.now_ms.saturating_sub(facts.started_ms),
@@ -405,6 +422,11 @@ fn variants(manifest: &Manifest, facts: &Facts) -> Vec<VariantRows> {
         }
     };
     facts.variants.iter().enumerate().map(of).collect()
+}
+
+fn answered_by(answers: BTreeMap<(String, String), u64>) -> Vec<AnsweredBy> {
+    let shown = |((endpoint, model), answers)| AnsweredBy { endpoint, model, answers };
+    answers.into_iter().map(shown).collect()
 }
 
 fn cost(manifest: &Manifest, facts: &Facts) -> Cost {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Error, FORMAT, disk};
-use crate::job::{JobSpec, Setting, Spending, Transport};
+use crate::job::{JobSpec, Pool, Setting, Spending, Transport};
 
 /// The plan of a work directory: the job, the input it was made for, and the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Manifest {
     /// The same of the job's other models, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<NotedRoute>,
+    /// Where its models are, where there are several places. Not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
     /// Files that were there before the run and that its outputs may take the place of.
     pub replaces: Vec<String>,
     /// The input.
@@ -399,6 +402,11 @@ impl Manifest {
         if offset != self.source.bytes || row - 1 != self.source.rows || !is_whole {
             return Err("the shards do not cover the input".to_owned());
         }
+        let models = self.job.pool.len().max(1);
+        let members = self.pool.iter().flat_map(|pool| &pool.members);
+        if members.into_iter().any(|member| member.model >= models) {
+            return Err("a member of the pool has a model that the job does not have".to_owned());
+        }
         // No sum overflows: each shard's numbers are at most its rows, and those are the input's.
         let answered_for: u64 =
             self.ranges().map(|(_, shard)| shard.wanted + shard.twin_rows()).sum();
@@ -503,6 +511,7 @@ pub(crate) mod tests {
             job: JobSpec {
                 model: "m".into(),
                 protocol: Protocol::Chat,
+                pool: Vec::new(),
                 prompt: "p".into(),
                 instruction: None,
                 parameters,
@@ -525,6 +534,7 @@ pub(crate) mod tests {
             provider: None,
             transport: Transport::Http,
             routes: Vec::new(),
+            pool: None,
             replaces: Vec::new(),
             source: SourcePrint {
                 path: None,

@@ -189,6 +189,15 @@ impl Log {
             Event::Recovered => {
                 self.line("info", "recovered", "the endpoint answers again", json!({}));
             }
+            Event::LeftAlone { who, until, why } => {
+                let wait = until.saturating_duration_since(Instant::now());
+                let fields = json!({"seconds": wait.as_secs(), "endpoint": who});
+                self.line("warning", "paused", why, fields);
+            }
+            Event::Back { who } => {
+                let fields = json!({"endpoint": who});
+                self.line("info", "recovered", &format!("{who} answers again"), fields);
+            }
             Event::Draining => {
                 let text = "nothing new is started; calls in flight may end";
                 self.line("info", "draining", text, json!({}));

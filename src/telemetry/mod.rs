@@ -106,6 +106,20 @@ pub enum Event {
     },
     /// The endpoint answers again.
     Recovered,
+    /// One of several endpoints is left alone until then, and why; the others go on.
+    LeftAlone {
+        /// Which.
+        who: String,
+        /// When it is tried again.
+        until: Instant,
+        /// What it did.
+        why: String,
+    },
+    /// It answers again.
+    Back {
+        /// Which.
+        who: String,
+    },
     /// The run is ending: nothing new is started.
     Draining,
     /// Something that needs a person: damage, answers lost, calls paid for twice. Shown with

@@ -1,6 +1,7 @@
 //! The progress screen: on a terminal a bar for the run and one for each worker, elsewhere a plain
 //! line now and then.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub struct Progress {
     cost: Spending,
     in_flight: usize,
     rate: Rate,
+    // Which of several endpoints are left alone, until when, and why.
+    left_alone: BTreeMap<String, (Instant, String)>,
     // Why nothing is called, and until when.
     paused: Option<(Instant, String)>,
     // What of rowmill's own calls wait for, and until when.
@@ -80,6 +83,7 @@ impl Progress {
             cost: Spending::default(),
             in_flight: 0,
             rate: Rate::default(),
+            left_alone: BTreeMap::new(),
             paused: None,
             waiting: None,
             preparing: None,
@@ -120,6 +124,11 @@ impl Progress {
             #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
             let seconds = (self.wanted - self.done()) as f64 / rate;
             text.push_str(&format!(" · ETA {}", shown(seconds)));
+        }
+        for (who, (until, why)) in &self.left_alone {
+            let left = until.saturating_duration_since(now).as_secs();
+            let (who, why) = (escape(who), escape(why));
+            text.push_str(&format!(" · {who} is left alone for {left} s: {why}"));
         }
         text
     }
@@ -264,6 +273,12 @@ impl Sink for Progress {
             Event::Paused { until, why } => self.paused = Some((*until, why.clone())),
             Event::Waiting { until, why } => self.waiting = Some((*until, *why)),
             Event::Recovered => self.paused = None,
+            Event::LeftAlone { who, until, why } => {
+                self.left_alone.insert(who.clone(), (*until, why.clone()));
+            }
+            Event::Back { who } => {
+                self.left_alone.remove(who);
+            }
             Event::Draining => self.draining = true,
             Event::Sealed { .. } => {}
             Event::Alert(text) => self.line(&format!("warning: {}", escape(text))),
@@ -355,6 +370,12 @@ mod tests {
             progress.emit(&Event::Tick { now, in_flight: 7 });
         }
         progress.emit(&Event::Warning("a\x1bb".to_owned()));
+        let until = start + Duration::from_secs(22);
+        let (who, why) = ("vllm-b".to_owned(), "503".to_owned());
+        progress.emit(&Event::LeftAlone { who: who.clone(), until, why });
+        assert!(progress.facts(start).ends_with(" · vllm-b is left alone for 22 s: 503"));
+        progress.emit(&Event::Back { who });
+        assert!(!progress.facts(start).contains("vllm"));
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(
             text,

@@ -25,6 +25,8 @@ pub(super) struct Line {
     pub(super) model: Model,
     /// The model asked for; telemetry has it where the endpoint does not say which answered.
     pub(super) asked: String,
+    /// The endpoint's name, where there are several.
+    pub(super) place: Option<String>,
     /// What answers must be.
     pub(super) form: Option<Form>,
     /// The run that calls are made for.
@@ -130,7 +132,7 @@ pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Lan
         // No vendor documents a key in the events of a WebSocket.
         way @ Way::Ws(_) => Box::pin(line.streamed(way, body, None, start)).await,
     };
-    let attempt = describe(&line.asked, start_ms, start.elapsed(), &call);
+    let attempt = describe((&line.asked, line.place.as_ref()), start_ms, start.elapsed(), &call);
     judge(call.landed(flight, attempt), line.form.as_ref(), in_prompt)
 }
 
@@ -270,7 +272,12 @@ impl Line {
     }
 }
 
-fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Attempt {
+fn describe(
+    (asked, place): (&str, Option<&String>),
+    start_ms: u64,
+    duration: Duration,
+    call: &Call,
+) -> Attempt {
     // What was paid for is told, whatever it brought.
     let (model, finish_reason, usage) = match &call.result {
         Ok(answer) => (&answer.model, &answer.finish_reason, answer.usage),
@@ -280,6 +287,7 @@ fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Atte
     Attempt {
         number: 0,
         model: model.as_deref().unwrap_or(asked).to_owned(),
+        endpoint: place.cloned(),
         start_ms,
         duration,
         time_to_response: call.time_to_response,
@@ -297,7 +305,7 @@ pub(super) fn echo(lane: &Lane, flight: Flight, prompt: String) -> Landing {
     let start_ms = now_ms();
     let result = lane.model.decode(200, &HeaderMap::new(), prompt.as_bytes(), start_ms);
     let call = Call::new(result, None);
-    let attempt = describe(&lane.name, start_ms, Duration::ZERO, &call);
+    let attempt = describe((&lane.name, None), start_ms, Duration::ZERO, &call);
     judge(call.landed(flight, attempt), lane.form.as_ref(), true)
 }
 

@@ -308,6 +308,7 @@ impl Coordinator {
                 "the endpoint takes no schema ({why}): from now on it stands in the instruction"
             )))],
             Happened::Recovered => vec![Effect::Show(Event::Recovered)],
+            Happened::Shown(event) => vec![Effect::Show(event)],
             Happened::Idle { worker } => vec![Effect::Show(Event::Idle { worker })],
             Happened::Lost { team, name, reason } => {
                 if self.lost.contains_key(&team) {

@@ -156,6 +156,11 @@ impl Health {
         self.with(|pace| pace.outage().lost());
     }
 
+    /// It was out of reach for too long, and is tried on all the same.
+    pub(super) fn spare(&self, now: Instant) {
+        self.with(|pace| pace.outage().spare(now, fastrand::f64()));
+    }
+
     /// A probe ended without telling anything.
     pub(super) fn forget_probe(&self) {
         self.with(|pace| pace.outage().forget_probe());

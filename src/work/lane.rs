@@ -1,32 +1,28 @@
 //! Lanes: the ways to an answer. A lane is a model at an endpoint with what is known of it, shared by
 //! all workers; a team is the lanes of which any may answer a row.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::attempt::{Line, Way};
 use super::health::Health;
+use super::route::{Load, Standing, Team};
 use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
-use crate::job::Transport;
+use crate::job::{Kinds, Transport};
 use crate::policy::Bounds;
 use crate::price::Price;
 use crate::provider::{Api, Model};
 use crate::store::{Manifest, ShardEntry};
 
-/// The most that an endpoint may be asked a minute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// Calls.
-    pub calls: Option<u64>,
-    /// Tokens, of prompts and answers.
-    pub tokens: Option<u64>,
-}
-
 /// What bounds the calls through a lane.
 fn bounds(member: &Member, options: &Options) -> Bounds {
     Bounds {
-        concurrency: options.concurrency,
+        concurrency: member
+            .concurrency
+            .map_or(options.concurrency, |it| it.min(options.concurrency)),
         is_fixed: options.is_fixed || member.endpoint.is_none(),
         calls_a_minute: member.rates.calls,
         tokens_a_minute: member.rates.tokens,
@@ -42,7 +38,7 @@ pub(super) type LaneIndex = usize;
 #[derive(Debug)]
 pub(super) struct Lanes {
     all: Vec<Lane>,
-    teams: Vec<Vec<LaneIndex>>,
+    teams: Vec<Team>,
 }
 
 /// A model at an endpoint, as all workers see it.
@@ -53,6 +49,18 @@ pub(super) struct Lane {
     /// What answers must be.
     pub(super) form: Option<Form>,
     pub(super) health: Health,
+    /// What people know it by.
+    pub(super) label: String,
+    /// Its endpoint's name, where there are several.
+    place: Option<String>,
+    /// What it takes in.
+    pub(super) kinds: Kinds,
+    /// Whether others may take calls in its place.
+    pub(super) is_pooled: bool,
+    pub(super) standing: Standing,
+    /// The calls under way at its endpoint, where they are bounded.
+    pub(super) load: Option<Arc<Load>>,
+    timeout: Option<Duration>,
     pub(super) price: Option<Price>,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
@@ -66,6 +74,11 @@ impl Shared<'_> {
 
     /// The lanes that may answer a variant of the job.
     pub(super) fn lanes_of(&self, variant: usize) -> &[LaneIndex] {
+        &self.team_for(variant).lanes
+    }
+
+    /// Those who answer a variant of the job.
+    pub(super) fn team_for(&self, variant: usize) -> &Team {
         self.lanes.team(self.team(variant))
     }
 
@@ -88,20 +101,32 @@ impl Lanes {
         server: Option<&Arc<Server>>,
     ) -> Result<Self, Error> {
         let mut lanes = Self { all: Vec::new(), teams: Vec::new() };
+        // An endpoint's bound is one for all its models.
+        let mut loads: HashMap<&str, Arc<Load>> = HashMap::new();
         for team in &answerer.teams {
             let first = lanes.all.len();
+            // One that takes everything needs no choice.
+            let is_pool = team.len() > 1 || team.iter().any(|member| member.kinds != Kinds::ALL);
             for member in team {
                 let form = answerer.structured.clone().map(Form::new);
-                lanes.all.push(Lane::new(member, form, options, server)?);
+                let mut lane = Lane::new(member, form, options, server)?;
+                lane.is_pooled = is_pool;
+                if let (Some(limit), Some(place)) = (member.concurrency, &member.place) {
+                    let load = loads.entry(place).or_insert_with(|| Arc::new(Load::new(limit)));
+                    lane.load = is_pool.then(|| Arc::clone(load));
+                }
+                lanes.all.push(lane);
             }
-            lanes.teams.push((first..lanes.all.len()).collect());
+            let weights: Vec<_> = team.iter().map(|member| member.weight).collect();
+            lanes.teams.push(Team::new((first..lanes.all.len()).collect(), &weights, is_pool));
         }
+        lanes.label();
         Ok(lanes)
     }
 
     /// The lanes of a team.
-    pub(super) fn team(&self, team: usize) -> &[LaneIndex] {
-        self.teams.get(team).map_or(&[], Vec::as_slice)
+    pub(super) fn team(&self, team: usize) -> &Team {
+        &self.teams[team]
     }
 
     /// How many teams there are.
@@ -111,7 +136,20 @@ impl Lanes {
 
     /// The team that a lane is of.
     pub(super) fn team_of(&self, lane: LaneIndex) -> usize {
-        self.teams.iter().position(|team| team.contains(&lane)).unwrap_or_default()
+        self.teams.iter().position(|team| team.lanes.contains(&lane)).unwrap_or_default()
+    }
+
+    /// Gives lanes the shortest names that tell them apart.
+    fn label(&mut self) {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for lane in &self.all {
+            *counts.entry(lane.label.clone()).or_default() += 1;
+        }
+        for lane in &mut self.all {
+            if counts[&lane.label] > 1 {
+                lane.label = format!("{}.{}", lane.label, lane.name);
+            }
+        }
     }
 
     /// One of them.
@@ -155,6 +193,13 @@ impl Lane {
             model: member.model.clone(),
             form,
             health: Health::new(&bounds(member, options), server.cloned()),
+            label: member.place.clone().unwrap_or_else(|| member.name.clone()),
+            place: member.place.clone(),
+            kinds: member.kinds,
+            is_pooled: false,
+            standing: Standing::default(),
+            load: None,
+            timeout: member.timeout,
             price: member.price.clone(),
             reached,
         })
@@ -168,14 +213,18 @@ impl Lane {
         let path = endpoint.path(api.path()).parse();
         let path = path.map_err(|_| unreachable(endpoint, "no path".into()))?;
         let (connector, endpoint) = (connector.clone(), endpoint.clone());
-        let (headers, limits) = (api.headers().clone(), *limits);
+        let headers = api.headers().clone();
+        let total = self.timeout.unwrap_or(limits.total);
+        let (connect, idle) = (limits.connect.min(total), limits.idle.min(total));
+        let limits = Limits { connect, total, idle, ..*limits };
         let way = match api.transport() {
             Transport::Http => Way::Http(Client::new(connector, endpoint, path, headers, limits)),
             Transport::Sse => Way::Sse(Client::new(connector, endpoint, path, headers, limits)),
             Transport::Ws => Way::Ws(Sockets::new(connector, endpoint, path, headers, limits)),
         };
         let (model, asked) = (self.model.clone(), self.name.clone());
-        Ok(Some(Line { way, model, asked, form: self.form.clone(), run }))
+        let place = self.place.clone();
+        Ok(Some(Line { way, model, asked, place, form: self.form.clone(), run }))
     }
 }
 

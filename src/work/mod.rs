@@ -9,6 +9,7 @@
 //! The coordinator owns the state of the run, a worker that of the shards it holds. They share what
 //! must be one for all: the permits, and the lanes with the health of the endpoint of each.
 
+mod answerer;
 mod attached;
 mod attempt;
 mod committer;
@@ -20,6 +21,7 @@ mod health;
 mod lane;
 mod queue;
 mod retry;
+mod route;
 mod server;
 mod slot;
 mod structured;
@@ -34,23 +36,22 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use crate::http::{Endpoint, Limits};
+use crate::http::Limits;
 use crate::input::{self, Attachments, Source};
 use crate::job::Money;
 use crate::policy::Durability;
-use crate::price::{self, Price};
+use crate::price;
 use crate::prompt::Template;
-use crate::provider::Model;
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
-use crate::telemetry::{Sink, now_ms};
+use crate::telemetry::{Event, Sink, now_ms};
 
+pub use answerer::{Answerer, Member, Rates};
 pub use attached::{Message, message};
 use attempt::Line;
 pub use ended::{Ending, Report, Tally};
 use gate::Gate;
 use lane::Lanes;
-pub use lane::Rates;
 use queue::Queue;
 pub use structured::Structured;
 use wallet::Wallet;
@@ -121,74 +122,6 @@ impl Options {
             options.parallel = self.parallel.min(self.concurrency.div_ceil(CALLS)).max(1);
         }
         options
-    }
-}
-
-/// Who answers.
-#[derive(Debug, Clone)]
-pub struct Answerer {
-    /// One team for each model of the job, for all repeats of it: any member of it may answer a row. No
-    /// team is empty.
-    pub teams: Vec<Vec<Member>>,
-    /// What answers must be; nothing where any text is one.
-    pub structured: Option<Structured>,
-}
-
-/// A model at an endpoint.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// As the endpoint names it.
-    pub name: String,
-    /// How it is called.
-    pub model: Model,
-    /// Where it is; nothing for models that are not called.
-    pub endpoint: Option<Endpoint>,
-    /// What its tokens cost; nothing where that is not known.
-    pub price: Option<Price>,
-    /// What it may be asked a minute.
-    pub rates: Rates,
-}
-
-impl Answerer {
-    /// Where one model answers all.
-    #[must_use]
-    pub fn one(member: Member, structured: Option<Structured>) -> Self {
-        Self { teams: vec![vec![member]], structured }
-    }
-
-    /// The same, and nobody is asked more a minute than this.
-    #[must_use]
-    pub fn rated(mut self, rates: Rates) -> Self {
-        for member in self.teams.iter_mut().flatten() {
-            member.rates.calls = rates.calls.or(member.rates.calls);
-            member.rates.tokens = rates.tokens.or(member.rates.tokens);
-        }
-        self
-    }
-
-    /// Who answers first for a model of the job.
-    #[must_use]
-    pub fn first(&self, model: usize) -> Option<&Member> {
-        self.teams.get(model)?.first()
-    }
-
-    /// The members of all teams.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.teams.iter().flatten()
-    }
-
-    /// Whether any call is made.
-    fn is_called(&self) -> bool {
-        self.members().any(|member| member.endpoint.is_some())
-    }
-
-    /// The same with everyone at another place.
-    fn at(&self, endpoint: &Endpoint) -> Self {
-        let mut moved = self.clone();
-        for member in moved.teams.iter_mut().flatten() {
-            member.endpoint = Some(endpoint.clone());
-        }
-        moved
     }
 }
 
@@ -300,6 +233,7 @@ enum Happened {
     Waiting { until: Instant, why: &'static str },
     Recovered,
     SchemaRefused { why: String },
+    Shown(Event),
     Idle { worker: usize },
     Lost { team: usize, name: String, reason: StopReason },
     Stop(StopReason),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::attempt::Landing;
 use super::feed::{Feed, RowIndex};
 use super::retry::Again;
+use super::route::Waiting;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::{read_attempts, write_attempt};
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, OutcomeKind};
-use crate::prompt::{Prompt, Template};
+use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
+use crate::prompt::{Prompt, Template, attachments};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -25,6 +26,8 @@ pub(super) struct Slot<'a> {
     pub(super) variant: usize,
     generation: u32,
     pub(super) feed: Feed,
+    /// Rows of it that wait for a lane.
+    pub(super) queue: Waiting,
     entry: &'a ShardEntry,
     rows: ShardRows<'a>,
     journal: Journal,
@@ -78,6 +81,7 @@ impl<'a> Slot<'a> {
             variant: entry.variant as usize,
             generation,
             feed: Feed::new(Vec::new()),
+            queue: Waiting::default(),
             entry,
             rows,
             journal,
@@ -129,6 +133,17 @@ impl<'a> Slot<'a> {
             }
         }
         self.feed = Feed::new(wanted);
+    }
+
+    /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
+    /// cannot be asked about that is told later.
+    pub(super) fn needs(&self, row: RowIndex, job: &JobSpec) -> Kinds {
+        let Some(field) = &job.attachment_field else { return Kinds::TEXT };
+        let named = || {
+            let text = self.rows.text(row).ok()?;
+            attachments(&self.rows.object(row, &text).ok()?, field).ok()
+        };
+        Kinds::needed(&named().unwrap_or_default())
     }
 
     /// The length of its rows' text.
@@ -236,7 +251,7 @@ impl<'a> Slot<'a> {
         at_ms: u64,
     ) {
         let verdict = Verdict::Failed(failure, 0);
-        if failure.kind != FailureKind::Attachment {
+        if !matches!(failure.kind, FailureKind::Attachment | FailureKind::NoModel) {
             return self.put(row, id, OutcomeKind::Invalid, verdict, b"[]", None, job, at_ms);
         }
         // What is not there may be there the next time: it failed, like one that was called in vain.
@@ -245,6 +260,20 @@ impl<'a> Slot<'a> {
         let asked = Some(Asked { generation: self.generation, prompt, is_accepted: false });
         self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
         self.starting += 1;
+    }
+
+    /// Adds the line of a row that no model takes. One that cannot be asked about at all says so.
+    pub(super) fn put_unserved(
+        &mut self,
+        row: RowIndex,
+        failure: &Failure,
+        job: &JobSpec,
+        template: &Template,
+        at_ms: u64,
+    ) {
+        let Prepared { id, hash, prompt } = self.prepare(row, job, template);
+        let failure = prompt.err().unwrap_or_else(|| failure.clone());
+        self.put_unasked((row, hash), &id, &failure, job, at_ms);
     }
 
     /// Adds the line of a row that was answered or has failed for good.
@@ -317,6 +346,7 @@ impl<'a> Slot<'a> {
         }));
         self.envelope = envelope;
         self.corrections.remove(&row);
+        self.queue.forget(row);
         self.answered.remove(&row);
         self.feed.done(row);
     }

@@ -46,6 +46,9 @@ Examples:
 
   Ask an endpoint of rowmill.toml by its name, with its key, parameters and limits:
     rowmill run reviews.jsonl -o out.jsonl -m lab.my-model …
+  Spread rows over a pool of rowmill.toml, or over whatever its endpoints offer (docs/pools.md):
+    rowmill run reviews.jsonl -o out.jsonl -m my-pool …
+    rowmill run reviews.jsonl -o out.jsonl -m auto …
 
 The key is read from --api-key-file, the provider's variable (OPENAI_API_KEY, ANTHROPIC_API_KEY, …) or where
 the config file says. docs/models.md has all providers and parameters, docs/config.md the config file.";

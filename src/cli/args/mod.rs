@@ -180,6 +180,12 @@ pub(in crate::cli) struct WorkArgs {
     /// Where the input is, if not where it was when it was planned
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) input: Option<PathBuf>,
+    /// Of a pool, the model that must answer: no other does in its place
+    #[arg(long, value_name = "MODEL")]
+    pub(in crate::cli) require_model: Option<String>,
+    /// Whether an option said how long calls may take.
+    #[arg(skip)]
+    pub(in crate::cli) has_timeout: bool,
     /// Where the endpoint is, if not where the plan says
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) base_url: Option<String>,

@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::super::parse::{parameter, probability, temperature};
+use super::super::pool::PoolArgs;
 use crate::config::Endpoint;
 use crate::job::Protocol;
 
@@ -18,8 +19,11 @@ pub(in crate::cli) struct ModelArgs {
     /// together, fireworks, hf, ollama, vllm, sglang, llamacpp, generic; without one, OpenAI or
     /// whoever is at --base-url; or an endpoint of a config file. `local` is a small one on this
     /// machine, fetched once, and `local:FILE` one in a GGUF file of yours. `passthrough` answers with
-    /// the prompt, without a call. Given several times, each model answers each row: an envelope a row
-    /// and model, with `model` and `repeat` in it [env: ROWMILL_MODEL] [default: the config file's]
+    /// the prompt, without a call. The name of a pool of a config file stands for all its members;
+    /// `auto` for whatever the config file's endpoints offer, as they say when they are asked. Given
+    /// several times, each model answers each row: an envelope a row and model, with `model` and
+    /// `repeat` in it [env: ROWMILL_MODEL] [default: the config file's model, else its only pool, else
+    /// auto where it has endpoints]
     #[arg(short, long = "model", value_name = "MODEL", action = ArgAction::Append, value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) models: Vec<String>,
     /// Ask each model so many times about each row: an envelope for each answer, with `model` and
@@ -38,6 +42,13 @@ pub(in crate::cli) struct ModelArgs {
     /// The endpoint of a config file that the model string named: what is left of that is in `model`.
     #[arg(skip)]
     pub(in crate::cli) endpoint: Option<Arc<Endpoint>>,
+    /// The pool that the model string named.
+    #[arg(skip)]
+    pub(in crate::cli) pool: Option<Arc<PoolArgs>>,
+    /// Of a pool, the model that must answer: no other does in its place, though several endpoints may
+    /// serve it
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) require_model: Option<String>,
     /// Where the endpoint is, if not at the provider's own place [env: OPENAI_BASE_URL for OpenAI
     /// and models without a provider]
     #[arg(long, value_name = "URL")]

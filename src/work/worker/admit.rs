@@ -24,24 +24,24 @@ pub(super) fn choice(health: &Health, is_probe: bool) -> Choice {
 }
 
 impl Worker<'_> {
-    /// A slot with a row that may be started by a lane that is not held.
-    pub(super) fn ready(&self, held: &[LaneIndex], now: Instant) -> Option<usize> {
-        self.slots.iter().position(|slot| {
-            let lanes = self.shared.lanes_of(slot.variant);
-            let mut free = lanes.iter().filter(|lane| !held.contains(lane));
-            slot.feed.is_ready(now)
+    /// Whether a slot has a row that may be started by a lane that is not held.
+    pub(super) fn is_ready(&self, slot: usize, held: &[LaneIndex], now: Instant) -> bool {
+        let slot = &self.slots[slot];
+        let lanes = self.shared.lanes_of(slot.variant);
+        let mut free = lanes.iter().filter(|lane| !held.contains(lane));
+        !slot.queue.is_empty()
+            || slot.feed.is_ready(now)
                 && match slot.feed.is_exhausted() {
                     false => free.next().is_some(),
                     true => free.any(|lane| self.shared.lanes.lane(*lane).health.may_retry()),
                 }
-        })
     }
 
     /// Whether no lane of a team takes a row now, where there are other teams, which are not to wait for
     /// it.
     pub(super) fn is_waiting(&self, team: usize) -> bool {
         let lanes = &self.shared.lanes;
-        lanes.teams() > 1 && lanes.team(team).iter().all(|lane| self.held.contains(lane))
+        lanes.teams() > 1 && lanes.team(team).lanes.iter().all(|lane| self.held.contains(lane))
     }
 
     /// Takes a permit for a row of a slot; none is needed where nobody is called.
@@ -126,15 +126,14 @@ impl Worker<'_> {
             }
             Err(hold) => Some(hold),
         };
-        self.slots[index].feed.put_back(row, now);
-        self.turn_away(held, (lane, is_probe));
+        self.not_now((index, row), held, (lane, is_probe), now);
         if let Some(hold) = hold {
             self.hold(hold, now);
         }
         None
     }
 
-    fn wait_until(&mut self, until: Instant) {
+    pub(super) fn wait_until(&mut self, until: Instant) {
         let earlier = self.held_until.filter(|at| *at < until);
         self.held_until = earlier.or(Some(until));
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Worker;
 use crate::job::{Failure, FailureKind};
 use crate::policy::{Blame, Decision, Ended, Reception, Trouble, decide, retries_of};
+use crate::telemetry::Event;
 use crate::work::attempt::Landing;
 use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
@@ -35,13 +36,14 @@ impl Worker<'_> {
         let health = &self.shared.lanes.lane(landing.flight.lane).health;
         // A certificate that was good may be renewed late; one that never was stays bad.
         if failure.kind == FailureKind::Tls && !health.has_answered() {
-            self.stop(StopReason::Tls { why: failure.message.clone() });
+            let why = failure.message.clone();
+            self.lose(landing.flight.lane, StopReason::Tls { why }, now);
         }
         let tries = self.slots[slot].feed.tries(landing.flight.row);
         let calls = tries.failed.count + tries.unusable + tries.refused + 1;
         let decision = decide(failure, calls, fastrand::f64());
         if decision == Decision::StopRun {
-            self.stop(stop_reason(failure));
+            self.lose(landing.flight.lane, stop_reason(failure), now);
         }
         let is_lost = matches!(
             failure.kind,
@@ -54,10 +56,15 @@ impl Worker<'_> {
             return Some(self.judge_lost(landing, slot, now));
         }
         let is_paused = self.ended(landing, slot, reception(landing, failure), now);
+        if let Some(decision) = self.elsewhere(landing, failure, slot, now) {
+            return Some(decision);
+        }
         let decision = self.judge_row(landing, slot, failure, decision);
         // What everyone waits for is enough to wait for.
         let waits = matches!(decision, Decision::Again(_) | Decision::Later(_));
-        Some(if is_paused && waits { Decision::Pause(None) } else { decision })
+        let decision = if is_paused && waits { Decision::Pause(None) } else { decision };
+        self.keep_away(landing, failure, slot, (decision, now));
+        Some(decision)
     }
 
     /// What follows for a row whose call was lost with a server of this run's own.
@@ -166,35 +173,53 @@ impl Worker<'_> {
         if health.limit() != before {
             shared.gate.set_limit(shared.lanes.limit());
         }
+        let lane = shared.lanes.lane(flight.lane);
+        if lane.is_pooled && reception == Reception::Answered {
+            lane.standing.answered(landing.result.is_ok());
+        }
         if follows.has_recovered {
-            self.tell(Happened::Recovered);
+            self.tell(match lane.is_pooled {
+                true => Happened::Shown(Event::Back { who: lane.label.clone() }),
+                false => Happened::Recovered,
+            });
         }
         if follows.has_recovered || follows.wakes {
             shared.gate.wake_all();
         }
         if let Some(trouble) = follows.trouble {
             let message = landing.result.as_ref().err().map(|failure| failure.message.as_str());
-            self.trouble(flight.lane, trouble, message.unwrap_or_default());
+            self.trouble(flight.lane, trouble, message.unwrap_or_default(), now);
         }
         follows.trouble.is_some()
     }
 
-    fn trouble(&self, lane: LaneIndex, trouble: Trouble, message: &str) {
-        let why = match self.shared.lanes.teams() {
+    fn trouble(&self, index: LaneIndex, trouble: Trouble, message: &str, now: Instant) {
+        let lanes = &self.shared.lanes;
+        let lane = lanes.lane(index);
+        let why = match lanes.teams() {
             1 => message.to_owned(),
-            _ => format!("{}: {message}", self.named(lane)),
+            _ => format!("{}: {message}", self.named(index)),
         };
         match trouble {
+            Trouble::Paused(until) if lane.is_pooled => {
+                let who = lane.label.clone();
+                self.tell(Happened::Shown(Event::LeftAlone { who, until, why }));
+            }
             Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
-            Trouble::Down(out) => self.lose(lane, StopReason::Outage { out, why }),
-            Trouble::AsksTooMuch(wait) => self.lose(lane, StopReason::AsksTooMuch { wait, why }),
+            Trouble::Down(out) => self.lose(index, StopReason::Outage { out, why }, now),
+            Trouble::AsksTooMuch(wait) => {
+                self.lose(index, StopReason::AsksTooMuch { wait, why }, now);
+            }
         }
     }
 
-    /// Gives a lane up. Where others answer other rows, those go on.
-    fn lose(&self, lane: LaneIndex, reason: StopReason) {
+    /// A lane was lost that nobody answers in the place of. Where others answer other rows, those go on
+    /// for as long as it may come back.
+    pub(super) fn lose_alone(&self, lane: LaneIndex, reason: StopReason) {
         let lanes = &self.shared.lanes;
-        if lanes.teams() == 1 {
+        let is_passing =
+            matches!(reason, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
+        if lanes.teams() == 1 || !is_passing {
             return self.stop(reason);
         }
         lanes.lane(lane).health.give_up();

@@ -7,6 +7,7 @@
 mod admit;
 mod judge;
 mod pay;
+mod route;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -31,7 +32,7 @@ use crate::policy::{CommitWindow, Decision, Durability};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
-use admit::choice;
+use route::{Start, Turn};
 
 /// What a worker may be woken by.
 enum Event<'a> {
@@ -66,6 +67,7 @@ pub(super) struct Worker<'a> {
     told_until: Option<Instant>,
     // The lanes that took no row when calls were last started.
     held: Vec<LaneIndex>,
+    turn: Turn,
     // Whether there is more to start once calls were looked after.
     has_paused: bool,
     // Calls that were answered, well or badly, by lane.
@@ -105,6 +107,7 @@ impl<'a> Worker<'a> {
             held_until: None,
             told_until: None,
             held: Vec::new(),
+            turn: Turn::default(),
             has_paused: false,
             is_closing: false,
         }
@@ -210,20 +213,12 @@ impl<'a> Worker<'a> {
         let gate = &self.shared.gate;
         let (mut at_ms, mut pause, mut held) = (None, Pause::new(), Vec::new());
         (self.has_paused, self.held_until) = (false, None);
+        self.begin_turn();
         while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
-            let ready = self.ready(&held, now);
-            gate.set_demanding(self.number, ready.is_some());
-            let Some(index) = ready else { break };
-            if !self.take_permit(index, flights.len()) {
-                break;
-            }
-            let Some((lane, is_probe)) = self.admit(index, &mut held, now) else { continue };
+            let Some(start) = self.next_start(&mut held, flights.len(), now) else { break };
+            let Start { slot: index, row, lane, is_probe } = start;
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
-            let Some(row) = slot.feed.take(now, choice(&way.health, is_probe)) else {
-                self.turn_away(&mut held, (lane, is_probe));
-                continue;
-            };
             let job = &self.shared.manifest.job;
             let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
             let attachments = self.shared.attachments.as_ref();
@@ -237,6 +232,7 @@ impl<'a> Worker<'a> {
                     if is_probe {
                         way.health.forget_probe();
                     }
+                    self.leave(lane);
                 }
                 (Ok(message), Some(line)) => {
                     self.has_paused = pause.is_due(&message);
@@ -269,6 +265,7 @@ impl<'a> Worker<'a> {
     /// Judges a call that has ended and makes the line of it.
     fn land(&mut self, mut landing: Landing, now: Instant, at_ms: u64) {
         let (shard, row) = (landing.flight.shard, landing.flight.row);
+        self.leave(landing.flight.lane);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
         if self.lines[landing.flight.lane].is_some() {
@@ -389,8 +386,8 @@ impl<'a> Worker<'a> {
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
         // Times that have passed say nothing: the worker waits for a permit then.
-        let times = retries.into_iter().chain(self.held_until).filter(|at| *at > now);
-        let retries = times.min();
+        let times = retries.into_iter().chain(self.held_until).chain(self.turn.until);
+        let retries = times.filter(|at| *at > now).min();
         let retries = retries.filter(|_| self.is_running());
         retries.into_iter().chain(self.window.due_at()).min()
     }

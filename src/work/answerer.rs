@@ -1,0 +1,121 @@
+//! Who answers: for each model of the job a team, of which any member may.
+
+use std::time::Duration;
+
+use super::structured::Structured;
+use crate::http::Endpoint;
+use crate::job::{Failure, FailureKind, Kinds};
+use crate::price::Price;
+use crate::provider::Model;
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub struct Answerer {
+    /// One team for each model of the job, for all repeats of it: any member of it may answer a row. No
+    /// team is empty.
+    pub teams: Vec<Vec<Member>>,
+    /// What answers must be; nothing where any text is one.
+    pub structured: Option<Structured>,
+}
+
+/// A model at an endpoint.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// As the endpoint names it.
+    pub name: String,
+    /// How it is called.
+    pub model: Model,
+    /// Where it is; nothing for models that are not called.
+    pub endpoint: Option<Endpoint>,
+    /// The endpoint's name, where a job has several.
+    pub place: Option<String>,
+    /// Its share of the calls, beside the weights of the others in its team.
+    pub weight: u32,
+    /// What its tokens cost; nothing where that is not known.
+    pub price: Option<Price>,
+    /// What it may be asked a minute.
+    pub rates: Rates,
+    /// What it takes in.
+    pub kinds: Kinds,
+    /// The most calls under way at its endpoint, where that is bounded.
+    pub concurrency: Option<usize>,
+    /// How long a call may take, where that is another time than in [`Options`](super::Options).
+    pub timeout: Option<Duration>,
+}
+
+impl Member {
+    /// One that answers alone.
+    #[must_use]
+    pub fn new(name: String, model: Model, endpoint: Option<Endpoint>) -> Self {
+        let (place, weight, kinds) = (None, 1, Kinds::ALL);
+        let (price, rates, concurrency, timeout) = (None, Rates::default(), None, None);
+        Self { name, model, endpoint, place, weight, price, rates, kinds, concurrency, timeout }
+    }
+}
+
+/// The most that an endpoint may be asked a minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Calls.
+    pub calls: Option<u64>,
+    /// Tokens, of prompts and answers.
+    pub tokens: Option<u64>,
+}
+
+impl Answerer {
+    /// Where one model answers all.
+    #[must_use]
+    pub fn one(member: Member, structured: Option<Structured>) -> Self {
+        Self { teams: vec![vec![member]], structured }
+    }
+
+    /// The same, and nobody is asked more a minute than this.
+    #[must_use]
+    pub fn rated(mut self, rates: Rates) -> Self {
+        for member in self.teams.iter_mut().flatten() {
+            member.rates.calls = rates.calls.or(member.rates.calls);
+            member.rates.tokens = rates.tokens.or(member.rates.tokens);
+        }
+        self
+    }
+
+    /// Who answers first for a model of the job.
+    #[must_use]
+    pub fn first(&self, model: usize) -> Option<&Member> {
+        self.teams.get(model)?.first()
+    }
+
+    /// Who of a model's team may answer what needs this, first.
+    ///
+    /// # Errors
+    /// When nobody takes it.
+    pub fn first_for(&self, model: usize, needed: Kinds) -> Result<&Member, Failure> {
+        let mut team = self.teams.get(model).into_iter().flatten();
+        team.find(|member| member.kinds.takes(needed)).ok_or_else(|| untaken(needed))
+    }
+
+    /// The members of all teams.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.teams.iter().flatten()
+    }
+
+    /// Whether any call is made.
+    pub(super) fn is_called(&self) -> bool {
+        self.members().any(|member| member.endpoint.is_some())
+    }
+
+    /// The same with everyone at another place.
+    pub(super) fn at(&self, endpoint: &Endpoint) -> Self {
+        let mut moved = self.clone();
+        for member in moved.teams.iter_mut().flatten() {
+            member.endpoint = Some(endpoint.clone());
+        }
+        moved
+    }
+}
+
+/// The failure of a row that nobody takes.
+pub(super) fn untaken(needed: Kinds) -> Failure {
+    let message = format!("no model that may answer takes {needed}");
+    Failure::new(FailureKind::NoModel, message)
+}
