@@ -28,7 +28,7 @@ const CASES: [Case; 12] = [
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
         "latency",
-        "200,000 answers of 200 ms, 1,000 at a time, beside the ideal",
+        "400,000 answers of 200 ms, 1,000 at a time, beside the ideal",
         cases::http::latency,
     ),
     (

@@ -109,8 +109,8 @@ pub(super) fn wrk(ground: &Ground, server: &Server, connections: &str, fields: &
 pub fn latency(ground: &Ground, table: &mut Table) {
     const LATENCY: Duration = Duration::from_millis(200);
     const CONCURRENCY: u64 = 1_000;
-    // Enough that the second in which concurrency grows to a thousand is not the whole.
-    const MANY: u64 = 2 * ROWS;
+    // Enough that the second and more in which concurrency grows to a thousand is not the whole.
+    const MANY: u64 = 4 * ROWS;
     let server = Server::start(LATENCY);
     let ideal = seconds(LATENCY) * (MANY / CONCURRENCY) as f64;
     let (input, url, within) = (ground.rows(MANY), server.url(), ground.path(""));
