@@ -15,7 +15,7 @@ use super::question::question;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
-use super::{look, models, preview};
+use super::{files, look, models, preview};
 use crate::http::Limits;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::provider::PASSTHROUGH;
@@ -34,6 +34,7 @@ pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
         Command::Models(args) => models::models(args, &typed),
+        Command::Files(command) => Ok(files::files(command, &typed)),
     };
     result.unwrap_or_else(|failed| exit::of_error(&failed.error, &typed).print())
 }

@@ -8,6 +8,7 @@ mod config;
 mod deadline;
 mod ending;
 mod exit;
+mod files;
 mod key;
 mod look;
 mod model;

@@ -30,6 +30,7 @@ mod started;
 mod target;
 mod thread;
 mod verify;
+mod whole;
 mod workdir;
 
 use std::io;
@@ -53,6 +54,7 @@ pub use started::Started;
 pub use target::{OutputLock, Tag, Target};
 pub use thread::spawn;
 pub use verify::{ReadShard, RowRecords, ShardReader, Verified};
+pub use whole::WholeFile;
 pub use workdir::{Held, Kind, WorkDir};
 
 /// The version of the work directory's format. Newer ones are refused, never guessed at.
