@@ -8,7 +8,9 @@
 mod config;
 mod cron;
 mod damage;
+mod dialects;
 mod faults;
+mod files;
 mod guards;
 mod histories;
 mod input;

@@ -371,7 +371,10 @@ mod tests {
     fn each_kind_of_bad_line_has_its_reason() {
         let changed = |from: &str, to: &str| problem(&LINE.replace(from, to));
         let cases = [
-            (problem("{\"a\":"), "invalid_json_line: EOF while parsing a value at column 5"),
+            (
+                problem("{\"a\":"),
+                "invalid_json_line: not JSON: EOF while parsing a value at column 5",
+            ),
             (problem("[1]"), "invalid_line: expected a JSON object, got a list"),
             (changed("custom_id", "id"), "missing_field: custom_id is missing"),
             (changed(r#""r\u0031""#, "7"), "wrong_type: custom_id is a number, not a string"),

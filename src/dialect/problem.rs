@@ -17,7 +17,7 @@ pub enum Problem {
         most: u64,
     },
     /// The line is no JSON object.
-    #[error("{0}")]
+    #[error("{}", json_problem(.0))]
     Json(json::Error),
     /// A field is not there.
     #[error("{0} is missing")]
@@ -84,6 +84,13 @@ pub enum Problem {
     /// The line out has neither an answer nor an error.
     #[error("there is neither an answer nor an error in it")]
     NoOutcome,
+}
+
+fn json_problem(error: &json::Error) -> String {
+    match error {
+        json::Error::Syntax { .. } => format!("not JSON: {error}"),
+        json::Error::NotAnObject(_) | json::Error::TooDeep => error.to_string(),
+    }
 }
 
 impl Problem {

@@ -66,7 +66,7 @@ pub enum Error {
         reason: String,
     },
     /// Lines have the id of an earlier line.
-    #[error("{count} lines have the id of an earlier line: {}{}", shown.join(", "), more(*count, shown.len()))]
+    #[error("lines with the id of an earlier line: {count}: {}{}", shown.join(", "), more(*count, shown.len()))]
     Duplicates {
         /// How many.
         count: u64,

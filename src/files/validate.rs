@@ -49,7 +49,7 @@ pub struct Twin {
     pub line: u64,
     /// The number of the first line of this id.
     pub first: u64,
-    /// The id as its line spells it, shortened; nothing where the input cannot be read again.
+    /// The id's text; nothing where the input cannot be read again.
     pub id: Option<String>,
 }
 
@@ -232,7 +232,7 @@ pub(super) fn id_at(input: &Input, offset: u64) -> Result<Option<String>, Error>
     let line = input.line_at(offset)?;
     let object = utf8(&line).ok().and_then(|text| Object::parse(text).ok());
     let id = object.as_ref().and_then(id_of).and_then(|token| Id::parse(token).ok());
-    Ok(id.map(|id| shown(&id.text())))
+    Ok(id.map(|id| id.text().into_owned()))
 }
 
 /// What is judged once all lines were seen.
@@ -262,7 +262,7 @@ impl Whole {
         if report.duplicates > 0 {
             let (lines, is_row) = (report.duplicates, dialect == Dialect::Rows);
             let but = if is_row { " (which matters with --id-field only)" } else { "" };
-            let text = format!("{lines} lines have the id of an earlier line{but}");
+            let text = format!("{} with the id of an earlier line{but}", counted(lines));
             add(!is_row, "duplicate_custom_id", text);
         }
         let over = |count: u64, most: Option<u64>| most.filter(|most| count > *most);
@@ -304,7 +304,7 @@ impl Whole {
             add(false, "stream", text);
         }
         if self.odd_ids > 0 {
-            let text = format!("{} lines have a custom_id that is no UUID", self.odd_ids);
+            let text = format!("{} with a custom_id that is no UUID", counted(self.odd_ids));
             add(false, "not_a_uuid", text);
         }
         found
@@ -321,6 +321,8 @@ impl Whole {
         }
         let takes_all = options.rules.dialects.contains(&Dialect::Rows);
         match self.form {
+            // What is a row and nothing more is a bad line of any other dialect, and told as that.
+            Err(mixed) if mixed.second.1.dialect == Dialect::Rows => {}
             Err(mixed) => add(true, "mixed_dialects", mixed.to_string()),
             Ok(Some(form)) if form.side == Side::Outcomes => {
                 let text = format!("it looks like {form}; it is read as {dialect}");
@@ -333,6 +335,11 @@ impl Whole {
             Ok(_) => {}
         }
     }
+}
+
+/// So many lines, in words.
+fn counted(lines: u64) -> String {
+    format!("{lines} {}", if lines == 1 { "line" } else { "lines" })
 }
 
 /// The first names of a tally.

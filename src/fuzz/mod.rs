@@ -8,6 +8,7 @@
 
 mod answers;
 mod config;
+mod dialects;
 mod replies;
 mod rows;
 
@@ -28,6 +29,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::config, tries: 3000 },
     Target { name: "csv", run: rows::csv, tries: 500 },
+    Target { name: "dialects", run: dialects::dialects, tries: 2000 },
     Target { name: "escape", run: replies::escape, tries: 15_000 },
     Target { name: "events", run: replies::events, tries: 3000 },
     Target { name: "journal", run: crate::store::fuzz::journal, tries: 1000 },
@@ -122,6 +124,6 @@ mod tests {
     }
 
     targets_hold!(
-        config csv escape events journal manifest reply retry_after rows shard short state template unwrap
+        config csv dialects escape events journal manifest reply retry_after rows shard short state template unwrap
     );
 }

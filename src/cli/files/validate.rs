@@ -9,6 +9,7 @@ use super::json;
 use super::surroundings::{Scratch, Surroundings};
 use crate::cli::args::ValidateArgs;
 use crate::cli::exit::{self, Line, Typed};
+use crate::dialect::shown;
 use crate::files::validate::{self, Options, Report, Twin};
 use crate::files::{Error, Input};
 use crate::telemetry::escape;
@@ -71,12 +72,13 @@ fn show(file: &str, report: &Report, args: &ValidateArgs) {
     };
     more(report.bad, report.problems.len(), "bad lines");
     for Twin { line, first, id } in &report.twins {
-        let id = id.as_ref().map_or_else(|| "the id".to_owned(), |id| format!("the id {id}"));
+        let id =
+            id.as_ref().map_or_else(|| "the id".to_owned(), |id| format!("the id {}", shown(id)));
         say(&format!("  line {line}: has {id} of line {first}"));
     }
     more(report.duplicates, report.twins.len(), "duplicates");
     if report.bad > 0 {
-        say(&format!("  error: {} bad lines", report.bad));
+        say(&format!("  error: {} of {} lines are bad", report.bad, report.lines));
     }
     for finding in &report.findings {
         let level = if finding.is_error { "error" } else { "warning" };

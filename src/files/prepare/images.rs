@@ -99,11 +99,10 @@ fn data_uri(path: &Path) -> Result<String, String> {
 
 /// What an image is, by its first bytes; SVG is text, and known by its name.
 fn media_type(bytes: &[u8], path: &Path) -> Option<&'static str> {
-    let magics: [(&[u8], &str); 4] = [
+    let magics: [(&[u8], &str); 3] = [
         (b"\x89PNG\r\n\x1a\n", "image/png"),
         (b"\xff\xd8\xff", "image/jpeg"),
         (b"GIF8", "image/gif"),
-        (b"BM", "image/bmp"),
     ];
     if let Some((_, name)) = magics.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Some(name);
