@@ -1,6 +1,6 @@
 //! `files diff`: two output files by id. Which answers differ, which failed in one only, which are in one only.
 //!
-//! Held is for each id a hash of it and of its answer, and where it stands: about 90 bytes an id, a gigabyte for eleven
+//! Held is for each id a hash of it and of its answer, and where it stands: up to 160 bytes an id, a gigabyte for six
 //! million.
 
 use std::collections::HashMap;

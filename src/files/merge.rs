@@ -1,5 +1,5 @@
-//! `files merge`: several files one behind the other. Held is a hash of each id and where it stands, about 70 bytes a
-//! line: a gigabyte for fifteen million lines.
+//! `files merge`: several files one behind the other. Held is a hash of each id and where it stands, up to 110 bytes a
+//! line: a gigabyte for ten million lines.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

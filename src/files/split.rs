@@ -57,11 +57,30 @@ struct Open {
 const OPEN: usize = 64;
 
 /// Splits a file. No line is cut, and every byte of it is kept; line ends become `\n`. The parts appear once all of them
-/// are written and synced.
+/// are written and synced. Given are also the parts of an earlier split that none of these has replaced.
 ///
 /// # Errors
-/// When the input cannot be read, a line does not fit a part, or a part cannot be written or is there already.
-pub fn split(input: &Input, options: &Options, shutdown: &Shutdown) -> Result<Vec<Part>, Error> {
+/// When the input cannot be read, a line does not fit a part, or a part cannot be written, or one of this name is there
+/// already.
+pub fn split(
+    input: &Input,
+    options: &Options,
+    shutdown: &Shutdown,
+) -> Result<(Vec<Part>, Vec<PathBuf>), Error> {
+    let was_there = options.dir.exists();
+    let result = split_into(input, options, shutdown);
+    if result.is_err() && !was_there {
+        // It is empty, as nothing was placed.
+        let _ = std::fs::remove_dir(&options.dir);
+    }
+    result
+}
+
+fn split_into(
+    input: &Input,
+    options: &Options,
+    shutdown: &Shutdown,
+) -> Result<(Vec<Part>, Vec<PathBuf>), Error> {
     let mut lines = Lines::open(input, shutdown)?;
     let form = lines.detect().ok().flatten();
     let dialect = form.filter(|form| form.side == Side::Requests).map(|form| form.dialect);
@@ -172,14 +191,16 @@ impl Splitting<'_> {
     }
 
     /// Gives all parts their names.
-    fn place(mut self) -> Result<Vec<Part>, Error> {
+    fn place(mut self) -> Result<(Vec<Part>, Vec<PathBuf>), Error> {
         let Options { dir, stem, overwrite, .. } = self.options;
         let digits = self.parts.len().to_string().len().max(3);
         let path = |number: usize| dir.join(format!("{stem}-{number:0digits$}.jsonl"));
         let paths: Vec<_> = (1..=self.parts.len()).map(path).collect();
-        if let Some(there) = paths.iter().find(|path| !overwrite && path.exists()) {
-            return Err(Error::Exists { path: there.clone() });
+        let mut there = parts_in(dir, stem)?;
+        if let Some(path) = there.first().filter(|_| !overwrite) {
+            return Err(Error::Exists { path: path.clone() });
         }
+        there.retain(|path| !paths.contains(path));
         for part in &mut self.parts {
             part.file.finish()?;
         }
@@ -189,6 +210,26 @@ impl Splitting<'_> {
             file.place(&path, *overwrite)?;
             placed.push(Part { path, lines, bytes, model });
         }
-        Ok(placed)
+        Ok((placed, there))
     }
+}
+
+/// The parts that are in a directory, whoever put them there, in the order of their names. One too many among them would
+/// be taken for a part of this split.
+fn parts_in(dir: &Path, stem: &str) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |source| Error::Unreadable { path: dir.to_owned(), source };
+    let is_part = |name: &str| {
+        let number = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
+        let number = number.and_then(|rest| rest.strip_suffix(".jsonl"));
+        number.is_some_and(|it| it.len() >= 3 && it.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut parts = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.file_name().is_some_and(|name| is_part(&name.to_string_lossy())) {
+            parts.push(path);
+        }
+    }
+    parts.sort();
+    Ok(parts)
 }

@@ -43,7 +43,7 @@ fn requests(line: &str) {
                 assert!(rules.takes(&request.url()));
             }
         }
-        request.embedding_inputs();
+        assert!(request.embedding_inputs() <= line.len() as u64);
         let body = request.body().as_bytes();
         let result = Ok(openai::Response { status: 429, request_id: None, body });
         let mut out = Vec::new();

@@ -85,7 +85,7 @@ key or want one; else 69.";
 
 pub(super) const FILES_EXAMPLES: &str = "\
 The file tools read JSON Lines in any dialect (docs/dialects.md): rows, openai, prompts, dria. They call no model,
-hold a few megabytes whatever the size of the file (but for diff and merge: about 90 bytes a line), and write files
+hold a few megabytes whatever the size of the file (but for merge and diff: up to 110 and 160 bytes a line), and write files
 whole or not at all.";
 
 pub(super) const VALIDATE_EXAMPLES: &str = "\

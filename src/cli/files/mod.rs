@@ -229,7 +229,7 @@ fn split(args: &SplitArgs, surroundings: &Surroundings) -> Result<ExitCode, Erro
         stem,
         overwrite: args.overwrite,
     };
-    let parts = split::split(&input, &options, &surroundings.shutdown)?;
+    let (parts, left) = split::split(&input, &options, &surroundings.shutdown)?;
     for split::Part { path, lines, bytes, model } in &parts {
         let file = path.to_string_lossy();
         if args.json {
@@ -242,6 +242,11 @@ fn split(args: &SplitArgs, surroundings: &Surroundings) -> Result<ExitCode, Erro
             (false, _) => String::new(),
         };
         exit::show(&escape(&format!("{file}: {lines} lines, {bytes} bytes{of}")));
+    }
+    for path in left {
+        let text =
+            format!("warning: {} is a part of an earlier split, and is left", path.display());
+        exit::say(&escape(&text));
     }
     Ok(ExitCode::from(exit::OK))
 }
