@@ -172,6 +172,10 @@ fn directories_pipes_and_what_is_no_json_lines() {
     bench.run("files stats a.csv").expect(65).says("is CSV, and the file tools take JSON Lines");
     bench.run("files stats a.jsonl.gz").expect(65).says("looks like gzip");
     bench.run("files stats none").expect(65).says("without .jsonl files");
+    let mut lost = Bench::new();
+    lost.set("TMPDIR", "/nowhere");
+    lost.write("a.jsonl", request("a", "m"));
+    lost.run("files validate a.jsonl").expect(73).says("another temporary directory with TMPDIR");
     bench.run("files stats gone.jsonl").expect(66).says("cannot read gone.jsonl");
     bench.run("files stats - -").expect(2).says("once only");
     bench.run("files sample dir -n 1").expect(2).says("one is wanted");
@@ -453,6 +457,14 @@ fn files_are_replaced_whole_or_stay_as_they_are() {
         .expect(65)
         .says("line 2 of dir/a.jsonl: not JSON");
     assert_same(&bench.snapshot(), &before);
+    bench.write("dir/a.jsonl", request("a", "m"));
+    bench.write("dir/b.jsonl", "torn");
+    bench
+        .run("files prepare dir --in-place -m x")
+        .expect(65)
+        .says("dir/a.jsonl: 1 lines, 1 changed")
+        .says(" · the files named above are done · ");
+    assert_eq!(bench.read("dir/b.jsonl"), "torn");
     bench.run("files prepare gone.jsonl --in-place -m x").expect(66);
     bench
         .pipe("files prepare - --in-place -m x", b"")

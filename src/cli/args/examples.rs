@@ -84,9 +84,9 @@ Endpoints that fail are told on standard error. The code is 0 if any answered; 7
 key or want one; else 69.";
 
 pub(super) const FILES_EXAMPLES: &str = "\
-The file tools read JSON Lines in any dialect (docs/dialects.md): rows, openai, prompts, dria. They call no model,
-hold a few megabytes whatever the size of the file (but for merge and diff: up to 110 and 160 bytes a line), and write files
-whole or not at all.";
+The file tools read JSON Lines in any dialect (docs/dialects.md): rows, openai, prompts, dria. They
+call no model, hold a few megabytes whatever the size of a file (but for merge and diff: up to 110
+and 160 bytes a line), and write files whole or not at all.";
 
 pub(super) const VALIDATE_EXAMPLES: &str = "\
 Examples:
@@ -95,8 +95,8 @@ Examples:
   rowmill files validate batches/ --for vllm --limit all
   rowmill files validate batch.jsonl --json | jq '.problems[] | .line'
 
-Exits with 0 if all files are fine (warnings are), else with 65. The ids are sorted in the temporary directory (TMPDIR),
-64 bytes a line.";
+Exits with 0 if all files are fine (warnings are), else with 65. The ids are sorted in the temporary
+directory (TMPDIR), 64 bytes a line.";
 
 pub(super) const STATS_EXAMPLES: &str = "\
 Examples:
@@ -131,8 +131,9 @@ Examples:
   rowmill files diff before.jsonl after.jsonl --show --limit 5
   rowmill files diff a.jsonl b.jsonl --exit-code --json | jq .different
 
-Answers are compared by what was said, not by ids, times and token counts. Envelopes, OpenAI's, vLLM's and Dria's
-results can be compared with each other. Exits with 0 whatever is found, unless --exit-code is given.";
+Answers are compared by what was said, not by ids, times and token counts. Envelopes, OpenAI's, vLLM's
+and Dria's results can be compared with each other. Exits with 0 whatever is found, unless
+--exit-code is given.";
 
 pub(super) const PREPARE_EXAMPLES: &str = "\
 Examples:

@@ -196,7 +196,7 @@ pub(in crate::cli) struct PrepareArgs {
     #[arg(long, value_name = "P", value_parser = parse::probability, help_heading = "Changes")]
     pub(in crate::cli) top_p: Option<String>,
     /// Any member of the line, by its path: body.stream=false, body.messages.0.content='Be brief'. A value that is no
-    /// JSON is a string. A dot in a name is \.
+    /// JSON is a string. Write \. for a dot in a name, and \\ for a backslash
     #[arg(long, value_name = "PATH=VALUE", value_parser = parse::member, help_heading = "Changes")]
     pub(in crate::cli) set: Vec<parse::Member>,
     /// Leave out the lines whose custom_id (or id) fits: * is anything, ? one character

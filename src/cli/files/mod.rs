@@ -57,7 +57,9 @@ fn of_error(error: &Error, surroundings: &Surroundings, typed: &Typed<'_>) -> Li
         Error::Store(error) => return of_store(error, typed),
         Error::Interrupted => (surroundings.code_of_signal(), typed.again()),
     };
-    Line { code, what: error.to_string(), safe: exit::UNTOUCHED, next }
+    let is_first = !surroundings.has_changed.get();
+    let safe = if is_first { exit::UNTOUCHED } else { "the files named above are done" };
+    Line { code, what: error.to_string(), safe, next }
 }
 
 fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
@@ -71,12 +73,18 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
         store::Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => {
             (exit::IO, format!("who read the output went away; once more: {}", typed.again()))
         }
+        store::Error::Io { what: "create", path, .. }
+            if path.parent() == Some(&*std::env::temp_dir()) =>
+        {
+            (exit::CANNOT_CREATE, "name another temporary directory with TMPDIR".to_owned())
+        }
         store::Error::Io { what: "create" | "open", .. } => {
             (exit::CANNOT_CREATE, "make the place writable, or choose another".to_owned())
         }
         _ => (exit::IO, format!("see to the disk, then: {}", typed.again())),
     };
-    Line { code, what: error.to_string(), safe: exit::UNTOUCHED, next }
+    // Of several files some may be in their places.
+    Line { code, what: error.to_string(), safe: "every file that is there is whole", next }
 }
 
 fn help(typed: &Typed<'_>) -> String {
@@ -295,6 +303,7 @@ fn prepare(args: PrepareArgs, surroundings: &Surroundings) -> Result<ExitCode, E
     for input in &inputs {
         let done =
             prepare::prepare(input, &options, to, &mut std::io::stdout(), &surroundings.shutdown)?;
+        surroundings.has_changed.set(true);
         let place = to.map_or(input.path(), |to| &to.path);
         if place != Path::new("-") {
             exit::say(&escape(&format!("{}: {}", place.display(), prepared(done))));

@@ -1,5 +1,6 @@
 //! What a file tool stands in: signals, and a directory for what it sorts on disk.
 
+use std::cell::Cell;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use crate::store;
 
 pub(super) struct Surroundings {
     pub(super) shutdown: Shutdown,
+    /// Whether one of several files has been changed.
+    pub(super) has_changed: Cell<bool>,
     signal: Arc<AtomicI32>,
 }
 
@@ -26,7 +29,7 @@ impl Surroundings {
         let (trigger, shutdown) = shutdown::channel();
         let signal = Arc::new(AtomicI32::new(0));
         watch(trigger, Arc::clone(&signal));
-        Self { shutdown, signal }
+        Self { shutdown, has_changed: Cell::new(false), signal }
     }
 
     pub(super) fn code_of_signal(&self) -> u8 {
