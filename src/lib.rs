@@ -12,9 +12,9 @@
 //! verifies the journals and writes the outputs. [`pipeline`] puts them in order, and is where to start
 //! reading: its functions are the commands. Resuming is running the stages again.
 //!
-//! Below the stages stand [`input`], [`provider`], [`prompt`], [`schema`], [`tokens`] and [`price`], then the doors to
-//! the outside: [`store`] (the work directory), [`http`] (the network), [`telemetry`] (the screen and the log), and the
-//! pure decisions of [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the
+//! Below the stages stand [`input`], [`dialect`], [`provider`], [`prompt`], [`schema`], [`tokens`] and [`price`], then the
+//! doors to the outside: [`store`] (the work directory), [`http`] (the network), [`telemetry`] (the screen and the log), and
+//! the pure decisions of [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the
 //! table, `docs/formats.md` every file, `docs/durability.md` the promise.
 //!
 //! [`guard`] names what the promises rest on, for the proof in `docs/reliability.md`.
@@ -23,6 +23,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod dialect;
+pub mod files;
 pub mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -18,7 +18,7 @@ use super::routes::Routes;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
-use super::{look, models, preview};
+use super::{files, look, models, preview};
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
@@ -39,6 +39,7 @@ pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
             settled(args.settle()).and_then(|()| estimate(&args, &typed))
         }
         Command::Models(args) => models::models(args, &typed),
+        Command::Files(command) => Ok(files::files(command, &typed)),
     };
     result.unwrap_or_else(|failed| exit::of_error(&failed.error, &typed).print())
 }

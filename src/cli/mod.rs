@@ -9,6 +9,7 @@ mod deadline;
 mod ending;
 mod estimate;
 mod exit;
+mod files;
 mod key;
 mod look;
 mod model;

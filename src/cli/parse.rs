@@ -2,6 +2,9 @@
 
 use serde_json::value::RawValue;
 
+use crate::dialect::rules::Rules;
+use crate::files::prepare::Path;
+use crate::format::json::Object;
 pub(super) use crate::job::{duration, some_time};
 
 /// A field of the request body.
@@ -27,6 +30,67 @@ pub(super) fn parameter(text: &str) -> Result<Parameter, String> {
         format!("{value:?} is not JSON; for a text write '{name}={quoted}'")
     })?;
     Ok(Parameter { name: name.to_owned(), value })
+}
+
+/// A member of a line, and its value as JSON.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) path: Path,
+    pub(super) value: String,
+}
+
+/// `PATH=VALUE`. A value that is no JSON is a string.
+pub(super) fn member(text: &str) -> Result<Member, String> {
+    let (path, value) = text.split_once('=').ok_or("expected PATH=VALUE, body.seed=7")?;
+    let path = Path::parse(path)?;
+    let json = serde_json::from_str::<&RawValue>(value);
+    let value = match json {
+        Ok(value) => one_line(value.get()),
+        Err(_) => serde_json::Value::from(value).to_string(),
+    };
+    Ok(Member { path, value })
+}
+
+/// A JSON object, as one line.
+pub(super) fn line(text: &str) -> Result<String, String> {
+    Object::parse(text).map(|object| one_line(object.text())).map_err(|error| error.to_string())
+}
+
+/// JSON without line ends: they are only blanks there, as those in strings are escaped.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
+/// A number of bytes: `1000`, `64KiB`, `200MB`, `1G`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number of bytes like 1000000, 200MB or 64MiB".to_owned();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(unit).filter(|size| *size > 0).ok_or_else(expected)
+}
+
+/// A number, or `all`.
+pub(super) fn limit(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(usize::MAX),
+        _ => text.parse().map_err(|_| "expected a number, or all".to_owned()),
+    }
+}
+
+/// A server's rules by its name.
+pub(super) fn rules(text: &str) -> Result<&'static Rules, String> {
+    text.parse()
 }
 
 /// A number from 0 up, kept as it is spelled.
@@ -84,6 +148,33 @@ mod tests {
             "\"bob\" is not JSON; for a text write 'user=\"bob\"'"
         );
         assert!(parameter("novalue").is_err() && parameter("=1").is_err());
+    }
+
+    #[test]
+    fn values_of_members_are_json_or_strings() {
+        let value = |text: &str| member(text).map(|member| member.value);
+        assert_eq!(value("a.b=1.50"), Ok("1.50".to_owned()));
+        assert_eq!(value("a.b=true"), Ok("true".to_owned()));
+        assert_eq!(value("a={\n\"b\": [1]}"), Ok("{ \"b\": [1]}".to_owned()));
+        assert_eq!(value("a=bob \"x\""), Ok("\"bob \\\"x\\\"\"".to_owned()));
+        assert_eq!(value("a=x=y"), Ok("\"x=y\"".to_owned()));
+        assert_eq!(value("a="), Ok("\"\"".to_owned()));
+        assert!(value("a").is_err() && value("=1").is_err() && value("a..b=1").is_err());
+        assert!(line("[1]").is_err() && line("{\"a\":1}").is_ok());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("1000"), Ok(1000));
+        assert_eq!(
+            (size("200MB"), size("2 k"), size("1GiB")),
+            (Ok(200_000_000), Ok(2000), Ok(1 << 30))
+        );
+        for text in ["", "0", "MB", "1.5MB", "-1", "99999999999GB", "1TB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!((limit("all"), limit("0")), (Ok(usize::MAX), Ok(0)));
+        assert!(limit("-1").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod answers;
 mod attachments;
 mod config;
+mod dialects;
 mod replies;
 mod rows;
 
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "attachment", run: attachments::attachment, tries: 20_000 },
     Target { name: "config", run: config::config, tries: 3000 },
     Target { name: "csv", run: rows::csv, tries: 500 },
+    Target { name: "dialects", run: dialects::dialects, tries: 2000 },
     Target { name: "escape", run: replies::escape, tries: 15_000 },
     Target { name: "events", run: replies::events, tries: 3000 },
     Target { name: "journal", run: crate::store::fuzz::journal, tries: 1000 },
@@ -124,6 +126,6 @@ mod tests {
     }
 
     targets_hold!(
-        attachment config csv escape events journal manifest reply retry_after rows shard short state template unwrap
+        attachment config csv dialects escape events journal manifest reply retry_after rows shard short state template unwrap
     );
 }

@@ -205,10 +205,12 @@ fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
 }
 
-const BOM: &[u8] = b"\xef\xbb\xbf";
+/// What some editors begin text files with.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// What a file looks like that begins with these bytes and is no text.
-fn not_text(head: &[u8]) -> Option<&'static str> {
+#[must_use]
+pub fn not_text(head: &[u8]) -> Option<&'static str> {
     let magics: [(&[u8], &str); 7] = [
         (b"\xff\xfe", "UTF-16"),
         (b"\xfe\xff", "UTF-16"),

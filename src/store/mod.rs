@@ -32,6 +32,7 @@ mod target;
 mod thread;
 mod twins;
 mod verify;
+mod whole;
 mod workdir;
 
 use std::io;
@@ -57,6 +58,7 @@ pub use target::{OutputLock, Tag, Target};
 pub use thread::spawn;
 pub use twins::{Original, OutcomePlaces, Outcomes, Tally, Twin, Twins};
 pub use verify::{ReadShard, RowRecords, ShardReader, Verified, for_each_row_of};
+pub use whole::WholeFile;
 pub use workdir::{Held, Kind, WorkDir};
 
 /// The version of the work directory's format. Newer ones are refused, never guessed at.

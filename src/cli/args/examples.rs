@@ -100,3 +100,63 @@ Examples:
 
 Endpoints that fail are told on standard error. The code is 0 if any answered; 77 if all refused the
 key or want one; else 69.";
+
+pub(super) const FILES_EXAMPLES: &str = "\
+The file tools read JSON Lines in any dialect (docs/dialects.md): rows, openai, prompts, dria. They
+call no model, hold a few megabytes whatever the size of a file (but for merge and diff: up to 110
+and 160 bytes a line), and write files whole or not at all.";
+
+pub(super) const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  rowmill files validate batch.jsonl
+  rowmill files validate batch.jsonl --for openai
+  rowmill files validate batches/ --for vllm --limit all
+  rowmill files validate batch.jsonl --json | jq '.problems[] | .line'
+
+Exits with 0 if all files are fine (warnings are), else with 65. The ids are sorted in the temporary
+directory (TMPDIR), 64 bytes a line.";
+
+pub(super) const STATS_EXAMPLES: &str = "\
+Examples:
+  rowmill files stats batch.jsonl
+  rowmill files stats batches/ --json | jq -s 'map(.estimated_input_tokens) | add'
+
+Tokens are estimated: a quarter of a request's bytes, data URIs left out.";
+
+pub(super) const SAMPLE_EXAMPLES: &str = "\
+Examples:
+  rowmill files sample batch.jsonl -n 100 -o try.jsonl
+  zcat big.jsonl.gz | rowmill files sample - -n 1000 --seed 7 > try.jsonl
+
+The lines come in the order of the file. The same seed takes the same lines.";
+
+pub(super) const SPLIT_EXAMPLES: &str = "\
+Examples:
+  Parts that OpenAI's Batch API takes:
+    rowmill files split batch.jsonl -o parts
+    rowmill files split batch.jsonl -o parts --by-model --lines 50000 --bytes 200MB
+  Small ones:
+    rowmill files split batch.jsonl --lines 1000";
+
+pub(super) const FILES_MERGE_EXAMPLES: &str = "\
+Examples:
+  rowmill files merge parts/ -o all.jsonl
+  rowmill files merge output.jsonl errors.jsonl -o results.jsonl --on-duplicate first";
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  rowmill files diff monday.jsonl tuesday.jsonl
+  rowmill files diff before.jsonl after.jsonl --show --limit 5
+  rowmill files diff a.jsonl b.jsonl --exit-code --json | jq .different
+
+Answers are compared by what was said, not by ids, times and token counts. Envelopes, OpenAI's, vLLM's
+and Dria's results can be compared with each other. Exits with 0 whatever is found, unless
+--exit-code is given.";
+
+pub(super) const PREPARE_EXAMPLES: &str = "\
+Examples:
+  rowmill files prepare batch.jsonl -m my-model --temperature 0 -o ready.jsonl
+  rowmill files prepare batches/ --in-place --set body.seed=7 --set body.user=me
+  rowmill files prepare batch.jsonl --remove 'test-*' --encode-images > ready.jsonl
+
+What is not changed keeps its bytes. A file that would not change is not written again.";

@@ -5,6 +5,7 @@ mod config;
 mod dedupe;
 mod estimate;
 mod examples;
+mod files;
 mod input;
 mod model;
 mod models;
@@ -28,8 +29,12 @@ use change::ChangeArgs;
 pub(super) use config::ConfigArgs;
 pub(super) use estimate::EstimateArgs;
 use examples::{
-    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, MERGE_EXAMPLES, MODELS_EXAMPLES, PLAN_EXAMPLES,
-    RUN_EXAMPLES, STATUS_EXAMPLES, WORK_EXAMPLES,
+    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, FILES_EXAMPLES, MERGE_EXAMPLES, MODELS_EXAMPLES,
+    PLAN_EXAMPLES, RUN_EXAMPLES, STATUS_EXAMPLES, WORK_EXAMPLES,
+};
+pub(super) use files::{
+    DiffArgs, FilesCommand, FilesMergeArgs, PrepareArgs, SampleArgs, SplitArgs, StatsArgs, ToArgs,
+    ValidateArgs,
 };
 pub(super) use input::InputArgs;
 pub(super) use model::ModelArgs;
@@ -77,6 +82,9 @@ pub(in crate::cli) enum Command {
     /// List the models that endpoints offer
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArgs),
+    /// Look at request files and output files, and change them
+    #[command(subcommand, after_help = FILES_EXAMPLES)]
+    Files(FilesCommand),
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,183 @@
+//! Which dialect a file is in, and on which side: requests or what came of them.
+//!
+//! The first lines tell, by the names of their fields. Lines that are no JSON objects tell nothing.
+
+use std::fmt;
+
+use super::{Dialect, prompts, utf8};
+use crate::format::json::Object;
+
+/// How many lines are looked at.
+pub const LINES: usize = 20;
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Lines in.
+    Requests,
+    /// Lines out.
+    Outcomes,
+}
+
+impl Side {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Outcomes => "results",
+        }
+    }
+}
+
+/// What a line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Its dialect.
+    pub dialect: Dialect,
+    /// Its side.
+    pub side: Side,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of the dialect {}", self.side.name(), self.dialect)
+    }
+}
+
+/// Two lines of a file look like different things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {} looks like {}, line {} like {}", first.0, first.1, second.0, second.1)]
+pub struct Mixed {
+    /// A line, and what it looks like.
+    pub first: (u64, Form),
+    /// The first that looks otherwise.
+    pub second: (u64, Form),
+}
+
+/// What the first lines of a file look like, given with their numbers; nothing where none of them is a JSON object.
+/// CSV files are rows, and no matter of this.
+///
+/// Files of prompts in which some lines have further fields are rows.
+///
+/// # Errors
+/// When they do not look alike.
+pub fn detect<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Option<Form>, Mixed> {
+    const ROWS: Form = Form { dialect: Dialect::Rows, side: Side::Requests };
+    const PROMPTS: Form = Form { dialect: Dialect::Prompts, side: Side::Requests };
+    let mut found: Option<(u64, Form)> = None;
+    for (number, line) in lines.into_iter().take(LINES) {
+        let Some(form) = form_of(line) else { continue };
+        match found {
+            None => found = Some((number, form)),
+            Some((_, before)) if before == form => {}
+            Some((_, before)) if [before, form] == [ROWS, PROMPTS] => {}
+            Some((_, before)) if [before, form] == [PROMPTS, ROWS] => found = Some((number, ROWS)),
+            Some(first) => return Err(Mixed { first, second: (number, form) }),
+        }
+    }
+    Ok(found.map(|(_, form)| form))
+}
+
+/// What a line looks like; nothing where it is no JSON object.
+#[must_use]
+pub fn form_of(line: &[u8]) -> Option<Form> {
+    let object = Object::parse(utf8(line).ok()?).ok()?;
+    let has = |name: &str| object.get(name).is_some();
+    let form = |dialect, side| Some(Form { dialect, side });
+    if has("custom_id") {
+        return match () {
+            () if has("response") && has("error") => form(Dialect::OpenAi, Side::Outcomes),
+            () if has("url") || has("method") => form(Dialect::OpenAi, Side::Requests),
+            () if has("result") && has("model") => form(Dialect::Dria, Side::Outcomes),
+            () if has("error") && has("model") => form(Dialect::Dria, Side::Outcomes),
+            () if has("body") && (has("type") || has("version")) => {
+                form(Dialect::Dria, Side::Requests)
+            }
+            () if has("body") => form(Dialect::OpenAi, Side::Requests),
+            () => form(Dialect::Rows, Side::Requests),
+        };
+    }
+    if has("id") && has("row_number") && has("ok") && has("result") && has("error") {
+        return form(Dialect::Rows, Side::Outcomes);
+    }
+    let mut names = object.names();
+    if has("prompt") && names.all(|name| prompts::FIELDS.contains(&name)) {
+        return form(Dialect::Prompts, Side::Requests);
+    }
+    let mut names = object.names();
+    if has("id") && has("model") && names.all(|name| OUTCOME.contains(&name)) {
+        return form(Dialect::Prompts, Side::Outcomes);
+    }
+    form(Dialect::Rows, Side::Requests)
+}
+
+/// The fields of a line out of `prompts`.
+const OUTCOME: [&str; 5] = ["id", "model", "output", "tokens", "error"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detected(text: &str) -> String {
+        match detect((1..).zip(text.lines().map(str::as_bytes))) {
+            Ok(Some(form)) => form.to_string(),
+            Ok(None) => "nothing".to_owned(),
+            Err(mixed) => mixed.to_string(),
+        }
+    }
+
+    #[test]
+    fn fields_tell() {
+        for (line, expected) in [
+            (
+                r#"{"custom_id":"a","method":"POST","url":"/v1/x","body":{}}"#,
+                "requests of the dialect openai",
+            ),
+            (r#"{"custom_id":"a","body":{}}"#, "requests of the dialect openai"),
+            (
+                r#"{"id":"b","custom_id":"a","response":null,"error":{}}"#,
+                "results of the dialect openai",
+            ),
+            (
+                r#"{"custom_id":"a","type":"completions","version":"v1","body":{}}"#,
+                "requests of the dialect dria",
+            ),
+            (
+                r#"{"custom_id":"a","model":"m","result":"x","token_count":1}"#,
+                "results of the dialect dria",
+            ),
+            (r#"{"custom_id":"a","model":"m","error":"x"}"#, "results of the dialect dria"),
+            (r#"{"prompt":"x"}"#, "requests of the dialect prompts"),
+            (r#"{"id":1,"prompt":"x","attachment":"a.png"}"#, "requests of the dialect prompts"),
+            (r#"{"id":1,"prompt":"x","label":"y"}"#, "requests of the dialect rows"),
+            (r#"{"id":1,"model":"m","output":"x","tokens":3}"#, "results of the dialect prompts"),
+            (r#"{"id":1,"model":"m","error":"x"}"#, "results of the dialect prompts"),
+            (
+                r#"{"id":1,"row_number":1,"ok":true,"result":"x","error":null}"#,
+                "results of the dialect rows",
+            ),
+            (r#"{"id":1,"text":"x"}"#, "requests of the dialect rows"),
+            (r#"{"custom_id":"a","text":"x"}"#, "requests of the dialect rows"),
+            ("nonsense", "nothing"),
+            ("", "nothing"),
+        ] {
+            assert_eq!(detected(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_that_disagree_are_named() {
+        let (batch, prompt, row) = (
+            r#"{"custom_id":"a","method":"POST","url":"/v1/x","body":{}}"#,
+            r#"{"prompt":"x"}"#,
+            r#"{"prompt":"x","n":1}"#,
+        );
+        assert_eq!(
+            detected(&format!("torn\n{batch}\n{batch}\n{row}\n")),
+            "line 2 looks like requests of the dialect openai, line 4 like requests of the dialect rows"
+        );
+        assert_eq!(detected(&format!("{prompt}\n{row}\n")), "requests of the dialect rows");
+        assert_eq!(detected(&format!("{row}\n{prompt}\n")), "requests of the dialect rows");
+    }
+}

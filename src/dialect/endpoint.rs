@@ -1,0 +1,124 @@
+//! The endpoints that lines of the `openai` dialect name.
+
+use std::fmt;
+
+/// What a line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// `/v1/chat/completions`
+    ChatCompletions,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/score`, or anything else that ends with `/score`, as vLLM has it
+    Score,
+    /// `/v1/rerank`, or anything else that ends with `/rerank`, as vLLM has it
+    Rerank,
+    /// `/v1/audio/transcriptions`
+    Transcriptions,
+    /// `/v1/audio/translations`
+    Translations,
+    /// `/v1/moderations`
+    Moderations,
+    /// `/v1/images/generations`
+    ImageGenerations,
+    /// `/v1/images/edits`
+    ImageEdits,
+    /// `/v1/videos`
+    Videos,
+}
+
+impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Responses,
+        Self::Embeddings,
+        Self::Messages,
+        Self::Score,
+        Self::Rerank,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Moderations,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::Videos,
+    ];
+
+    /// Its usual url.
+    #[must_use]
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+            Self::Responses => "/v1/responses",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Messages => "/v1/messages",
+            Self::Score => "/v1/score",
+            Self::Rerank => "/v1/rerank",
+            Self::Transcriptions => "/v1/audio/transcriptions",
+            Self::Translations => "/v1/audio/translations",
+            Self::Moderations => "/v1/moderations",
+            Self::ImageGenerations => "/v1/images/generations",
+            Self::ImageEdits => "/v1/images/edits",
+            Self::Videos => "/v1/videos",
+        }
+    }
+
+    /// The endpoint that a url names, spelled as in OpenAI's Batch API: from the slash on, without a host.
+    #[must_use]
+    pub fn of_url(url: &str) -> Option<Self> {
+        let exact = Self::ALL.into_iter().find(|endpoint| endpoint.url() == url);
+        exact.or_else(|| match url {
+            _ if !url.starts_with('/') || url.contains(['?', '#', ' ']) => None,
+            _ if url.ends_with("/score") => Some(Self::Score),
+            _ if url.ends_with("/rerank") => Some(Self::Rerank),
+            _ => None,
+        })
+    }
+
+    /// Whether a model writes text there, so that there are a temperature and a largest number of tokens.
+    #[must_use]
+    pub fn writes_text(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_known_by_their_whole_text_but_for_those_that_vllm_knows_by_their_end() {
+        for endpoint in Endpoint::ALL {
+            assert_eq!(Endpoint::of_url(endpoint.url()), Some(endpoint));
+        }
+        assert_eq!(Endpoint::of_url("/score"), Some(Endpoint::Score));
+        assert_eq!(Endpoint::of_url("/v2/rerank"), Some(Endpoint::Rerank));
+        let none = [
+            "",
+            "v1/score",
+            "/v1/underscore",
+            "/v2/embeddings",
+            "/v1/chat/completions/",
+            "https://api.openai.com/v1/chat/completions",
+            "https://host/score",
+            "/x?y=/score",
+        ];
+        for url in none {
+            assert_eq!(Endpoint::of_url(url), None, "{url}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! How lines of request files and output files are spelled: the reader of a line in and the writer of a
+//! line out of each dialect side by side.
+//!
+//! People come with files of other tools. [`openai`] is that of OpenAI's Batch API, which vLLM's and FastDeploy's
+//! `run-batch` and Doubleword's service read as well; [`prompts`] is that of `dria batch`, [`dria`] that of Dria's
+//! Batch API, and [`rows`] is any JSON object. [`detect`] tells them apart, [`rules`] says what each server wants of a
+//! file of its dialect.
+//!
+//! Nothing here opens a file. Text comes in, and values are slices of it; plain values come in, and bytes go out.
+
+pub mod detect;
+pub mod dria;
+mod endpoint;
+pub mod openai;
+mod problem;
+pub mod prompts;
+pub mod rows;
+pub mod rules;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::value::RawValue;
+
+pub use endpoint::Endpoint;
+pub use problem::{Problem, shown};
+
+use crate::format::json::{self, Object};
+
+/// How lines are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    /// Any JSON object in (or CSV record), the envelope out.
+    Rows,
+    /// OpenAI's Batch API.
+    OpenAi,
+    /// `dria batch`: a prompt a line.
+    Prompts,
+    /// Dria's Batch API.
+    Dria,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Rows, Self::OpenAi, Self::Prompts, Self::Dria];
+
+    /// Its name, as options have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::OpenAi => "openai",
+            Self::Prompts => "prompts",
+            Self::Dria => "dria",
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|dialect| dialect.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("expected one of {names}")
+        })
+    }
+}
+
+/// An answer, as lines out have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A JSON value, spelled as it is to stand there.
+    Json(&'a str),
+}
+
+impl Answer<'_> {
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => json::write_string(out, text),
+            Self::Json(value) => out.extend_from_slice(value.as_bytes()),
+        }
+    }
+}
+
+/// What a line of an output file says of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// The id, as the line spells it.
+    pub id: &'a str,
+    /// The answer or the failure.
+    pub result: Result<Content, String>,
+}
+
+/// What a model said, in a form in which equal answers are equal: without what differs from call to call (ids,
+/// times, token counts), and with the keys of objects in one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// One text.
+    Text(String),
+    /// Anything else.
+    Json(serde_json::Value),
+}
+
+impl Content {
+    /// The text, or the JSON in one line.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Json(value) => Cow::Owned(value.to_string()),
+        }
+    }
+
+    /// A hash that tells answers apart; a text is never the JSON that is spelled like it.
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        let seed = u64::from(matches!(self, Self::Json(_)));
+        xxhash_rust::xxh3::xxh3_128_with_seed(self.text().as_bytes(), seed)
+    }
+
+    fn of_token(token: &str) -> Self {
+        match serde_json::from_str(token) {
+            Ok(serde_json::Value::String(text)) => Self::Text(text),
+            Ok(value) => Self::Json(value),
+            // It is JSON, but serde_json has no value for it (a lone surrogate, 1e999).
+            Err(_) => Self::Text(token.to_owned()),
+        }
+    }
+}
+
+/// Reads a line of an output file.
+///
+/// # Errors
+/// When the line is none of this dialect.
+pub fn read_outcome(dialect: Dialect, text: &str) -> Result<Outcome<'_>, Problem> {
+    match dialect {
+        Dialect::Rows => rows::read_outcome(text),
+        Dialect::OpenAi => openai::read_outcome(text),
+        Dialect::Prompts => prompts::read_outcome(text),
+        Dialect::Dria => dria::read_outcome(text),
+    }
+}
+
+/// The token of the id by which a line in any dialect, in or out, is known: `custom_id`, or else `id`. Nothing where
+/// it has neither, or null.
+#[must_use]
+pub fn id_of<'a>(line: &Object<'a>) -> Option<&'a str> {
+    let found = line.get("custom_id").or_else(|| line.get("id"));
+    found.filter(|token| *token != "null")
+}
+
+/// The value of a field.
+fn field<'a>(object: &Object<'a>, name: &'static str) -> Result<&'a str, Problem> {
+    object.get(last(name)).ok_or(Problem::Missing(name))
+}
+
+/// A field that holds a text, as the line spells it.
+fn string<'a>(object: &Object<'a>, name: &'static str) -> Result<&'a str, Problem> {
+    let token = field(object, name)?;
+    if token.starts_with('"') { Ok(token) } else { Err(wrong_type(name, "a string", token)) }
+}
+
+/// A field that holds a text that is not empty.
+fn some_string<'a>(object: &Object<'a>, name: &'static str) -> Result<&'a str, Problem> {
+    let token = string(object, name)?;
+    if token.len() > 2 { Ok(token) } else { Err(Problem::Empty(name)) }
+}
+
+/// A field that holds an object.
+fn object<'a>(object: &Object<'a>, name: &'static str) -> Result<Object<'a>, Problem> {
+    let token = field(object, name)?;
+    if token.starts_with('{') {
+        Object::parse(token).map_err(Problem::Json)
+    } else {
+        Err(wrong_type(name, "an object", token))
+    }
+}
+
+fn wrong_type(field: &'static str, expected: &'static str, token: &str) -> Problem {
+    Problem::WrongType { field, expected, found: kind(token) }
+}
+
+/// The last name of a path: fields of the body are named with it (`body.model`).
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// What kind of value a JSON text is.
+fn kind(token: &str) -> &'static str {
+    match token.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a string",
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        _ => "a number",
+    }
+}
+
+/// The text of a string's token. A lone surrogate has no text; its escape stands for itself.
+fn text(token: &str) -> Cow<'_, str> {
+    let inner = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Cow::Borrowed(inner);
+    }
+    serde_json::from_str(token).map_or(Cow::Borrowed(inner), Cow::Owned)
+}
+
+/// The members of a list, as the text spells them; none where it is no list.
+#[must_use]
+pub fn members(list: &str) -> Vec<&str> {
+    let members: Vec<&RawValue> = serde_json::from_str(list).unwrap_or_default();
+    members.into_iter().map(RawValue::get).collect()
+}
+
+/// A failure as lines out of [`prompts`] and [`dria`] have it: `503: no nodes available`.
+fn write_error(out: &mut Vec<u8>, status: Option<u16>, message: &str) {
+    match status {
+        Some(status) => json::write_string(out, &format!("{status}: {message}")),
+        None => json::write_string(out, message),
+    }
+}
+
+/// A model's name, or null where none is known.
+fn write_model(out: &mut Vec<u8>, model: Option<&str>) {
+    match model {
+        Some(model) => json::write_string(out, model),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// What is wrong with a file's line before it is anything: bytes that are no text.
+///
+/// # Errors
+/// When they are not UTF-8.
+pub fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| Problem::NotUtf8(error.valid_up_to() + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for dialect in Dialect::ALL {
+            assert_eq!(dialect.to_string().parse(), Ok(dialect));
+        }
+        assert_eq!(
+            "openAI".parse::<Dialect>(),
+            Err("expected one of rows, openai, prompts, dria".to_owned())
+        );
+    }
+
+    #[test]
+    fn texts_and_json_spelled_alike_are_not_the_same_answer() {
+        let (text, json) = (Content::of_token("\"1\""), Content::of_token("1"));
+        assert_eq!((text.text(), json.text()), ("1".into(), "1".into()));
+        assert_ne!(text.hash(), json.hash());
+        let spelled = ["{\"a\":1,\"b\":[2]}", "{ \"b\": [2], \"a\": 1 }"].map(Content::of_token);
+        assert_eq!(spelled[0].hash(), spelled[1].hash());
+        assert_eq!(Content::of_token("\"\\ud800\"").text(), "\"\\ud800\"");
+    }
+}

@@ -1,0 +1,181 @@
+//! The `prompts` dialect: lines of `dria batch`.
+//!
+//! In: `{"prompt":…,"id"?:…,"attachment"?:…}`.
+//! Out: `{"id":…,"model":…,"output":…,"tokens":…}`, or `{"id":…,"model":…,"error":"503: no nodes available"}`.
+//! Source: <https://docs.dria.co>.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use super::{
+    Answer, Content, Outcome, Problem, field, some_string, text, write_error, write_model,
+    wrong_type,
+};
+use crate::format::json::Object;
+use crate::job::{Id, IdProblem};
+
+/// The fields that a line may have.
+pub const FIELDS: [&str; 3] = ["id", "prompt", "attachment"];
+
+/// A line in. All values are slices of the line.
+#[derive(Debug)]
+pub struct Request<'a> {
+    id: Option<&'a str>,
+    prompt: &'a str,
+    attachment: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a line. Fields that it need not have may be null; fields of other names are passed over.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn read(line: &'a str) -> Result<Self, Problem> {
+        let line = Object::parse(line).map_err(Problem::Json)?;
+        let prompt = some_string(&line, "prompt")?;
+        let is_there = |token: &&str| *token != "null";
+        let id = line.get("id").filter(is_there);
+        if let Some(token) = id {
+            check_id(token)?;
+        }
+        let attachment = line.get("attachment").filter(is_there);
+        if attachment.is_some() {
+            some_string(&line, "attachment")?;
+        }
+        Ok(Self { id, prompt, attachment })
+    }
+
+    /// The id, as the line spells it: a string or an integer. Without one a line is known by its number.
+    #[must_use]
+    pub fn id(&self) -> Option<&'a str> {
+        self.id
+    }
+
+    /// The prompt.
+    #[must_use]
+    pub fn prompt(&self) -> Cow<'a, str> {
+        text(self.prompt)
+    }
+
+    /// A path, a URL or a data URI of what is sent along.
+    #[must_use]
+    pub fn attachment(&self) -> Option<Cow<'a, str>> {
+        self.attachment.map(text)
+    }
+}
+
+fn check_id(token: &str) -> Result<(), Problem> {
+    match Id::hash_of(token) {
+        Ok(_) => Ok(()),
+        Err(IdProblem::Empty) => Err(Problem::Empty("id")),
+        Err(IdProblem::Null | IdProblem::WrongType) => {
+            Err(wrong_type("id", "a string or an integer", token))
+        }
+    }
+}
+
+/// Appends the line of an answer, with its line end. `id` is as the line in spelled it; `tokens` are those of the answer,
+/// null where they are not known.
+pub fn write_answer(
+    out: &mut Vec<u8>,
+    id: &str,
+    model: Option<&str>,
+    answer: Answer<'_>,
+    tokens: Option<u64>,
+) {
+    begin(out, id, model);
+    out.extend_from_slice(b",\"output\":");
+    answer.write(out);
+    // Writing to a Vec cannot fail.
+    let _ = match tokens {
+        Some(tokens) => writeln!(out, ",\"tokens\":{tokens}}}"),
+        None => writeln!(out, ",\"tokens\":null}}"),
+    };
+}
+
+/// Appends the line of a failure, with its line end; `status` is that of the HTTP response, if there was one.
+pub fn write_failure(
+    out: &mut Vec<u8>,
+    id: &str,
+    model: Option<&str>,
+    status: Option<u16>,
+    message: &str,
+) {
+    begin(out, id, model);
+    out.extend_from_slice(b",\"error\":");
+    write_error(out, status, message);
+    out.extend_from_slice(b"}\n");
+}
+
+fn begin(out: &mut Vec<u8>, id: &str, model: Option<&str>) {
+    let _ = write!(out, "{{\"id\":{id},\"model\":");
+    write_model(out, model);
+}
+
+/// Reads a line out.
+///
+/// # Errors
+/// When it is none.
+pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
+    let line = Object::parse(line).map_err(Problem::Json)?;
+    let id = field(&line, "id")?;
+    check_id(id)?;
+    if let Some(error) = line.get("error").filter(|error| *error != "null") {
+        return Ok(Outcome { id, result: Err(Content::of_token(error).text().into_owned()) });
+    }
+    match line.get("output") {
+        Some(output) => Ok(Outcome { id, result: Ok(Content::of_token(output)) }),
+        None => Err(Problem::NoOutcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(line: &str) -> String {
+        Request::read(line).map_or_else(|problem| problem.to_string(), |_| "fine".to_owned())
+    }
+
+    #[test]
+    fn lines_are_read_and_bad_ones_have_their_reason() {
+        let request =
+            Request::read(r#"{"prompt":"caf\u00e9","id":7,"attachment":"a.png","x":1}"#).unwrap();
+        assert_eq!(request.prompt(), "café");
+        assert_eq!((request.id(), request.attachment().as_deref()), (Some("7"), Some("a.png")));
+        let bare = Request::read(r#"{"prompt":"x","id":null,"attachment":null}"#).unwrap();
+        assert_eq!((bare.id(), bare.attachment()), (None, None));
+        for (line, expected) in [
+            ("{}", "prompt is missing"),
+            (r#"{"prompt":""}"#, "prompt is empty"),
+            (r#"{"prompt":["a"]}"#, "prompt is a list, not a string"),
+            (r#"{"prompt":"a","id":1.5}"#, "id is a number, not a string or an integer"),
+            (r#"{"prompt":"a","id":""}"#, "id is empty"),
+            (r#"{"prompt":"a","attachment":{}}"#, "attachment is an object, not a string"),
+            ("7", "expected a JSON object, got a number"),
+        ] {
+            assert_eq!(problem(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut out = Vec::new();
+        write_answer(&mut out, "\"a\"", Some("m"), Answer::Text("hi \"you\"\n"), Some(4));
+        write_answer(&mut out, "7", None, Answer::Json("{\"n\":1.50}"), None);
+        write_failure(&mut out, "7", Some("m"), Some(503), "no nodes available");
+        write_failure(&mut out, "7", Some("m"), None, "went away");
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            text,
+            "{\"id\":\"a\",\"model\":\"m\",\"output\":\"hi \\\"you\\\"\\n\",\"tokens\":4}\n\
+             {\"id\":7,\"model\":null,\"output\":{\"n\":1.50},\"tokens\":null}\n\
+             {\"id\":7,\"model\":\"m\",\"error\":\"503: no nodes available\"}\n\
+             {\"id\":7,\"model\":\"m\",\"error\":\"went away\"}\n"
+        );
+        let results: Vec<_> = text.lines().map(|line| read_outcome(line).unwrap().result).collect();
+        assert_eq!(results[0], Ok(Content::Text("hi \"you\"\n".to_owned())));
+        assert_eq!(results[1], Ok(Content::Json(serde_json::json!({"n": 1.5}))));
+        assert_eq!(results[2], Err("503: no nodes available".to_owned()));
+    }
+}
