@@ -24,6 +24,7 @@ mod streams;
 mod structured;
 mod support;
 mod tidy;
+mod transfer;
 mod update;
 mod websockets;
 mod wire;

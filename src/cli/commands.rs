@@ -16,7 +16,7 @@ use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
 use super::{look, models, preview};
-use crate::http::Limits;
+use crate::http::{Limits, Link};
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::provider::PASSTHROUGH;
 use crate::store::{Manifest, WorkDir};
@@ -24,8 +24,11 @@ use crate::telemetry::{Event, Sink};
 use crate::work::{self, Retry};
 
 /// Carries out a command.
-pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
+pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
     let typed = Typed(arguments);
+    if let Err(error) = cli.take_links() {
+        return exit::of_error(&error, &typed).print();
+    }
     let result = match cli.command {
         Command::Run(mut args) => settled(args.settle()).and_then(|()| run(&args, &typed)),
         Command::Plan(mut args) => settled(args.settle()).and_then(|()| plan(&args, &typed)),
@@ -108,6 +111,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             // What changes can only be told where the old plan is kept.
             is_temporary: args.work_dir.is_none()
                 && !args.keep_work_dir
+                // Nothing else would say that the outputs are where they belong.
+                && args.outputs.links.is_empty()
                 && on_change == OnChange::Stop,
         };
         let run = Run {
@@ -290,6 +295,8 @@ fn output_paths(args: &OutputArgs) -> OutputPaths {
         telemetry: args.telemetry_output.clone(),
         delta: args.output_delta.clone(),
         summary: args.summary_output.clone(),
+        links: args.links.clone(),
+        staging: args.output_tmp_dir.clone(),
     }
 }
 
@@ -334,7 +341,11 @@ fn reads(
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.
 fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
-    let mut name = if output == Path::new("-") || output.starts_with("/dev") {
+    let is_url = |path: &Path| path.to_str().is_some_and(Link::is_meant);
+    let mut name = if is_url(output) {
+        // Beside where the command is typed.
+        output.file_name().unwrap_or("output".as_ref()).to_owned()
+    } else if output == Path::new("-") || output.starts_with("/dev") {
         match input.file_name() {
             Some(name) if input != Path::new("-") => name.to_owned(),
             _ => "stdin".into(),

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::deadline::{Deadline, Kept};
+use super::links::shown as shown_word;
+use crate::http::Link;
 use crate::input;
 use crate::pipeline::Error;
 use crate::plan;
@@ -95,8 +97,17 @@ impl Typed<'_> {
                 words.iter().find_map(|word| word.strip_prefix(&with).map(str::to_owned))
             })
         };
-        let beside = || named("-o").or_else(|| named("--output")).map(|it| it + ".rowmill");
-        let dir = named("--work-dir").or_else(beside);
+        let output = || named("-o").or_else(|| named("--output"));
+        let beside =
+            || output().map(|it| shown_word(&it).trim_end_matches("?…").to_owned() + ".rowmill");
+        let in_place = |it: String| {
+            let name = Path::new(&it).file_name();
+            match Link::is_meant(&it) {
+                true => name.unwrap_or("output.rowmill".as_ref()).to_string_lossy().into_owned(),
+                false => it,
+            }
+        };
+        let dir = named("--work-dir").or_else(|| beside().map(in_place));
         dir.map_or_else(|| "DIR".to_owned(), |dir| quoted(&dir))
     }
 
@@ -129,7 +140,7 @@ impl Typed<'_> {
                 continue;
             }
             is_there |= with == Some(&*word);
-            words.push(quoted(&word));
+            words.push(quoted(&shown_word(&word)));
         }
         if let Some(with) = with.filter(|_| !is_there) {
             words.push(with.to_owned());
@@ -159,6 +170,23 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             line(NO_PERMISSION, UNTOUCHED, for_key(error))
         }
         Error::Input(error) => of_input(error, typed),
+        Error::NotThere { .. } => {
+            let next = "check the URL (a pre-signed one ends at its time), or save it and give the \
+                        file";
+            line(NO_INPUT, UNTOUCHED, next.to_owned())
+        }
+        Error::OutOfReach { .. } => line(
+            UNAVAILABLE,
+            "no call was made",
+            format!("wait until it is back, then: {}", typed.again()),
+        ),
+        Error::NotUploaded { .. } => {
+            let next = format!(
+                "upload them, with the URLs as they were or newly signed: {}",
+                typed.resumed()
+            );
+            line(IO, "all answers are kept and the outputs are made", next)
+        }
         Error::NotFetched(_) => {
             line(NO_INPUT, UNTOUCHED, "check the URL, or save it and give the file".to_owned())
         }

@@ -65,9 +65,10 @@ pub(super) fn question(
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
+        url: None,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, job, plan }, route))
+    Ok((Question { input: file, link: input.link.clone(), job, plan }, route))
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {

@@ -1,16 +1,15 @@
 //! Merge, summary and commit: from sealed shards to outputs in their places.
 
-use std::io::Write;
-
 use serde_json::value::RawValue;
 
 use super::ours;
 use super::targets::{Targets, path_text};
-use super::{End, Error, Finished};
+use super::transfer::upload;
+use super::{Context, End, Error, Finished};
+use crate::http::Link;
 use crate::merge;
 use crate::provider::PASSTHROUGH;
 use crate::report::{self, summarize};
-use crate::shutdown::Shutdown;
 use crate::store::{
     Commit, CommitFile, Counts, Held, Manifest, Role, Stage, Staged, Target, is_in_place,
 };
@@ -27,6 +26,8 @@ pub(super) struct Publication<'a> {
     pub(super) started_ms: u64,
     /// Whether files may be replaced that are none of this run's.
     pub(super) overwrites: bool,
+    /// The URLs among the outputs.
+    pub(super) links: &'a [Link],
 }
 
 /// What was done since the command began.
@@ -111,9 +112,15 @@ pub(super) fn unchanged(
         return Ok(None);
     }
     for (role, target) in publication.targets.all() {
-        let Target::File(path) = target else { return Ok(None) };
+        let path = match target {
+            Target::File(path) => path,
+            // What became of it there is not asked; whoever wants it there once more says so.
+            Target::Remote { url, .. } if !publication.overwrites => url,
+            _ => return Ok(None),
+        };
         let file = commit.files.iter().find(|file| file.role == role && file.target == *path);
         match file {
+            Some(file) if file.upload.is_some() => {}
             Some(file) if is_in_place(file)? => {}
             _ => return Ok(None),
         }
@@ -166,10 +173,10 @@ pub(super) fn publish(
     dir: &Held,
     publication: &Publication<'_>,
     session: &Session,
-    shutdown: &Shutdown,
-    stdout: &mut (dyn Write + Send),
+    context: &mut Context<'_>,
 ) -> Result<Finished, Error> {
     let Publication { manifest, targets, .. } = publication;
+    let shutdown = context.shutdown;
     let before = dir.last_commit()?;
     let sequence = before.as_ref().map_or(1, |commit| commit.sequence + 1);
     let options = merge::Options {
@@ -183,11 +190,11 @@ pub(super) fn publish(
         threads: publication.threads,
         sequence,
     };
-    if targets.all().any(|(_, target)| !matches!(target, Target::File(_))) {
+    if targets.all().any(|(_, target)| matches!(target, Target::Stream(_) | Target::Stdout)) {
         // What was streamed cannot be taken back when a journal turns out damaged.
         verify_all(dir, manifest)?;
     }
-    let merged = match merge::run(dir, manifest, &options, shutdown, stdout) {
+    let merged = match merge::run(dir, manifest, &options, shutdown, context.stdout) {
         Ok(merged) => merged,
         Err(error) => {
             targets.sweep(dir)?;
@@ -227,8 +234,11 @@ pub(super) fn publish(
         targets.sweep(dir)?;
         return Err(error);
     }
+    if !publication.overwrites {
+        note_uploaded(before.as_ref(), &mut files);
+    }
     let earlier = elsewhere(before, &files);
-    dir.publish(Commit {
+    let commit = Commit {
         sequence,
         run: dir.run().to_owned(),
         generation: manifest.generation,
@@ -239,8 +249,21 @@ pub(super) fn publish(
         summary: RawValue::from_string(summary.trim_end().to_owned())
             .unwrap_or_else(|_| RawValue::NULL.to_owned()),
         done: false,
-    })?;
+    };
+    let (sink, links) = (&mut *context.sink, publication.links);
+    dir.publish(commit, &mut |file, staged| upload(file, staged, links, shutdown, sink))?;
     Ok(finished)
+}
+
+/// Notes of what is to be uploaded that the same bytes were uploaded to the same place before.
+fn note_uploaded(before: Option<&Commit>, files: &mut [CommitFile]) {
+    let all = before.iter().flat_map(|commit| commit.files.iter().chain(&commit.earlier));
+    for file in files.iter_mut().filter(|file| file.is_pending()) {
+        if let Some(same) = all.clone().find(|earlier| earlier.is_uploaded_as(file)) {
+            let when = same.upload.as_ref().and_then(|it| it.done_at.clone());
+            file.upload.iter_mut().for_each(|it| it.done_at.clone_from(&when));
+        }
+    }
 }
 
 /// What stands where earlier publications put it, and is not replaced by these files.

@@ -51,6 +51,8 @@ pub struct Options {
     pub published: u32,
     /// Whether the input is a copy in the work directory.
     pub is_spooled: bool,
+    /// The URL that it is a copy of, without what is secret in it.
+    pub url: Option<String>,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: u64,
 }
@@ -138,7 +140,7 @@ pub fn update(
     let old = dir.begin_generation()?;
     let planned = (|| {
         let source = match options.is_spooled {
-            true => Source::open(&dir.take_spool(&old)?)?,
+            true => Source::open_as(&dir.take_spool(&old)?, source.is_csv())?,
             false => source,
         };
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
@@ -240,6 +242,7 @@ fn draw_up(
         replaces: options.replaces.clone(),
         source: SourcePrint {
             path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
+            url: options.url.clone(),
             format: source.format_name().to_owned(),
             columns: source.columns(),
             bytes: source.length,

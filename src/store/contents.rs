@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 
 use super::last_run::LAST_RUN;
 use super::workdir::{
-    ADOPTING, CONTENTS, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SERVER_LOG, SHARDS, SPOOL, WIPING,
+    ADOPTING, CONTENTS, IDS, LOCK, MANIFEST, MARKER, PART, PART_NOTE, QUARANTINE, SERVER_LOG,
+    SHARDS, SPOOL, WIPING,
 };
 use super::{Error, Held, WorkDir, disk, generations};
 
@@ -62,6 +63,18 @@ impl Held {
     /// [`Error::Foreign`] when there is something that rowmill did not write: then nothing is
     /// removed.
     pub fn wipe(&mut self) -> Result<(), Error> {
+        self.wipe_but(&[])
+    }
+
+    /// As [`Held::wipe`], but for what has come of an input that is being fetched.
+    ///
+    /// # Errors
+    /// As [`Held::wipe`].
+    pub fn wipe_but_part(&mut self) -> Result<(), Error> {
+        self.wipe_but(&[PART, PART_NOTE])
+    }
+
+    fn wipe_but(&mut self, kept: &[&str]) -> Result<(), Error> {
         if let Some(name) = self.strangers()?.first() {
             return Err(Error::Foreign {
                 path: self.path().to_owned(),
@@ -84,6 +97,7 @@ impl Held {
         for name in disk::names(root)? {
             match name.as_str() {
                 MARKER | LOCK | WIPING => {}
+                name if kept.contains(&name) => {}
                 SHARDS | QUARANTINE => disk::remove_dir(&root.join(name))?,
                 name if generations::number_of(name).is_some() => {
                     disk::remove_dir(&root.join(name))?;
@@ -123,11 +137,13 @@ fn is_known(name: &str) -> bool {
         || name.strip_suffix(".1") == Some(SERVER_LOG)
         || is_of_generation(name)
         || commit.is_some_and(|number| is_number(number, 6))
+        || name.starts_with('.') && name.ends_with(".staged")
 }
 
 /// Whether a name is one that rowmill gives where a generation stands.
 fn is_of_generation(name: &str) -> bool {
-    const NAMES: [&str; 6] = [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl"];
+    const NAMES: [&str; 8] =
+        [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl", PART, PART_NOTE];
     let is_part =
         |part: &str| ["new", "places", "answers", "prompts"].contains(&part) || is_number(part, 3);
     let mut parts = name.split(".part-");

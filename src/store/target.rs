@@ -23,6 +23,13 @@ pub enum Target {
     Stream(PathBuf),
     /// Standard output.
     Stdout,
+    /// A URL: staged like a file, and then uploaded by whoever can.
+    Remote {
+        /// The URL, without what is secret in it.
+        url: PathBuf,
+        /// Where it is staged; an absolute path.
+        staging: PathBuf,
+    },
 }
 
 /// What is noted on a file about the run that published it.
@@ -101,6 +108,7 @@ impl Target {
         match (self, other) {
             (Self::File(a), Self::File(b)) => a == b || same_file(a, b),
             (Self::Stdout, Self::Stdout) => true,
+            (Self::Remote { url: a, .. }, Self::Remote { url: b, .. }) => a == b,
             _ => false,
         }
     }
