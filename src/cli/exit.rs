@@ -170,26 +170,10 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             line(NO_PERMISSION, UNTOUCHED, for_key(error))
         }
         Error::Input(error) => of_input(error, typed),
-        Error::NotThere { .. } => {
-            let next = "check the URL (a pre-signed one ends at its time), or save it and give the \
-                        file";
-            line(NO_INPUT, UNTOUCHED, next.to_owned())
-        }
-        Error::OutOfReach { .. } => line(
-            UNAVAILABLE,
-            "no call was made",
-            format!("wait until it is back, then: {}", typed.again()),
-        ),
-        Error::NotUploaded { .. } => {
-            let next = format!(
-                "upload them, with the URLs as they were or newly signed: {}",
-                typed.resumed()
-            );
-            line(IO, "all answers are kept and the outputs are made", next)
-        }
-        Error::NotFetched(_) => {
-            line(NO_INPUT, UNTOUCHED, "check the URL, or save it and give the file".to_owned())
-        }
+        Error::NotFetched(_)
+        | Error::NotThere { .. }
+        | Error::OutOfReach { .. }
+        | Error::NotUploaded { .. } => of_transfer(error, typed),
         Error::Plan(error) => of_plan(error, typed),
         Error::Store(error) => of_store(error, typed),
         Error::Underway(error) => underway(error, typed),
@@ -249,6 +233,29 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         }
         Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
     }
+}
+
+/// What came from no URL, or did not go to one.
+fn of_transfer(error: &Error, typed: &Typed<'_>) -> Line {
+    let (code, safe, next) = match error {
+        Error::NotUploaded { .. } => {
+            let first = "upload them, with the URLs as they were or newly signed";
+            (IO, "all answers are kept and the outputs are made", first)
+        }
+        Error::OutOfReach { .. } => (UNAVAILABLE, "no call was made", "wait until it is there"),
+        _ => {
+            let next =
+                "check the URL (a pre-signed one has its time), or save it and give the file";
+            return Line {
+                code: NO_INPUT,
+                what: error.to_string(),
+                safe: UNTOUCHED,
+                next: next.to_owned(),
+            };
+        }
+    };
+    let again = if code == IO { typed.resumed() } else { typed.again() };
+    Line { code, what: error.to_string(), safe, next: format!("{next}: {again}") }
 }
 
 fn for_key(error: &Error) -> String {

@@ -117,7 +117,8 @@ pub(super) fn clear(dir: &mut Held, question: &Question, policy: Policy) -> Resu
     if dir.has_lost_its_plan()? {
         return Err(Error::PlanLost { work_dir: dir.path().to_owned() });
     }
-    Ok(if question.link.is_some() { dir.wipe_but_part()? } else { dir.wipe()? })
+    let wiped = if question.link.is_some() { dir.wipe_but_part() } else { dir.wipe() };
+    Ok(wiped?)
 }
 
 /// Finishes a publication that was decided and cut off, its uploads included.

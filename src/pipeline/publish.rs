@@ -237,22 +237,33 @@ pub(super) fn publish(
     if !publication.overwrites {
         note_uploaded(before.as_ref(), &mut files);
     }
-    let earlier = elsewhere(before, &files);
-    let commit = Commit {
-        sequence,
-        run: dir.run().to_owned(),
-        generation: manifest.generation,
-        counts,
-        state: state(dir, manifest, publication.include_input)?.unwrap_or_default(),
-        files,
-        earlier,
-        summary: RawValue::from_string(summary.trim_end().to_owned())
-            .unwrap_or_else(|_| RawValue::NULL.to_owned()),
-        done: false,
-    };
+    let commit = commit(dir, publication, before, files, &finished)?;
     let (sink, links) = (&mut *context.sink, publication.links);
     dir.publish(commit, &mut |file, staged| upload(file, staged, links, shutdown, sink))?;
     Ok(finished)
+}
+
+/// What is decided: that these files take their places.
+fn commit(
+    dir: &Held,
+    publication: &Publication<'_>,
+    before: Option<Commit>,
+    files: Vec<CommitFile>,
+    finished: &Finished,
+) -> Result<Commit, Error> {
+    let Publication { manifest, include_input, .. } = publication;
+    let summary = finished.summary.as_deref().unwrap_or_default().trim_end().to_owned();
+    Ok(Commit {
+        sequence: before.as_ref().map_or(1, |commit| commit.sequence + 1),
+        run: dir.run().to_owned(),
+        generation: manifest.generation,
+        counts: finished.counts,
+        state: state(dir, manifest, *include_input)?.unwrap_or_default(),
+        earlier: elsewhere(before, &files),
+        files,
+        summary: RawValue::from_string(summary).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        done: false,
+    })
 }
 
 /// Notes of what is to be uploaded that the same bytes were uploaded to the same place before.

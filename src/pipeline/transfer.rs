@@ -161,7 +161,7 @@ fn fetch(
         there => format!("fetching {link}, of which {there} bytes are here"),
     }));
     let is_csv = loop {
-        let trouble = match fetch_once(&transfer, link, &mut part) {
+        let trouble = match fetch_once(&transfer, link, &mut part, context.sink) {
             Ok(is_csv) => break is_csv,
             Err(trouble) => trouble,
         };
@@ -174,6 +174,7 @@ fn fetch(
             trouble => return Err(trouble),
         }
     };
+    context.sink.emit(&Event::Prepared);
     context.sink.emit(&Event::Note(format!("fetched {} bytes", part.length())));
     let place = part.finish(dir, is_second)?;
     let opened = Source::open_as(&place, is_csv);
@@ -182,7 +183,12 @@ fn fetch(
 
 /// Fetches what there is, from the beginning or from where the last try ended. Says whether it is
 /// CSV.
-fn fetch_once(transfer: &Transfer<'_>, link: &Link, part: &mut Part) -> Result<bool, Trouble> {
+fn fetch_once(
+    transfer: &Transfer<'_>,
+    link: &Link,
+    part: &mut Part,
+    sink: &mut dyn Sink,
+) -> Result<bool, Trouble> {
     let of = part.of().filter(|of| of.url == link.shown() && part.length() > 0).cloned();
     let from = of.as_ref().map(|of| (part.length(), of.validator.as_str()));
     let mut download = transfer.get(link, from)?;
@@ -214,8 +220,15 @@ fn fetch_once(transfer: &Transfer<'_>, link: &Link, part: &mut Part) -> Result<b
         }
         (status, _) => return Err(of_status(status, &download.headers, b"")),
     };
+    let mut told = Instant::now();
     while let Some(piece) = download.piece()? {
         part.write(&piece)?;
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            let (come, of) = (part.length(), length.map(|it| format!(" of {it}")));
+            let what = format!("fetching {link}: {come}{} bytes", of.unwrap_or_default());
+            sink.emit(&Event::Preparing { what });
+        }
     }
     if length.is_some_and(|length| length != part.length()) {
         let reason = format!("{} bytes came of {}", part.length(), length.unwrap_or_default());
