@@ -150,6 +150,26 @@ fn what_a_killed_process_fetched_is_gone_on_with() {
 }
 
 #[test]
+fn an_input_that_cannot_be_planned_at_first_is_not_fetched_again() {
+    let depot = Depot::start(|seen| match seen.nth {
+        3.. => Say::Document(Document { etag: "\"v2\"", ..Document::new(rows(4)) }),
+        _ => Say::document(rows(3) + &rows(2)),
+    });
+    let bench = Bench::new();
+    let url = depot.url("/rows.jsonl") + &query(1);
+    let ask = format!("run {url} --id-field id -p x -m passthrough -o out.jsonl");
+    run(&bench, &ask).expect(65).says("have the id of an earlier row");
+    run(&bench, &ask).expect(65).says("have the id of an earlier row");
+    let length = (rows(3) + &rows(2)).len();
+    let range = depot.seen()[1].header("range").unwrap().to_owned();
+    assert_eq!(range, format!("bytes={}-", length - 1));
+    // Unless it is another by now.
+    run(&bench, &ask).expect(0);
+    assert_eq!((bench.lines("out.jsonl").len(), depot.seen().len()), (4, 3));
+    assert!(!bench.exists("out.jsonl.rowmill"));
+}
+
+#[test]
 fn an_input_that_is_not_there_is_told_from_one_that_cannot_be_asked_for() {
     let depot = Depot::start(|seen| match seen.path() {
         "/busy.jsonl" => Say::Status(503, vec![("retry-after", "9999".into())], String::new()),

@@ -163,6 +163,7 @@ pub(super) fn make_plan(
     let options = plan::Options { replaces, is_spooled, url, now_ms: now_ms(), ..plan };
     let job = question.job.clone();
     let manifest = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    dir.forget_part()?;
     Ok((manifest, source))
 }
 

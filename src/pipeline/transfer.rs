@@ -177,8 +177,11 @@ fn fetch(
     context.sink.emit(&Event::Prepared);
     context.sink.emit(&Event::Note(format!("fetched {} bytes", part.length())));
     let place = part.finish(dir, is_second)?;
-    let opened = Source::open_as(&place, is_csv);
-    opened.map_err(|error| Trouble::Ours(error.of_copy_of(link.shown()).into()))
+    Source::open_as(&place, is_csv).map_err(|error| {
+        // Nobody will want it again; what is wrong with it is the error to tell.
+        let _ = dir.forget_part();
+        Trouble::Ours(error.of_copy_of(link.shown()).into())
+    })
 }
 
 /// Fetches what there is, from the beginning or from where the last try ended. Says whether it is

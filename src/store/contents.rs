@@ -71,7 +71,8 @@ impl Held {
     /// # Errors
     /// As [`Held::wipe`].
     pub fn wipe_but_part(&mut self) -> Result<(), Error> {
-        self.wipe_but(&[PART, PART_NOTE])
+        let kept: &[&str] = if self.has_part() { &[PART, PART_NOTE, SPOOL] } else { &[] };
+        self.wipe_but(kept)
     }
 
     fn wipe_but(&mut self, kept: &[&str]) -> Result<(), Error> {

@@ -2,14 +2,16 @@
 //!
 //! Its bytes stand in `input.part`, and `input.part.json` says of which version of which document
 //! they are and how many of them are on the disk: those behind may not have outlived a power cut.
+//! The note stays when all has come, until there is a plan: who cannot be given one at first, for its
+//! rows' ids say, need not wait for the same bytes again.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::workdir::{PART, PART_NOTE};
+use super::workdir::{MANIFEST, PART, PART_NOTE};
 use super::{Error, Held, WorkDir, disk};
 
 /// What a part is a part of.
@@ -56,23 +58,46 @@ impl WorkDir {
 }
 
 impl Held {
-    /// Opens what has come of an input, or begins with nothing.
+    /// Opens what has come of an input, or begins with nothing. Of one that has come whole the last
+    /// byte is left out: asking for it tells whether the rest still is what it was.
     ///
     /// # Errors
     /// When files cannot be made or read.
     pub fn open_part(&self) -> Result<Part, Error> {
         let (path, note) = (self.base().join(PART), self.base().join(PART_NOTE));
         let bytes = disk::read_if_there(&note)?.unwrap_or_default();
+        let known: Option<Note> = serde_json::from_slice(&bytes).ok();
+        if known.is_some() && !path.exists() && !self.base().join(MANIFEST).exists() {
+            match std::fs::rename(self.spool(), &path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(disk::context("rename", &self.spool())(error));
+                }
+                _ => {}
+            }
+        }
         let file = disk::open_write(&path)?;
         let there = file.metadata().map_err(disk::context("look at", &path))?.len();
-        let known: Option<Note> = serde_json::from_slice(&bytes).ok();
         let (of, length) = match known {
-            Some(Note { of, synced }) if synced <= there => (Some(of), synced),
+            Some(Note { of, synced }) if synced <= there => {
+                let most = of.bytes.saturating_sub(1);
+                (Some(of), synced.min(most))
+            }
             _ => (None, 0),
         };
         let mut part = Part { path, note, file, of, length, synced: length };
         part.cut(length)?;
         Ok(part)
+    }
+}
+
+impl Held {
+    /// Forgets what the copy of an input is a copy of: there is a plan of it now, or there never will
+    /// be one.
+    ///
+    /// # Errors
+    /// When the note cannot be removed.
+    pub fn forget_part(&self) -> Result<(), Error> {
+        disk::remove(&self.base().join(PART_NOTE))
     }
 }
 
@@ -129,12 +154,15 @@ impl Part {
     ///
     /// # Errors
     /// When it cannot be made durable.
-    pub fn finish(self, dir: &Held, is_second: bool) -> Result<PathBuf, Error> {
+    pub fn finish(mut self, dir: &Held, is_second: bool) -> Result<PathBuf, Error> {
         let to = if is_second { dir.second_spool() } else { dir.spool() };
+        self.keep()?;
         self.file.sync_all().map_err(disk::context("sync", &self.path))?;
         std::fs::rename(&self.path, &to).map_err(disk::context("rename", &self.path))?;
         disk::sync_dir(disk::parent_of(&to))?;
-        disk::remove(&self.note)?;
+        if is_second {
+            disk::remove(&self.note)?;
+        }
         Ok(to)
     }
 
@@ -159,7 +187,7 @@ mod tests {
         let of = PartOf {
             url: "http://host/a".into(),
             validator: "\"1\"".into(),
-            bytes: 9,
+            bytes: 6,
             is_csv: false,
         };
         let mut part = dir.open_part().unwrap();
@@ -175,7 +203,18 @@ mod tests {
         assert_eq!((part.of(), part.length()), (Some(&of), 3));
         part.write(b"def").unwrap();
         let place = part.finish(&dir, false).unwrap();
-        assert_eq!((std::fs::read(place).unwrap(), dir.has_part()), (b"abcdef".to_vec(), false));
+        assert_eq!(std::fs::read(&place).unwrap(), b"abcdef");
+
+        // Until there is a plan it may be looked at again, but for its last byte.
+        assert!(dir.has_part());
+        let mut part = dir.open_part().unwrap();
+        assert_eq!((part.of(), part.length()), (Some(&of), 5));
+        part.write(b"f").unwrap();
+        std::fs::write(part.finish(&dir, false).unwrap().with_file_name(MANIFEST), "{}").unwrap();
+        assert_eq!(dir.open_part().unwrap().of(), None);
+        assert_eq!(std::fs::read(&place).unwrap(), b"abcdef");
+        dir.forget_part().unwrap();
+        assert!(!dir.has_part());
 
         // A file that is shorter than its note says is nothing.
         let mut part = dir.open_part().unwrap();

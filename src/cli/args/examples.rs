@@ -31,6 +31,8 @@ Examples:
     rowmill run reviews.jsonl -o out.jsonl -m my-model --id-field id -p '…' --resume
   Work at night only, and print nothing that needs no person:
     rowmill run reviews.jsonl -o out.jsonl … --resume --quiet --deadline 06:00
+  Fetch the rows, and upload the answers (docs/transfer.md); quote the URLs:
+    rowmill run 'https://…/reviews.jsonl?…' -o 'https://…/out.jsonl?…' -m my-model -p '…' --resume
   See the first requests without sending any:
     rowmill run reviews.jsonl -o out.jsonl -m my-model -p '…' --dry-run
 
@@ -58,7 +60,8 @@ Examples:
 pub(super) const MERGE_EXAMPLES: &str = "\
 Examples:
   rowmill merge --work-dir job1 -o out.jsonl --error-output errors.jsonl
-  rowmill merge --work-dir job1 -o - | jq .result";
+  rowmill merge --work-dir job1 -o - | jq .result
+  rowmill merge --work-dir job1 -o 'https://…/out.jsonl?…'";
 
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
