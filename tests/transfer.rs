@@ -420,9 +420,11 @@ fn an_upload_that_is_not_wanted_or_not_staged_any_more_is_made_up_for() {
     fs::remove_dir_all(bench.path("tmp")).unwrap();
     fs::create_dir(bench.path("tmp")).unwrap();
     run(&bench, &format!("{ask} -o {place}")).expect(0);
-    assert_eq!((depot.seen().len(), server.count()), (3, 20));
     assert_eq!(depot.seen()[2].body.iter().filter(|byte| **byte == b'\n').count(), 20);
     assert_eq!(fs::read_dir(bench.path("tmp")).unwrap().count(), 0);
+    // A slash more is another place.
+    run(&bench, &format!("{ask} -o {}", depot.url("//out") + &query(1))).expect(74);
+    assert_eq!((depot.seen().len(), server.count()), (4, 20));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod answers;
 mod config;
+mod links;
 mod replies;
 mod rows;
 
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "escape", run: replies::escape, tries: 15_000 },
     Target { name: "events", run: replies::events, tries: 3000 },
     Target { name: "journal", run: crate::store::fuzz::journal, tries: 1000 },
+    Target { name: "link", run: links::link, tries: 100_000 },
     Target { name: "manifest", run: crate::store::fuzz::manifest, tries: 20_000 },
     Target { name: "reply", run: replies::reply, tries: 4000 },
     Target { name: "retry_after", run: replies::retry_after, tries: 100_000 },
@@ -122,6 +124,7 @@ mod tests {
     }
 
     targets_hold!(
-        config csv escape events journal manifest reply retry_after rows shard short state template unwrap
+        config csv escape events journal link manifest reply retry_after rows shard short state template
+        unwrap
     );
 }

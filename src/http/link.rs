@@ -74,7 +74,8 @@ impl Link {
 
     /// Where it is said to be instead: another URL, or a part of one. Nothing where that is none, or
     /// where what was encrypted would not be any more.
-    pub(super) fn moved_to(&self, place: &str) -> Option<Self> {
+    #[must_use]
+    pub fn moved_to(&self, place: &str) -> Option<Self> {
         let scheme = self.uri.scheme_str().unwrap_or_default();
         let authority = self.authority();
         let text = if scheme_of(place).is_some() {

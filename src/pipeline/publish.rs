@@ -118,7 +118,7 @@ pub(super) fn unchanged(
             Target::Remote { url, .. } if !publication.overwrites => url,
             _ => return Ok(None),
         };
-        let file = commit.files.iter().find(|file| file.role == role && file.target == *path);
+        let file = commit.files.iter().find(|file| file.role == role && file.is_at(path));
         match file {
             Some(file) if file.upload.is_some() => {}
             Some(file) if is_in_place(file)? => {}
@@ -279,7 +279,7 @@ fn note_uploaded(before: Option<&Commit>, files: &mut [CommitFile]) {
 
 /// What stands where earlier publications put it, and is not replaced by these files.
 fn elsewhere(before: Option<Commit>, files: &[CommitFile]) -> Vec<CommitFile> {
-    let is_elsewhere = |file: &CommitFile| !files.iter().any(|new| new.target == file.target);
+    let is_elsewhere = |file: &CommitFile| !files.iter().any(|new| new.is_at(&file.target));
     let all = before.into_iter().flat_map(|commit| commit.files.into_iter().chain(commit.earlier));
     all.filter(|file| file.staged.is_some() && is_elsewhere(file)).collect()
 }

@@ -56,11 +56,11 @@ impl Targets {
             Some(dir) => staging(dir)?,
             None => std::path::absolute(work_dir).unwrap_or_else(|_| work_dir.to_owned()),
         };
-        let resolve = |path: &Path| match paths.links.iter().any(|it| Path::new(it.shown()) == path)
-        {
-            true => Ok(Target::Remote { url: path.to_owned(), staging: staging.clone() }),
-            false => Target::resolve(path),
-        };
+        let resolve =
+            |path: &Path| match paths.links.iter().any(|it| path.to_str() == Some(it.shown())) {
+                true => Ok(Target::Remote { url: path.to_owned(), staging: staging.clone() }),
+                false => Target::resolve(path),
+            };
         let side = |path: &Option<PathBuf>, option: &str| match path {
             Some(path) if path == Path::new("-") => {
                 Err(Error::Usage(format!("{option} cannot be standard output; only --output can")))
@@ -116,7 +116,7 @@ impl Targets {
                 return Err(Error::Usage(format!("{name} must not be {what}")));
             }
             if let (Target::Remote { url, .. }, Some(input)) = (target, remote)
-                && url == input
+                && url.as_os_str() == input.as_os_str()
             {
                 return Err(Error::Usage(format!("{name} must not be the input")));
             }

@@ -283,7 +283,7 @@ pub(super) fn upload(
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
 ) -> Result<Option<String>, Error> {
-    let Some(link) = links.iter().find(|link| Path::new(link.shown()) == file.target) else {
+    let Some(link) = links.iter().find(|link| file.target.to_str() == Some(link.shown())) else {
         let (role, place) = (file.role.name(), file.target.display());
         sink.emit(&Event::Alert(format!(
             "the upload to {place} ({role}) that waited is given up: this command does not name it"

@@ -136,8 +136,14 @@ impl CommitFile {
     pub fn is_uploaded_as(&self, other: &Self) -> bool {
         let is_done = self.upload.as_ref().is_some_and(|upload| upload.done_at.is_some());
         is_done
-            && (self.role, &self.target, self.bytes, &self.blake3)
-                == (other.role, &other.target, other.bytes, &other.blake3)
+            && self.is_at(&other.target)
+            && (self.role, self.bytes, &self.blake3) == (other.role, other.bytes, &other.blake3)
+    }
+
+    /// Whether this is its place, to the letter: in a URL a slash more is another place.
+    #[must_use]
+    pub fn is_at(&self, place: &Path) -> bool {
+        self.target.as_os_str() == place.as_os_str()
     }
 }
 

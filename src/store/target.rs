@@ -108,7 +108,10 @@ impl Target {
         match (self, other) {
             (Self::File(a), Self::File(b)) => a == b || same_file(a, b),
             (Self::Stdout, Self::Stdout) => true,
-            (Self::Remote { url: a, .. }, Self::Remote { url: b, .. }) => a == b,
+            // As paths, those that differ in a slash would be equal.
+            (Self::Remote { url: a, .. }, Self::Remote { url: b, .. }) => {
+                a.as_os_str() == b.as_os_str()
+            }
             _ => false,
         }
     }
