@@ -12,9 +12,9 @@
 //! verifies the journals and writes the outputs. [`pipeline`] puts them in order, and is where to start
 //! reading: its functions are the commands. Resuming is running the stages again.
 //!
-//! Below the stages stand [`input`], [`provider`], [`prompt`] and [`schema`], then the doors to the outside: [`store`]
-//! (the work directory), [`http`] (the network), [`telemetry`] (the screen and the log), and the pure decisions of
-//! [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the
+//! Below the stages stand [`input`], [`provider`], [`prompt`], [`schema`], [`tokens`] and [`price`], then the doors to
+//! the outside: [`store`] (the work directory), [`http`] (the network), [`telemetry`] (the screen and the log), and the
+//! pure decisions of [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the
 //! table, `docs/formats.md` every file, `docs/durability.md` the promise.
 //!
 //! [`guard`] names what the promises rest on, for the proof in `docs/reliability.md`.
@@ -35,6 +35,7 @@ pub mod merge;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
+pub mod price;
 pub mod prompt;
 pub mod provider;
 pub mod report;
@@ -42,4 +43,5 @@ pub mod schema;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tokens;
 pub mod work;

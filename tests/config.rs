@@ -55,7 +55,9 @@ fn the_example_is_one_and_is_in_the_documentation() {
 fn every_key_is_documented() {
     let root = env!("CARGO_MANIFEST_DIR");
     let documentation = fs::read_to_string(format!("{root}/docs/config.md")).unwrap();
-    for (table, above) in [("", ""), ("[defaults]", ""), ("[endpoint.x]", "endpoint.")] {
+    for (table, above) in
+        [("", ""), ("[defaults]", ""), ("[endpoint.x]", "endpoint."), ("[price.x]", "price.")]
+    {
         let bench = bench();
         bench.write("rowmill.toml", format!("{table}\nno_such_key = 1\n"));
         let ended = bench.run(ASK).expect(2).says("rowmill.toml:2: unknown field `no_such_key`");

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![expect(clippy::print_stderr, reason = "tests that skip say so")]
 
+mod attachments;
 mod config;
 mod cron;
 mod damage;
@@ -14,6 +15,7 @@ mod histories;
 mod input;
 mod listing;
 mod models;
+mod money;
 mod outputs;
 mod resume;
 mod run;

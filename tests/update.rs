@@ -270,8 +270,8 @@ fn failures_to_try_again_are_chosen_by_class_and_by_id() {
     bench.run("work --work-dir job --retries 0 --retry-class bad_response").expect(3);
     assert_eq!(server.count() - before, 3);
     for (more, text) in [
-        ("--resume --retry-class nonsense", "there are timeout"),
-        ("--resume --retry-class invalid_json", "there are timeout"),
+        ("--resume --retry-class nonsense", "there are attachment, timeout"),
+        ("--resume --retry-class invalid_json", "there are attachment, timeout"),
         ("--resume --retry-ids bad", "line 2 of"),
         ("--retry-ids ids", "add --resume"),
         ("--no-retry-failed", "--resume"),

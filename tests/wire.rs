@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use rowmill::input::{Attachments, Format, Source};
 use rowmill::job::{Answer, Content, Failure, JobSpec, Transport};
 use rowmill::provider::{Api, Model, Secret, Wording};
 use serde::Deserialize;
@@ -19,6 +20,8 @@ struct Exchange {
     transport: Transport,
     job: Value,
     prompt: String,
+    #[serde(default)]
+    attachments: Vec<String>,
     request: Option<Request>,
     reply: Reply,
     expect: Value,
@@ -45,7 +48,7 @@ struct Reply {
 }
 
 impl Exchange {
-    fn api(&self) -> Api {
+    fn job(&self) -> JobSpec {
         let mut job = json!({
             "prompt": "", "instruction": null, "parameters": {}, "id_field": null,
             "protocol": self.protocol, "on_duplicate": "error", "on_missing_field": "error",
@@ -55,8 +58,25 @@ impl Exchange {
         for (name, value) in self.job.as_object().unwrap() {
             job[name] = value.clone();
         }
-        let job: JobSpec = serde_json::from_str(&job.to_string()).unwrap();
-        Api::new(&job, self.transport, Secret::new("sk-fixture")).unwrap()
+        serde_json::from_str(&job.to_string()).unwrap()
+    }
+
+    fn api(&self) -> Api {
+        Api::new(&self.job(), self.transport, Secret::new("sk-fixture")).unwrap()
+    }
+
+    /// What is attached, as the call has it.
+    fn attached(&self, api: &Api) -> Vec<u8> {
+        let job = JobSpec { attachment_field: Some("a".into()), ..self.job() };
+        let source = Source {
+            path: "in.jsonl".into(),
+            format: Format::JsonLines,
+            length: 0,
+            data_offset: 0,
+            data_line: 1,
+        };
+        let read = Attachments::of(&job, &source, false).unwrap().read(&self.attachments).unwrap();
+        api.attach(&read).unwrap()
     }
 
     fn check_request(&self, api: &Api) {
@@ -69,8 +89,9 @@ impl Exchange {
         assert_eq!(api.headers().contains_key("authorization"), !is_messages);
         assert_eq!(api.headers().contains_key("x-api-key"), is_messages);
         let model = Model::Called(api.clone());
-        let body: Value =
-            serde_json::from_slice(&model.encode(&self.prompt, Wording::default())).unwrap();
+        let attached = self.attached(api);
+        let wording = Wording { attached: &attached, ..Wording::default() };
+        let body: Value = serde_json::from_slice(&model.encode(&self.prompt, wording)).unwrap();
         assert_eq!(body, request.body);
         // What all calls begin with is what an endpoint can cache.
         let (one, other) =

@@ -9,8 +9,10 @@ use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
     RunArgs, SchemaArgs, TellArgs, WorkArgs,
 };
+use super::estimate::{estimate, mean_so_far};
 use super::exit::{self, Line, Typed};
-use super::model::{Route, key_file};
+use super::model::{Route, Who, key_file};
+use super::price::no_price;
 use super::question::question;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
@@ -19,9 +21,10 @@ use super::{look, models, preview};
 use crate::http::{Limits, Link};
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::provider::PASSTHROUGH;
+use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
-use crate::work::{self, Retry};
+use crate::work::{self, Answerer, Member, Retry};
 
 /// Carries out a command.
 pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
@@ -36,6 +39,9 @@ pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
         Command::Merge(args) => merge(&args, &typed),
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
+        Command::Estimate(mut args) => {
+            settled(args.settle()).and_then(|()| estimate(&args, &typed))
+        }
         Command::Models(args) => models::models(args, &typed),
     };
     result.unwrap_or_else(|failed| exit::of_error(&failed.error, &typed).print())
@@ -86,7 +92,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     if !args.dry_run {
         route.check_key(key.as_ref())?;
     }
-    let answerer = route.answerer(&question.job, key, args.form)?;
+    let answerer = route.answerer(&question.job, key, args.form, &args.config.read)?;
+    check_max_cost(&args.pace, &answerer, &route.who)?;
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
         command: "run",
@@ -102,19 +109,14 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     within(settings, typed, |surroundings| {
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         if args.dry_run {
-            preview::dry_run(&question, &answerer, surroundings)?;
+            // A directory of another job, or none, tells nothing of this one's answers.
+            let mean = mean_so_far(&work_dir, &question).ok().flatten();
+            let expecting = Expecting { mean, ..Expecting::default() };
+            preview::dry_run(&question, (&answerer, &route), &expecting, surroundings)?;
             return Ok(None);
         }
         let on_change = args.change.on_change();
-        let place = Place {
-            path: work_dir,
-            // What changes can only be told where the old plan is kept.
-            is_temporary: args.work_dir.is_none()
-                && !args.keep_work_dir
-                // Nothing else would say that the outputs are where they belong.
-                && args.outputs.links.is_empty()
-                && on_change == OnChange::Stop,
-        };
+        let place = Place { path: work_dir, is_temporary: is_temporary(args, on_change) };
         let run = Run {
             place,
             question,
@@ -130,6 +132,26 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         print_summary(&args.outputs, &finished, surroundings);
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+/// Whether the work directory goes once all is done.
+fn is_temporary(args: &RunArgs, on_change: OnChange) -> bool {
+    let is_wanted = args.work_dir.is_some() || args.keep_work_dir;
+    // What changes can only be told where the old plan is kept; and that outputs are at their URLs
+    // is told by nothing else.
+    !is_wanted && on_change == OnChange::Stop && args.outputs.links.is_empty()
+}
+
+/// What has no price cannot be kept below a cap.
+fn check_max_cost(pace: &PaceArgs, answerer: &Answerer, who: &Who) -> Result<(), Error> {
+    let unpriced = |member: &&Member| member.endpoint.is_some() && member.price.is_none();
+    match answerer.members().find(unpriced).filter(|_| pace.max_cost.is_some()) {
+        None => Ok(()),
+        Some(member) => Err(Error::Usage(format!(
+            "--max-cost needs to know what calls cost, and {}",
+            no_price(who, &member.name)
+        ))),
+    }
 }
 
 fn policy(args: &RunArgs) -> Policy {
@@ -160,7 +182,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         question(&args.input, &args.prompt, &args.schema, model, args.include_input)?;
     // Made only to see whether it can be.
     let key = route.key(args.model.api_key_file.as_deref(), false)?;
-    route.answerer(&question.job, key, FormArgs::default())?;
+    route.answerer(&question.job, key, FormArgs::default(), &args.config.read)?;
     within(settings, typed, |surroundings| {
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
         let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
@@ -211,7 +233,9 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             if manifest.job.model != PASSTHROUGH {
                 route.check_key(key.as_ref())?;
             }
-            route.answerer(&manifest.job, key, args.form)
+            let answerer = route.answerer(&manifest.job, key, args.form, &args.config.read)?;
+            check_max_cost(&args.pace, &answerer, &route.who)?;
+            Ok(answerer)
         };
         let input = args.input.as_deref();
         let finished = surroundings
@@ -282,6 +306,7 @@ fn work_options(
         max_outage: pace.max_outage(),
         drain_timeout: pace.drain_timeout(),
         max_errors: pace.max_errors,
+        max_cost: pace.max_cost,
         durability: pace.durability,
         retry,
         shards,

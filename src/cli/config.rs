@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::process::{getegid, geteuid};
 
-use super::args::{ConfigArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
+use super::args::{ConfigArgs, EstimateArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
 use super::model::has_base_url;
 use super::question::variable;
 use crate::config::{Config, Limits};
@@ -37,6 +37,15 @@ impl PlanArgs {
         read(&mut self.config)?;
         let limits = settle_model(&mut self.model, &self.config.read);
         self.lock_wait = self.lock_wait.or(limits.lock_wait);
+        Ok(())
+    }
+}
+
+impl EstimateArgs {
+    /// As for `run`.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        read(&mut self.config)?;
+        settle_model(&mut self.model, &self.config.read);
         Ok(())
     }
 }

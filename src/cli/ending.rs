@@ -101,6 +101,7 @@ impl Judge<'_> {
 fn word_of(reason: &StopReason) -> &'static str {
     match reason {
         StopReason::MaxErrors { .. } => "stopped:max_errors",
+        StopReason::MaxCost { .. } => "stopped:max_cost",
         StopReason::Credentials { .. } => "stopped:credentials",
         StopReason::Quota { .. } => "stopped:quota",
         StopReason::Tls { .. } => "stopped:tls",

@@ -9,6 +9,7 @@ use super::deadline::{Deadline, Kept};
 use super::links::shown as shown_word;
 use crate::http::Link;
 use crate::input;
+use crate::job::Money;
 use crate::pipeline::Error;
 use crate::plan;
 use crate::store;
@@ -393,6 +394,9 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
 /// The code and the line of a run that ended itself.
 pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line {
     let (code, what, first) = match reason {
+        StopReason::MaxCost { cap, spent, call } => {
+            return of_max_cost((*cap, *spent, *call), left, typed);
+        }
         StopReason::MaxErrors { failed } => {
             (LIMIT, format!("stopped: {failed} rows failed (--max-errors)"), "see to the cause")
         }
@@ -424,6 +428,19 @@ pub(super) fn of_stop(reason: &StopReason, left: u64, typed: &Typed<'_>) -> Line
     };
     let next = format!("{left} rows are left; {first}, then: {}", typed.resumed());
     Line { code, what, safe: KEPT, next }
+}
+
+/// The line of a run that may not spend what its next call may cost.
+fn of_max_cost((cap, spent, call): (Money, Money, Money), left: u64, typed: &Typed<'_>) -> Line {
+    let what = format!(
+        "stopped: {spent} of the {cap} of --max-cost are spent, and the next call may cost {call}"
+    );
+    // Enough for the call in any case.
+    let more = cap.times(2).max(spent.plus(call.times(2))).to_decimal();
+    let mut words = typed.without("--max-cost");
+    words.push(format!("--max-cost={more}").into());
+    let next = format!("{left} rows are left; allow more and go on: {}", Typed(&words).resumed());
+    Line { code: LIMIT, what, safe: KEPT, next }
 }
 
 /// The line of a command that panicked.

@@ -21,6 +21,7 @@ impl Cli {
                 args.outputs.take_links()
             }
             Command::Plan(args) => args.input.take_link(),
+            Command::Estimate(args) => args.input.take_link(),
             Command::Merge(args) => args.outputs.take_links(),
             Command::Work(args) => match link(args.input.as_mut())? {
                 Some(_) => Err(Error::Usage(

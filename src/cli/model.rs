@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::args::{FormArgs, ModelArgs};
 use super::config::home;
 use super::key::from_command;
+use super::price::price_of;
 use super::question::{read_text, variable};
 use super::schema::structured;
 use super::serving::Serving;
@@ -336,15 +337,20 @@ impl Route {
         job: &JobSpec,
         key: Option<Secret>,
         form: FormArgs,
+        config: &Config,
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
             let (name, model) = (job.model.clone(), Model::Passthrough);
-            return Ok(Answerer::one(Member { name, model, endpoint: None }, structured));
+            return Ok(Answerer::one(
+                Member { name, model, endpoint: None, price: None },
+                structured,
+            ));
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let name = job.model.clone();
-        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint) }, structured))
+        let price = price_of(&self.who, base_url, job, config);
+        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint), price }, structured))
     }
 }

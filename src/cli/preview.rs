@@ -1,21 +1,23 @@
 //! A dry run: the plan in numbers, and the first requests as they would be sent.
 
+use super::estimate::with_hint;
 use super::exit;
+use super::model::Route;
 use super::surroundings::{Failed, Surroundings};
-use crate::pipeline::{self, Question};
+use crate::pipeline::{self, Preview, Question};
+use crate::report::Expecting;
 use crate::store::Manifest;
 use crate::work::Answerer;
 
 /// Plans in a directory that goes again, and shows what would be asked.
 pub(super) fn dry_run(
     question: &Question,
-    answerer: &Answerer,
+    (answerer, route): (&Answerer, &Route),
+    expecting: &Expecting,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<(), Failed> {
     const SHOWN: usize = 3;
-    let scratch = std::env::temp_dir().join(format!("rowmill-dry-run-{:016x}", fastrand::u64(..)));
-    let preview = surroundings
-        .with(|context| pipeline::preview(&scratch, question, answerer, SHOWN, context))?;
+    let preview = look_ahead(question, answerer, (SHOWN, expecting), surroundings)?;
     let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
     if !surroundings.is_quiet() {
         exit::say(&format!(
@@ -28,5 +30,22 @@ pub(super) fn dry_run(
     for row in &preview.rows {
         exit::show(&serde_json::to_string_pretty(row).unwrap_or_default());
     }
+    if !surroundings.is_quiet() {
+        exit::say(with_hint(preview.estimate, route).to_string().trim_end());
+    }
     Ok(())
+}
+
+/// Plans in a directory that goes again, and renders the first so many requests.
+pub(super) fn look_ahead(
+    question: &Question,
+    answerer: &Answerer,
+    (count, expecting): (usize, &Expecting),
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Preview, Failed> {
+    let scratch = std::env::temp_dir().join(format!("rowmill-dry-run-{:016x}", fastrand::u64(..)));
+    let ahead = (count, expecting);
+    surroundings
+        .with(|context| pipeline::preview(&scratch, question, answerer, ahead, context))
+        .map_err(Failed::from)
 }

@@ -7,7 +7,7 @@ use super::model::{Asked, Route, asked};
 use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
-use crate::job::{JobSpec, Protocol, Sample, Selection};
+use crate::job::{JobSpec, MAX_ATTACHMENT_BYTES, Protocol, Sample, Selection};
 use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
@@ -25,6 +25,10 @@ pub(super) fn question(
     if protocol == Protocol::Embeddings && prompt.instruction.is_some() {
         let text = "embeddings take no instruction: leave --instruction out, or put it into the \
                     template";
+        return Err(Error::Usage(text.to_owned()).into());
+    }
+    if protocol == Protocol::Embeddings && prompt.attachment_field.is_some() {
+        let text = "embeddings take text only: leave --attachment-field out";
         return Err(Error::Usage(text.to_owned()).into());
     }
     let text = match (&prompt.prompt, &prompt.template) {
@@ -46,6 +50,8 @@ pub(super) fn question(
             limit: input.limit,
             sample: input.sample.map(|rows| Sample { rows, seed: input.seed }),
         },
+        attachment_field: prompt.attachment_field.clone(),
+        max_attachment_bytes: prompt.max_attachment_bytes.unwrap_or(MAX_ATTACHMENT_BYTES),
         on_duplicate: input.on_duplicate.into(),
         on_missing_field: prompt.on_missing_field.into(),
         max_row_bytes: input.max_row_bytes,

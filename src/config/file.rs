@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Config, Endpoint, Key, Limits};
+use super::{Config, Endpoint, Key, Limits, price};
 use crate::http;
 use crate::job::{Protocol, duration, some_time};
 use crate::provider::{KNOWN, ModelName, PASSTHROUGH, Provider};
@@ -34,6 +34,8 @@ struct File {
     defaults: Defaults,
     #[serde(default)]
     endpoint: BTreeMap<String, Spanned<Table>>,
+    #[serde(default)]
+    price: BTreeMap<String, Spanned<price::Table>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -116,9 +118,14 @@ impl Config {
             let endpoint = endpoint(&name, table, path).map_err(wrong)?;
             endpoints.insert(name, endpoint);
         }
+        let mut prices = BTreeMap::new();
+        for (name, table) in file.price {
+            let price = price::price(&name, table, path).map_err(wrong)?;
+            prices.insert(name, price);
+        }
         let model = file.model.map(|model| said(model, "model")).transpose().map_err(wrong)?;
         let defaults = limits(file.defaults).map_err(wrong)?;
-        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints })
+        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints, prices })
     }
 }
 

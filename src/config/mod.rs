@@ -4,6 +4,7 @@
 //! says and how a key is come by are the command line's matter. `docs/config.md` has every key.
 
 mod file;
+mod price;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub use file::Error;
 
 use crate::job::{Protocol, Transport};
+use crate::price::{Price, undated};
 use crate::provider::Provider;
 
 /// What config files say.
@@ -23,6 +25,8 @@ pub struct Config {
     pub defaults: Limits,
     /// Endpoints by their names.
     pub endpoints: BTreeMap<String, Endpoint>,
+    /// What tokens cost, by `NAME.MODEL`, or the model alone where nobody is named.
+    pub prices: BTreeMap<String, Price>,
 }
 
 /// How fast, and how patiently. What is not said is nothing.
@@ -101,8 +105,16 @@ impl Config {
     pub fn over(self, other: Self) -> Self {
         let mut endpoints = other.endpoints;
         endpoints.extend(self.endpoints);
+        let mut prices = other.prices;
+        prices.extend(self.prices);
         let model = self.model.or(other.model);
-        Self { model, defaults: self.defaults.or(other.defaults), endpoints }
+        Self { model, defaults: self.defaults.or(other.defaults), endpoints, prices }
+    }
+
+    /// What the tokens of a model cost, by `NAME.MODEL`, or by that without the date at its end.
+    #[must_use]
+    pub fn price(&self, name: &str) -> Option<&Price> {
+        self.prices.get(name).or_else(|| self.prices.get(undated(name)))
     }
 
     /// Whether some key is come by with a command.

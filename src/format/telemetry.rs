@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::format::json;
-use crate::job::{Attempt, Usage, rfc3339};
+use crate::job::{Attempt, Money, Spending, Usage, may_be_billed, rfc3339};
 
 /// Appends an attempt as a JSON object without its row's id and number, as journals keep it:
-/// `{"ok":…,"attempt":…,"model":…,"timing":{…},"usage":{…}[,"finish_reason"][,"status"][,"error"]}`.
+/// `{"ok":…,"attempt":…,"model":…,"timing":{…},"usage":{…}[,"cost_usd"][,"finish_reason"][,"status"][,"error"]}`.
 pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"ok\":{},\"attempt\":{}", attempt.error.is_none(), attempt.number);
@@ -31,6 +31,9 @@ pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
         let _ = serde_json::to_writer(&mut *out, usage);
     }
     out.push(b'}');
+    if let Some(cost) = attempt.cost {
+        let _ = write!(out, ",\"cost_usd\":{}", cost.to_decimal());
+    }
     if let Some(reason) = &attempt.finish_reason {
         out.extend_from_slice(b",\"finish_reason\":");
         json::write_string(out, reason);
@@ -71,6 +74,10 @@ pub struct Facts<'a> {
     pub ttft: Option<Duration>,
     /// What the endpoint counted for this call.
     pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Option<Money>,
+    /// Whether it may have cost something that is not known.
+    pub is_unpriced: bool,
     /// Why the model stopped.
     pub finish_reason: Option<Cow<'a, str>>,
 }
@@ -83,6 +90,14 @@ pub struct Facts<'a> {
 #[must_use]
 pub fn read_attempts(list: &[u8]) -> Vec<Facts<'_>> {
     as_written(list).unwrap_or_else(|| as_json(list))
+}
+
+/// What a list of attempts cost.
+#[must_use]
+pub fn spending(facts: &[Facts<'_>]) -> Spending {
+    let mut sum = Spending::default();
+    facts.iter().for_each(|facts| sum.note(facts.cost, facts.is_unpriced));
+    sum
 }
 
 fn as_written(list: &[u8]) -> Option<Vec<Facts<'_>>> {
@@ -125,6 +140,10 @@ impl<'a> Rest<'a> {
             facts.usage = Some(self.usage()?);
         }
         self.skip("}")?;
+        if self.skip(",\"cost_usd\":").is_some() {
+            facts.cost = Some(self.money()?);
+        }
+        facts.is_unpriced = facts.cost.is_none();
         if self.skip(",\"finish_reason\":").is_some() {
             facts.finish_reason = Some(Cow::Borrowed(self.string()?));
         }
@@ -171,6 +190,13 @@ impl<'a> Rest<'a> {
         self.digits().parse().ok()
     }
 
+    fn money(&mut self) -> Option<Money> {
+        let is_of_it = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+        let (number, rest) = self.0.split_at(self.0.bytes().take_while(is_of_it).count());
+        self.0 = rest;
+        Money::from_decimal(number)
+    }
+
     /// A string without escapes.
     fn string(&mut self) -> Option<&'a str> {
         self.skip("\"")?;
@@ -195,8 +221,17 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
         ok: bool,
         timing: Timing,
         usage: Turn,
+        cost_usd: Option<Money>,
         #[serde(borrow)]
         finish_reason: Option<Cow<'a, str>>,
+        status: Option<u16>,
+        #[serde(borrow)]
+        error: Option<Wrong<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Wrong<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -215,6 +250,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
     let facts = all.into_iter().map(|attempt| {
         let text = attempt.get();
         let written: Written<'_> = serde_json::from_str(text).unwrap_or_default();
+        let wrong = written.error.as_ref();
+        let may_be_billed = wrong.is_none_or(|it| may_be_billed(&it.kind, written.status));
         Facts {
             text,
             ok: written.ok,
@@ -222,6 +259,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
             time_to_response: written.timing.time_to_response_ms.map(duration),
             ttft: written.timing.ttft_ms.map(duration),
             usage: written.usage.turn,
+            cost: written.cost_usd,
+            is_unpriced: written.cost_usd.is_none() && may_be_billed,
             finish_reason: written.finish_reason,
         }
     });
@@ -249,6 +288,7 @@ mod tests {
             time_to_response: Some(Duration::from_micros(9_001)),
             ttft: Some(Duration::from_micros(9_500)),
             usage: Some(Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() }),
+            cost: Some("0.00012".parse().unwrap()),
             status: Some(200),
             finish_reason: Some("stop".into()),
             error: None,
@@ -261,7 +301,7 @@ mod tests {
             "{\"id\":\"r1\",\"row_number\":9,\"epoch\":2,\"ok\":true,\"attempt\":2,\"model\":\"m\",\"timing\":\
              {\"start_time\":\"2025-11-21T04:40:00.005Z\",\"duration_ms\":12.345,\
              \"time_to_response_ms\":9.001,\"ttft_ms\":9.500},\"usage\":{\"turn\":{\"input_tokens\":3,\
-             \"output_tokens\":4}},\"finish_reason\":\"stop\",\"status\":200}\n"
+             \"output_tokens\":4}},\"cost_usd\":0.00012,\"finish_reason\":\"stop\",\"status\":200}\n"
         );
         let list = [b"[", &kept[..], b",", &kept, b"]"].concat();
         let facts = as_written(&list).unwrap();
@@ -270,6 +310,8 @@ mod tests {
         assert_eq!(facts[1].time_to_response, attempt.time_to_response);
         assert_eq!(facts[1].ttft, attempt.ttft);
         assert_eq!(facts[1].usage, attempt.usage);
+        assert_eq!(facts[1].cost, attempt.cost);
+        assert_eq!(spending(&facts).usd.to_string(), "$0.00024");
         assert_eq!(facts[1].finish_reason.as_deref(), Some("stop"));
     }
 
@@ -314,6 +356,7 @@ mod tests {
                     reasoning_tokens: reasoning,
                     cache_write_tokens: reasoning / 2,
                 }),
+                cost: (input % 3 == 0).then_some(Money::from_picodollars(input)),
                 status: has_more.then_some(200),
                 finish_reason: (output > 3).then(|| word.clone()),
                 error: (!ok).then_some(("ServerError", word)),
@@ -331,6 +374,7 @@ mod tests {
             time_to_response: None,
             ttft: None,
             usage: None,
+            cost: None,
             status: Some(500),
             finish_reason: None,
             error: Some(("ServerError", "went \"away\"".into())),

@@ -7,6 +7,7 @@
 //! it finds a mistake with becomes a seed.
 
 mod answers;
+mod attachments;
 mod config;
 mod links;
 mod replies;
@@ -27,6 +28,7 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target { name: "attachment", run: attachments::attachment, tries: 20_000 },
     Target { name: "config", run: config::config, tries: 3000 },
     Target { name: "csv", run: rows::csv, tries: 500 },
     Target { name: "escape", run: replies::escape, tries: 15_000 },
@@ -124,7 +126,7 @@ mod tests {
     }
 
     targets_hold!(
-        config csv escape events journal link manifest reply retry_after rows shard short state template
-        unwrap
+        attachment config csv escape events journal link manifest reply retry_after rows shard short state
+        template unwrap
     );
 }

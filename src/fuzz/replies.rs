@@ -49,6 +49,7 @@ fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8])
         time_to_response: None,
         ttft: None,
         usage: None,
+        cost: None,
         status: Some(status),
         finish_reason: None,
         error: None,

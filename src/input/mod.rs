@@ -1,10 +1,12 @@
 //! Where rows come from: local files, read by ranges, each row checked the same way by whoever
 //! reads it.
 
+mod attachment;
 mod rows;
 mod select;
 mod source;
 
+pub use attachment::Attachments;
 pub use rows::{ShardRows, id_hash, identify, read_shard, shard_of};
 pub use select::choose;
 pub use source::{Error, Format, HashingReader, Source};

@@ -106,6 +106,9 @@ failure_kinds! {
     MissingIdField = "MissingIdField", "missing_id_field";
     /// The template names a field that the row does not have.
     MissingTemplateField = "MissingTemplateField", "missing_template_field";
+    /// What is attached to the row cannot be read, or the protocol does not take it. No call is made;
+    /// once the file is there, another try may go well.
+    Attachment = "AttachmentError", "attachment";
     /// No whole answer came in time.
     Timeout = "TimeoutError", "timeout";
     /// The endpoint could not be reached.

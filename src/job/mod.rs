@@ -6,6 +6,8 @@
 
 mod failure;
 mod id;
+mod media;
+mod money;
 mod outcome;
 mod protocol;
 mod spec;
@@ -13,10 +15,12 @@ mod time;
 
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
-pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage};
+pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
+pub use money::{Money, NoMoney, Spending};
+pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
-    Difference, IdFrom, Identity, JobSpec, OnDuplicate, OnMissingField, Parameters, Sample,
-    Selection, Setting, hash_text,
+    Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate, OnMissingField,
+    Parameters, Sample, Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::{FailureKind, Money};
+
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,10 +155,32 @@ pub struct Attempt {
     pub ttft: Option<Duration>,
     /// What it used, where the endpoint said so.
     pub usage: Option<Usage>,
+    /// What it cost; nothing where that is not known, which is not the same as nothing.
+    pub cost: Option<Money>,
     /// The HTTP status, where a server answered.
     pub status: Option<u16>,
     /// Why the model stopped.
     pub finish_reason: Option<String>,
     /// The failure's type and message; nothing when the attempt brought the answer.
     pub error: Option<(&'static str, String)>,
+}
+
+impl Attempt {
+    /// Whether it may have cost something that is not known. What an endpoint refused, or was never
+    /// asked, costs nothing; what it answered in part, or too late, may be on the bill.
+    #[must_use]
+    pub fn is_unpriced(&self) -> bool {
+        let refused = self.error.as_ref().map(|(kind, _)| (*kind, self.status));
+        self.cost.is_none() && refused.is_none_or(|(kind, status)| may_be_billed(kind, status))
+    }
+}
+
+/// Whether a call that failed may be on the bill, by the type of its failure and its HTTP status.
+#[must_use]
+pub fn may_be_billed(kind: &str, status: Option<u16>) -> bool {
+    let was_not_asked = [FailureKind::Connection, FailureKind::Tls].map(FailureKind::name);
+    match status {
+        Some(status) => status < 300,
+        None => !was_not_asked.contains(&kind),
+    }
 }

@@ -36,6 +36,12 @@ pub struct JobSpec {
     pub id_from: IdFrom,
     /// Which rows are asked about.
     pub selection: Selection,
+    /// The field that names what is attached to a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment_field: Option<String>,
+    /// The most bytes that are attached to a row.
+    #[serde(default = "max_attachment_bytes", skip_serializing_if = "is_max_attachment_bytes")]
+    pub max_attachment_bytes: u64,
     /// What to do with a second row of the same id.
     pub on_duplicate: OnDuplicate,
     /// What to do with a row that lacks a field of the template.
@@ -44,6 +50,19 @@ pub struct JobSpec {
     pub max_row_bytes: u64,
     /// Whether journals keep the rows, so that envelopes can show them.
     pub include_input: bool,
+}
+
+/// The most bytes that are attached to a row where the user says nothing: what the APIs of most
+/// vendors take in one request.
+pub const MAX_ATTACHMENT_BYTES: u64 = 20 << 20;
+
+fn max_attachment_bytes() -> u64 {
+    MAX_ATTACHMENT_BYTES
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_max_attachment_bytes(bytes: &u64) -> bool {
+    *bytes == MAX_ATTACHMENT_BYTES
 }
 
 /// What a row's id is where no field holds one.
@@ -155,6 +174,17 @@ impl IdFrom {
 }
 
 impl JobSpec {
+    /// The most tokens that an answer may have, as the parameters say it in the protocol's words.
+    #[must_use]
+    pub fn max_answer_tokens(&self) -> Option<u64> {
+        if self.protocol == Protocol::Embeddings {
+            return Some(0);
+        }
+        let names = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+        let given = names.iter().filter_map(|name| self.parameters.get(*name)?.get().parse().ok());
+        given.max()
+    }
+
     /// How rows are told apart.
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
@@ -203,6 +233,9 @@ impl JobSpec {
         compare("schema", self.schema.clone(), new.schema.clone());
         compare("id-field", self.id_field.clone(), new.id_field.clone());
         compare("id-from", Some(shown(&self.id_from)), Some(shown(&new.id_from)));
+        compare("attachment-field", self.attachment_field.clone(), new.attachment_field.clone());
+        let max_attached = |spec: &Self| Some(spec.max_attachment_bytes.to_string());
+        compare("max-attachment-bytes", max_attached(self), max_attached(new));
         compare("selection", Some(self.selection.shown()), Some(new.selection.shown()));
         compare("on-duplicate", Some(shown(&self.on_duplicate)), Some(shown(&new.on_duplicate)));
         compare(
@@ -278,6 +311,8 @@ pub(crate) mod tests {
             id_field: None,
             id_from: IdFrom::RowNumber,
             selection: Selection::default(),
+            attachment_field: None,
+            max_attachment_bytes: MAX_ATTACHMENT_BYTES,
             on_duplicate: OnDuplicate::Error,
             on_missing_field: OnMissingField::RowError,
             max_row_bytes: 1 << 24,
@@ -320,6 +355,21 @@ pub(crate) mod tests {
         assert!(!text.contains("schema"), "{text}");
         let old: JobSpec = serde_json::from_str(&text).unwrap();
         assert_eq!(spec().differences(&old), []);
+    }
+
+    #[test]
+    fn a_spec_of_before_there_were_attachments_has_none() {
+        let text = serde_json::to_string(&spec()).unwrap();
+        assert!(!text.contains("attachment"), "{text}");
+        let old: JobSpec = serde_json::from_str(&text).unwrap();
+        assert_eq!(spec().differences(&old), []);
+        let new =
+            JobSpec { attachment_field: Some("photo".into()), max_attachment_bytes: 7, ..spec() };
+        let parts: Vec<_> = old.differences(&new).into_iter().map(|it| (it.part, it.new)).collect();
+        let expected = [("attachment-field", "`photo`"), ("max-attachment-bytes", "`7`")];
+        assert_eq!(parts, expected.map(|(part, new)| (part.to_owned(), new.to_owned())));
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(new.differences(&serde_json::from_str(&text).unwrap()), []);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::format::envelope::failure_class;
 use crate::format::telemetry::{Facts, read_attempts};
-use crate::job::{OutcomeKind, Usage};
+use crate::job::{OutcomeKind, Spending, Usage};
 use crate::store::{Record, RowRecords};
 use crate::telemetry::Histogram;
 
@@ -33,6 +33,8 @@ pub struct Totals {
     pub repeated: u64,
     /// What the calls used.
     pub usage: Usage,
+    /// What the calls cost.
+    pub cost: Spending,
     /// How long calls took.
     pub duration: Histogram,
     /// How long the head of an answer took.
@@ -77,6 +79,7 @@ impl Totals {
             if let Some(usage) = &facts.usage {
                 self.usage.add(usage);
             }
+            self.cost.note(facts.cost, facts.is_unpriced);
             self.truncated +=
                 u64::from(facts.ok && facts.finish_reason.as_deref() == Some("length"));
             self.duration.add(facts.duration);
@@ -106,6 +109,7 @@ impl Totals {
         self.calls += other.calls;
         self.repeated = self.repeated.saturating_add(other.repeated);
         self.usage.add(&other.usage);
+        self.cost.add(&other.cost);
         self.duration.merge(&other.duration);
         self.time_to_response.merge(&other.time_to_response);
         self.ttft.merge(&other.ttft);

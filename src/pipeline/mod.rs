@@ -5,6 +5,7 @@
 //! what has no outcome, and nothing is published that is published already.
 
 mod errors;
+mod estimate;
 mod models;
 mod ours;
 mod prepare;

@@ -99,6 +99,10 @@ fn question(job: &JobSpec) -> String {
     if !protocol.is_chat() {
         text.extend_from_slice(protocol.name().as_bytes());
     }
+    // In notes of before that could be nothing is attached.
+    if let Some(field) = &job.attachment_field {
+        text.extend_from_slice(format!("attached {field}\0").as_bytes());
+    }
     // Notes of before there were schemas are of jobs without one.
     text.extend_from_slice(job.schema.as_deref().unwrap_or_default().as_bytes());
     blake3::hash(&text).to_hex().to_string()

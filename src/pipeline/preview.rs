@@ -4,13 +4,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Error;
-use crate::input::{Source, identify, read_shard};
+use super::estimate::estimate;
+use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::Failure;
 use crate::prompt::Template;
 use crate::provider::Wording;
+use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::{Answerer, Member};
+use crate::work::{self, Answerer, Member, Message};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct Preview {
     pub manifest: Manifest,
     /// The first rows.
     pub rows: Vec<PreviewedRow>,
+    /// What all of them would come to.
+    pub estimate: Estimate,
 }
 
 /// What would be sent for a row, or why nothing would.
@@ -43,9 +47,11 @@ pub(super) fn render(
     manifest: &Manifest,
     source: &Source,
     answerer: &Answerer,
-    count: usize,
+    (count, expecting): (usize, &Expecting),
 ) -> Result<Preview, Error> {
+    let estimate = estimate(dir, manifest, source, answerer, expecting)?;
     let template = Template::parse(&manifest.job.prompt);
+    let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let member = answerer.first(0);
     let path = member.and_then(|member| Some(member.model.api()?.path()));
     let endpoint = member.and_then(|member| member.endpoint.as_ref());
@@ -69,28 +75,31 @@ pub(super) fn render(
             if !manifest.chosen.contains(row) || left_out.contains(&row) {
                 continue;
             }
-            let prompt = rows.text(index).and_then(|text| {
+            let message = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, manifest.job.identity(), row)?;
-                template.render(&object, manifest.job.on_missing_field)
+                let prompt = template.ask(&object, &manifest.job)?;
+                let api = member.and_then(|member| member.model.api());
+                work::message(prompt, attachments.as_ref(), api, true)
             });
-            previewed.push(shown(row, url.clone(), prompt, answerer));
+            previewed.push(shown(row, url.clone(), message, answerer));
         }
     }
-    Ok(Preview { manifest: manifest.clone(), rows: previewed })
+    Ok(Preview { manifest: manifest.clone(), rows: previewed, estimate })
 }
 
 fn shown(
     row_number: u64,
     url: Option<String>,
-    prompt: Result<String, Failure>,
+    message: Result<Message, Failure>,
     answerer: &Answerer,
 ) -> PreviewedRow {
-    match prompt {
-        Ok(prompt) => {
+    match message {
+        Ok(Message { text: prompt, attached }) => {
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
-            let wording = Wording { in_prompt: mode == Some(Mode::Prompt), correction: None };
-            // Byte for byte what would be sent.
+            let in_prompt = mode == Some(Mode::Prompt);
+            let wording = Wording { in_prompt, correction: None, attached: &attached };
+            // Byte for byte what would be sent, but for the bytes of what is attached.
             let body = match answerer.first(0).filter(|_| url.is_some()) {
                 Some(Member { model, .. }) => {
                     serde_json::from_slice(&model.encode(&prompt, wording)).ok()

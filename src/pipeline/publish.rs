@@ -7,6 +7,7 @@ use super::targets::{Targets, path_text};
 use super::transfer::upload;
 use super::{Context, End, Error, Finished};
 use crate::http::Link;
+use crate::job::Spending;
 use crate::merge;
 use crate::provider::PASSTHROUGH;
 use crate::report::{self, summarize};
@@ -36,6 +37,7 @@ pub(super) struct Session {
     pub(super) resumed: u64,
     done: u64,
     calls: u64,
+    cost: Spending,
     rounds: u32,
 }
 
@@ -46,6 +48,7 @@ impl Session {
         }
         self.done += report.tally.ok + report.tally.failed;
         self.calls += report.tally.calls;
+        self.cost.add(&report.tally.cost);
         self.rounds += 1;
     }
 
@@ -309,6 +312,8 @@ fn facts(
         calls_now: session.calls,
         repeated: totals.repeated,
         usage: totals.usage,
+        cost: totals.cost,
+        cost_now: session.cost,
         truncated: totals.truncated,
         duration: totals.duration,
         time_to_response: totals.time_to_response,

@@ -1,6 +1,7 @@
 //! A session that changes a work directory, noted in it: that it began, and how it ended.
 
 use super::{Context, Error, Finished};
+use crate::job::Spending;
 use crate::store::{Done, Held};
 use crate::telemetry::{Event, Sink, now_ms};
 
@@ -8,14 +9,17 @@ use crate::telemetry::{Event, Sink, now_ms};
 struct Counting<'a> {
     sink: &'a mut dyn Sink,
     done: Done,
+    cost: Spending,
 }
 
 impl Sink for Counting<'_> {
     fn emit(&mut self, event: &Event) {
-        if let Event::Committed { ok, failed, calls, .. } = event {
+        if let Event::Committed { ok, failed, calls, cost, .. } = event {
             self.done.ok += ok;
             self.done.failed += failed;
             self.done.calls += calls;
+            self.cost.add(cost);
+            self.done.cost_usd = (self.cost.priced > 0).then_some(self.cost.usd);
         }
         self.sink.emit(event);
     }
@@ -32,7 +36,8 @@ pub(super) fn noted(
     body: impl FnOnce(&mut Held, &mut Context<'_>) -> Result<Finished, Error>,
 ) -> Result<Finished, Error> {
     let begun = dir.begin_session().map_err(|error| Error::from(error).underway(dir))?;
-    let mut counting = Counting { sink: &mut *context.sink, done: Done::default() };
+    let mut counting =
+        Counting { sink: &mut *context.sink, done: Done::default(), cost: Spending::default() };
     let mut within = Context {
         shutdown: context.shutdown,
         sink: &mut counting,

@@ -8,6 +8,7 @@ use super::targets::{OutputPaths, Targets};
 use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, hold, interrupted};
 use super::{Preview, publish, session};
 use crate::input::Source;
+use crate::report::Expecting;
 use crate::store::{self, Damage, Held, Holder, Manifest, OutputLock, WorkDir};
 use crate::telemetry::{Event, now_ms};
 use crate::work::{self, Answerer, Ending};
@@ -203,7 +204,7 @@ pub fn check(
     Ok((manifest, found, left))
 }
 
-/// Plans in a directory that goes again, and renders the first requests.
+/// Plans in a directory that goes again, renders the first requests, and tells what all will come to.
 ///
 /// # Errors
 /// See [`Error`].
@@ -211,13 +212,15 @@ pub fn preview(
     scratch: &Path,
     question: &Question,
     answerer: &Answerer,
-    count: usize,
+    (count, expecting): (usize, &Expecting),
     context: &mut Context<'_>,
 ) -> Result<Preview, Error> {
     let source = open_ahead(question)?;
     let dir = hold(scratch, context)?;
-    let result = make_plan(&dir, question, source, Vec::new(), context)
-        .and_then(|(manifest, source)| render(&dir, &manifest, &source, answerer, count));
+    let result =
+        make_plan(&dir, question, source, Vec::new(), context).and_then(|(manifest, source)| {
+            render(&dir, &manifest, &source, answerer, (count, expecting))
+        });
     dir.remove()?;
     result
 }

@@ -14,7 +14,7 @@ use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::input::{self, Source, identify, read_shard};
 use crate::job::{Id, Identity, OutcomeKind};
-use crate::prompt::{self, Template};
+use crate::prompt::Template;
 use crate::store::{
     Asked, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
 };
@@ -202,9 +202,9 @@ fn fill_shard(
             _ => own,
         };
         // It is taken for an answer to this question, which is all that is known of it.
-        let prompt = template.render(&object, manifest.job.on_missing_field).ok();
-        let asked = prompt
-            .map(|prompt| Asked { generation: dir.generation(), prompt: prompt::hash(&prompt) });
+        let prompt = template.ask(&object, &manifest.job).ok();
+        let asked =
+            prompt.map(|prompt| Asked { generation: dir.generation(), prompt: prompt.hash() });
         let mut envelope = Vec::new();
         envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
         let input = manifest.job.include_input.then(|| match object.text() {

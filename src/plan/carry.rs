@@ -12,9 +12,9 @@ use super::Error;
 use super::drift::RowChanges;
 use super::indexes::{Spread, next_entry, walk};
 use crate::format::envelope::{self, NO_INPUT};
-use crate::format::telemetry::read_attempts;
+use crate::format::telemetry::{read_attempts, spending};
 use crate::input::{ShardRows, Source, read_shard};
-use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting};
+use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting, Spending};
 use crate::store::{
     Asked, Carried, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, RowHashes,
     RowRecords, ShardReader, WorkDir,
@@ -99,6 +99,8 @@ struct Match {
 /// What a join of two generations came to.
 pub(super) struct Joined {
     pub(super) carried: Carried,
+    /// What the calls cost whose records were kept.
+    pub(super) kept_cost: Spending,
     /// The rows' texts compared, where that can be done.
     pub(super) rows: Option<RowChanges>,
 }
@@ -164,10 +166,11 @@ pub(super) fn carry(
     }
     carried.unanswered += waiting;
     carried.calls += calls;
+    let kept_cost = journals.cost;
     journals.finish()?;
     let is_known = matches.knows_texts();
     matches.discard(new.dir)?;
-    Ok(Joined { carried, rows: is_known.then_some(rows) })
+    Ok(Joined { carried, kept_cost, rows: is_known.then_some(rows) })
 }
 
 /// What is asked now, and what was asked in earlier generations.
@@ -356,6 +359,8 @@ struct Journals<'a> {
     size: usize,
     touched: Vec<u32>,
     envelope: Vec<u8>,
+    // What the calls cost whose records were put.
+    cost: Spending,
 }
 
 /// Bytes that wait before they are appended.
@@ -364,7 +369,7 @@ const WAITING: usize = 32 << 20;
 impl<'a> Journals<'a> {
     fn new(new: &'a Side<'a, Held>) -> Self {
         let (waiting, touched, envelope) = Default::default();
-        Self { new, rows: None, waiting, size: 0, touched, envelope }
+        Self { new, rows: None, waiting, size: 0, touched, envelope, cost: Spending::default() }
     }
 
     /// Keeps a row's records under its new number; what is an answer, as one to this prompt: what is
@@ -403,7 +408,9 @@ impl<'a> Journals<'a> {
                 }
                 Record::Repeated { .. } => continue,
             };
-            calls += read_attempts(attempts).len() as u64;
+            let facts = read_attempts(attempts);
+            calls += facts.len() as u64;
+            self.cost.add(&spending(&facts));
         }
         self.size += lines.len() - before;
         if self.size >= WAITING {

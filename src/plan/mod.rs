@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
 use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Transport, rfc3339};
+use crate::price;
 use crate::prompt::Template;
 use crate::provider::PASSTHROUGH;
 use crate::shutdown::Shutdown;
@@ -137,6 +138,7 @@ pub fn update(
     let (repeated, repairs) = dir.settle_shards(before, options.now_ms)?;
     report_settled(before, repeated, &repairs, sink);
     let lost = dir.calls_lost(before)?;
+    let spent = price::spent(dir, before)?.cost;
     let old = dir.begin_generation()?;
     let planned = (|| {
         let source = match options.is_spooled {
@@ -151,13 +153,15 @@ pub fn update(
         manifest.replaces.extend(before.replaces.iter().cloned());
         let old = Side { dir: &old, manifest: before, source: &source };
         let new = Side { dir, manifest: &manifest, source: &source };
-        let Joined { mut carried, .. } = carry::carry(&old, &new, &mut prompts, keeping, false)?;
+        let Joined { mut carried, kept_cost, .. } =
+            carry::carry(&old, &new, &mut prompts, keeping, false)?;
         carried.repeated = lost.saturating_add(before.repeated_before());
         // Shards cut anew, and nothing else: what the update before them was told is still true.
         let is_recut = matches!(options.cutting, Cutting::Before(_));
         let was_told = before.carried.filter(|_| is_recut && options.published < before.generation);
         let repeated = carried.repeated;
-        manifest.carried = Some(Carried { repeated, ..was_told.unwrap_or(carried) });
+        let replaced = Some(spent.minus(&kept_cost)).filter(|it| it.priced + it.unpriced > 0);
+        manifest.carried = Some(Carried { repeated, replaced, ..was_told.unwrap_or(carried) });
         prompts.discard()?;
         dir.write_manifest(&manifest)?;
         Ok((manifest, source))
@@ -189,7 +193,7 @@ pub fn foresee(
         let old = Side { dir: &old, manifest: before, source };
         let new = Side { dir, manifest: &manifest, source };
         let keeping = Keeping::default();
-        let Joined { carried, rows } = carry::carry(&old, &new, &mut prompts, keeping, true)?;
+        let Joined { carried, rows, .. } = carry::carry(&old, &new, &mut prompts, keeping, true)?;
         let asked = manifest.wanted().saturating_sub(carried.kept);
         Ok(Outlook { rows, kept: carried.kept, asked })
     })();
@@ -282,6 +286,14 @@ fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dy
         for field in &scanned.missing {
             sink.emit(&Event::Warning(format!("{field}; those rows will fail without a call")));
         }
+    }
+    if let Some(field) = &job.attachment_field
+        && scanned.with_attachment_field == 0
+        && scanned.selected > 0
+    {
+        sink.emit(&Event::Warning(format!(
+            "no row has the attachment field {field:?}: all are asked about without an attachment"
+        )));
     }
     if duplicates > 0 {
         let what = match job.on_duplicate {

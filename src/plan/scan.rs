@@ -42,6 +42,8 @@ pub(super) struct Scanned {
     pub(super) invalid: u64,
     pub(super) first_invalid: Option<(u64, Failure)>,
     pub(super) missing: Vec<MissingField>,
+    /// Rows that have the attachment field, whatever is in it.
+    pub(super) with_attachment_field: u64,
     /// Nothing in a job whose rows have no ids.
     pub(super) ids: Option<IdIndexWriter>,
 }
@@ -94,6 +96,7 @@ struct Parsed {
     first_invalid: Option<(u64, Failure)>,
     missing: Vec<(u64, u64)>,
     like: Vec<Option<String>>,
+    with_attachment_field: u64,
     spare: Vec<u8>,
 }
 
@@ -247,6 +250,7 @@ impl Scan<'_> {
             first_invalid: None,
             missing: vec![(0, 0); names],
             like: vec![None; names],
+            with_attachment_field: 0,
             spare: Vec::new(),
         };
         if self.job.identity() != Identity::RowNumber {
@@ -287,10 +291,14 @@ impl Scan<'_> {
         if let Some(id) = id_hash(&object, self.job.identity())? {
             parsed.ids.push(IdEntry { id, row, content });
         }
+        if let Some(field) = &self.job.attachment_field {
+            parsed.with_attachment_field += u64::from(object.get(field).is_some());
+            prompt::attachments(&object, field)?;
+        }
         if let Some(hash) = parsed.prompts.get_mut(index)
-            && let Ok(prompt) = self.template.render(&object, self.job.on_missing_field)
+            && let Ok(prompt) = self.template.ask(&object, self.job)
         {
-            *hash = prompt::hash(&prompt);
+            *hash = prompt.hash();
         }
         if self.job.on_missing_field != OnMissingField::Empty {
             for field in self.template.missing(&object) {
@@ -331,6 +339,7 @@ impl Scan<'_> {
             rows += parsed.entry.rows;
             scanned.selected += parsed.entry.wanted;
             scanned.invalid += parsed.invalid;
+            scanned.with_attachment_field += parsed.with_attachment_field;
             let earlier = |(row, _): &(u64, Failure)| {
                 scanned.first_invalid.as_ref().is_none_or(|(first, _)| row < first)
             };

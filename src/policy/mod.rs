@@ -3,6 +3,7 @@
 
 mod allowance;
 mod outage;
+mod purse;
 mod restart;
 mod retry;
 mod retry_after;
@@ -11,6 +12,7 @@ mod window;
 
 pub use allowance::{Allowance, ParseAllowanceError};
 pub use outage::{MayCall, Outage, Trouble};
+pub use purse::{Funds, Learned, Purse};
 pub use restart::{DEATHS_MOST, restart_after};
 pub use retry::{Decision, backoff, decide};
 pub use retry_after::retry_after;

@@ -48,6 +48,7 @@ pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decis
         | FailureKind::InvalidRow
         | FailureKind::MissingIdField
         | FailureKind::MissingTemplateField
+        | FailureKind::Attachment
         | FailureKind::BadRequest
         | FailureKind::NotFound
         | FailureKind::TooLong

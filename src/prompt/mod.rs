@@ -6,10 +6,10 @@
 
 use std::borrow::Cow;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::format::json::{self, Object};
-use crate::job::{Failure, FailureKind, OnMissingField};
+use crate::job::{Failure, FailureKind, JobSpec, Modality, OnMissingField, Reference};
 
 /// The template of a job that has none: it shows the model the whole row.
 pub const DEFAULT: &str = "Input record:\n\n{{row_json}}\n";
@@ -31,11 +31,65 @@ enum Piece {
     RowJson,
 }
 
-/// The hash by which a later plan knows a rendered prompt again: xxh3 with 64 bits. Only hashes of
-/// the same row are ever compared, and nobody gains by a collision.
-#[must_use]
-pub fn hash(prompt: &str) -> u64 {
-    xxh3_64(prompt.as_bytes())
+/// What a row asks: all of its request that is not the same for all rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// The rendered template.
+    pub text: String,
+    /// What is attached, as the row names it; see [`Reference`].
+    pub attachments: Vec<String>,
+}
+
+impl Prompt {
+    /// All that the row's request depends on besides what is the same for all rows, in pieces: the
+    /// text, and of each attachment what the row names. The bytes of files are not among it: a file
+    /// that changed under its name is not noticed. No two prompts have the same pieces in a row,
+    /// because no text holds the byte that stands before each attachment.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let attachments = self.attachments.iter();
+        let attachments = attachments.flat_map(|it| [&b"\xff"[..], it.as_bytes()]);
+        std::iter::once(self.text.as_bytes()).chain(attachments)
+    }
+
+    /// The hash of its [pieces](Self::pieces), by which a later plan knows it again: xxh3 with 64
+    /// bits; of a prompt that nothing is attached to, that of its text. Only hashes of the same row are ever
+    /// compared, and nobody gains by a collision.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        if self.attachments.is_empty() {
+            return xxh3_64(self.text.as_bytes());
+        }
+        let mut hasher = Xxh3Default::new();
+        self.pieces().for_each(|piece| hasher.update(piece));
+        hasher.digest()
+    }
+
+    /// What a model must take in to answer it, as far as the names of what is attached tell: the most
+    /// demanding of them. No file is looked at.
+    #[must_use]
+    pub fn modality(&self) -> Modality {
+        let attachments = self.attachments.iter().map(|it| Reference::parse(it).modality());
+        attachments.max().unwrap_or_default()
+    }
+}
+
+/// What a row names as attached to it in a field: a string or a list of them. A row without the
+/// field, or with nothing in it, has nothing attached.
+///
+/// # Errors
+/// [`FailureKind::InvalidRow`] when the field holds something else.
+pub fn attachments(row: &Object<'_>, field: &str) -> Result<Vec<String>, Failure> {
+    let Some(value) = row.get(field) else { return Ok(Vec::new()) };
+    let named = match value.as_bytes().first() {
+        Some(b'[') => serde_json::from_str::<Vec<Option<String>>>(value),
+        _ => serde_json::from_str(value).map(|one: Option<String>| vec![one]),
+    };
+    let wrong = |_| {
+        let what = "neither a string nor a list of strings";
+        Failure::new(FailureKind::InvalidRow, format!("the attachment field {field:?} is {what}"))
+    };
+    let named = named.map_err(wrong)?.into_iter().flatten();
+    Ok(named.filter(|it| !it.trim().is_empty()).collect())
 }
 
 impl Template {
@@ -95,20 +149,48 @@ impl Template {
         (0..self.names.len()).filter(|index| row.get(&self.names[*index]).is_none())
     }
 
+    /// What a row asks: its rendered prompt, and what is attached to it.
+    ///
+    /// # Errors
+    /// As [`Template::render`], and as [`attachments`].
+    pub fn ask(&self, row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Failure> {
+        let Some(field) = &job.attachment_field else {
+            let text = self.render(row, job.on_missing_field)?;
+            return Ok(Prompt { text, attachments: Vec::new() });
+        };
+        let attachments = attachments(row, field)?;
+        let has_data = attachments.iter().any(|it| data_of(it).is_some());
+        let shown =
+            (has_data && self.pieces.contains(&Piece::RowJson)).then(|| without_data(row, field));
+        let whole = shown.as_deref().unwrap_or(row.text());
+        let text = self.fill(row, whole, job.on_missing_field)?;
+        Ok(Prompt { text, attachments })
+    }
+
     /// Renders a row.
     ///
     /// # Errors
     /// [`FailureKind::MissingTemplateField`] when the row lacks a field, unless missing fields are
     /// [`OnMissingField::Empty`]; [`FailureKind::InvalidRow`] when a field holds no text.
     pub fn render(&self, row: &Object<'_>, on_missing: OnMissingField) -> Result<String, Failure> {
+        self.fill(row, row.text(), on_missing)
+    }
+
+    /// Renders a row that is shown as `whole` where all of it is.
+    fn fill(
+        &self,
+        row: &Object<'_>,
+        whole: &str,
+        on_missing: OnMissingField,
+    ) -> Result<String, Failure> {
         if on_missing != OnMissingField::Empty && self.missing(row).next().is_some() {
             return Err(self.missing_failure(row));
         }
-        let mut out = String::with_capacity(row.text().len() + 64);
+        let mut out = String::with_capacity(whole.len() + 64);
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::RowJson => json::pretty(row.text(), &mut out),
+                Piece::RowJson => json::pretty(whole, &mut out),
                 Piece::Field(index) => {
                     if let Some(value) = row.get(&self.names[*index]) {
                         push_value(&mut out, &self.names[*index], value)?;
@@ -124,6 +206,38 @@ impl Template {
         let fields = if names.len() == 1 { "field" } else { "fields" };
         let message = format!("the row lacks the template's {fields} {}", names.join(", "));
         Failure::new(FailureKind::MissingTemplateField, message)
+    }
+}
+
+/// A row's text in which data URIs of a field end where their data begins: attached, it need not be
+/// read as text as well, which would cost many tokens.
+fn without_data(row: &Object<'_>, field: &str) -> String {
+    let text = row.text();
+    let value = row.get(field).unwrap_or_default();
+    let Ok(mut named) = serde_json::from_str::<serde_json::Value>(value) else {
+        return text.to_owned();
+    };
+    let list = match &mut named {
+        serde_json::Value::Array(list) => list,
+        one => std::slice::from_mut(one),
+    };
+    for it in list {
+        if let serde_json::Value::String(it) = it
+            && let Some(data) = data_of(it)
+        {
+            it.replace_range(it.len() - data.len().., "…");
+        }
+    }
+    // A field's value is a slice of its row.
+    let start = value.as_ptr().addr() - text.as_ptr().addr();
+    format!("{}{named}{}", &text[..start], &text[start + value.len()..])
+}
+
+/// The data of a data URI.
+fn data_of(text: &str) -> Option<&str> {
+    match Reference::parse(text) {
+        Reference::Data { data, .. } => Some(data),
+        _ => None,
     }
 }
 
@@ -202,6 +316,63 @@ mod tests {
         let row = Object::parse(r#"{"a":1}"#).unwrap();
         let template = Template::parse("[{{x}}{{a}}]");
         assert_eq!(template.render(&row, OnMissingField::Empty).unwrap(), "[1]");
+    }
+
+    fn ask(template: &str, row: &str) -> Prompt {
+        let job = r#"{"model":"m","prompt":"","instruction":null,"parameters":{},
+            "id_field":null,"selection":{"offset":0,"limit":null,"sample":null},
+            "attachment_field":"a","on_duplicate":"error","on_missing_field":"row-error",
+            "max_row_bytes":9,"include_input":false}"#;
+        let job: JobSpec = serde_json::from_str(job).unwrap();
+        Template::parse(template).ask(&Object::parse(row).unwrap(), &job).unwrap()
+    }
+
+    #[test]
+    fn what_is_attached_is_part_of_what_is_asked() {
+        let attached = |row: &str| ask("x", row).attachments;
+        assert_eq!(attached(r#"{"a":"b.png"}"#), ["b.png"]);
+        assert_eq!(attached(r#"{"a":["b.png",null,"","caf\u00e9.pdf"]}"#), ["b.png", "café.pdf"]);
+        for nothing in [r#"{}"#, r#"{"a":null}"#, r#"{"a":""}"#, r#"{"a":[]}"#, r#"{"a":" "}"#] {
+            assert!(attached(nothing).is_empty(), "{nothing}");
+            assert_eq!(ask("x", nothing).hash(), xxh3_64(b"x"), "as before there were any");
+        }
+        for wrong in ["7", "{}", "[7]", "true", r#""\ud800""#] {
+            let row = format!("{{\"a\":{wrong}}}");
+            let failure = attachments(&Object::parse(&row).unwrap(), "a").unwrap_err();
+            assert_eq!(failure.kind, FailureKind::InvalidRow, "{wrong}");
+        }
+        let prompt = |text: &str, attachments: &[&str]| Prompt {
+            text: text.to_owned(),
+            attachments: attachments.iter().map(|&it| it.to_owned()).collect(),
+        };
+        let different = [
+            prompt("x", &[]),
+            prompt("x", &["a", "b"]),
+            prompt("x", &["b", "a"]),
+            prompt("x", &["ab"]),
+            prompt("xa", &["b"]),
+            prompt("xab", &[]),
+        ];
+        let hashes: std::collections::HashSet<_> = different.iter().map(Prompt::hash).collect();
+        assert_eq!(hashes.len(), different.len());
+        assert_eq!(prompt("x", &["a.png", "b.wav"]).modality(), Modality::Audio);
+        assert_eq!(prompt("x.wav", &[]).modality(), Modality::Text);
+    }
+
+    #[test]
+    fn a_row_is_shown_without_the_data_that_is_attached() {
+        let row = r#"{"id":1.50,"a":"data:image/png;base64,AAAA","b":"data:,x"}"#;
+        assert_eq!(
+            ask("{{row_json}}|{{a}}", row).text,
+            "{\n  \"id\": 1.50,\n  \"a\": \"data:image/png;base64,…\",\n  \"b\": \"data:,x\"\n}\
+             |data:image/png;base64,AAAA"
+        );
+        let list = r#"{"a":["b.png","data:,x\"y"]}"#;
+        assert_eq!(
+            ask("{{row_json}}", list).text,
+            "{\n  \"a\": [\n    \"b.png\",\n    \"data:,…\"\n  ]\n}"
+        );
+        assert_eq!(ask("{{row_json}}", r#"{"a":"b.png"}"#).text, "{\n  \"a\": \"b.png\"\n}");
     }
 
     proptest! {

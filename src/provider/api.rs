@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::attached::{NotTaken, attach, content};
 use super::stream::{Step, Stream};
-use super::structure::{Untellable, complain, converse, in_prompt, natively};
+use super::structure::{Untellable, begin_user_message, complain, converse, in_prompt, natively};
 use super::{Secret, Wording, chat, embeddings, messages, reply, responses};
 use crate::format::json;
-use crate::job::{Answer, Failure, JobSpec, Protocol, Transport};
+use crate::job::{Answer, Attachment, Failure, JobSpec, Protocol, Transport};
 use crate::policy::retry_after;
 
 /// The calls of one job: all of a body but the prompt is the same, and so are the headers.
@@ -126,6 +127,14 @@ impl Api {
         }
     }
 
+    /// What is attached to a prompt as its call has it, for [`Wording::attached`].
+    ///
+    /// # Errors
+    /// When the protocol does not take one of them.
+    pub fn attach(&self, attachments: &[Attachment]) -> Result<Vec<u8>, NotTaken> {
+        attach(self.protocol, attachments)
+    }
+
     /// How its calls travel.
     #[must_use]
     pub fn transport(&self) -> Transport {
@@ -153,15 +162,23 @@ impl Api {
         let told = self.told.as_deref();
         let in_prompt = told.filter(|_| wording.in_prompt).map(|told| &told.in_prompt);
         let Frame { before, behind } = in_prompt.unwrap_or(&self.frame);
+        let attached = wording.attached;
         let size = before.len() + prompt.len() + prompt.len() / 8 + behind.len() + 2;
+        let size = if attached.is_empty() { size } else { size + attached.len() + 128 };
         let mut body = Vec::with_capacity(size);
         body.extend_from_slice(before);
         match (wording.correction, told) {
             (Some(correction), Some(told)) => {
                 let complaint = complain(correction, wording.in_prompt, &told.schema);
-                converse(&mut body, self.protocol, prompt, correction, &complaint);
+                let said = (prompt, attached);
+                converse(&mut body, self.protocol, said, correction, &complaint);
             }
-            _ => json::write_string(&mut body, prompt),
+            _ if self.protocol == Protocol::Responses && !attached.is_empty() => {
+                begin_user_message(&mut body);
+                content(&mut body, self.protocol, prompt, attached);
+                body.extend_from_slice(b"}]");
+            }
+            _ => content(&mut body, self.protocol, prompt, attached),
         }
         body.extend_from_slice(behind);
         Bytes::from(body)

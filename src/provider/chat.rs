@@ -9,10 +9,11 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
+use super::attached::{Piece, write, write_place};
 use super::reply::{ErrorDetail, Said, error_event, error_in_spite, unreadable};
 use super::stream::{Step, parse};
 use crate::format::json;
-use crate::job::{Answer, Failure, FailureKind, JobSpec, Usage};
+use crate::job::{Answer, Attachment, Failure, FailureKind, JobSpec, Modality, Payload, Usage};
 
 pub(super) const RESERVED: Reserved = &[
     ("model", "the model is named with --model"),
@@ -36,6 +37,44 @@ pub(super) fn frame(job: &JobSpec, streams: bool) -> Frame {
     frame.behind.extend_from_slice(b"}]");
     let stream = ",\"stream\":true,\"stream_options\":{\"include_usage\":true}";
     frame.end(job, if streams { stream } else { "" })
+}
+
+/// An attachment as a part of the user's message: `image_url`, `input_audio`, `file`.
+/// <https://platform.openai.com/docs/guides/images-vision>,
+/// <https://platform.openai.com/docs/guides/audio>,
+/// <https://developers.openai.com/api/docs/guides/file-inputs>. OpenAI lists wav and mp3 as formats of sound;
+/// others of its protocol take more, so that it is for the endpoint to refuse one.
+///
+/// # Errors
+/// Why the protocol does not take it.
+pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
+    let payload = &it.payload;
+    match (it.modality, payload) {
+        (Modality::Audio, Payload::Bytes(media, _) | Payload::Length(media, _)) => {
+            let begin = Piece::Raw("{\"type\":\"input_audio\",\"input_audio\":{\"data\":\"");
+            let format = [Piece::Raw("\",\"format\":"), Piece::String(media.endings[0])];
+            write(out, &[begin, Piece::Data(payload)]);
+            write(out, &format);
+        }
+        (Modality::Document, Payload::Bytes(..) | Payload::Length(..)) => {
+            let begin = "{\"type\":\"file\",\"file\":{\"filename\":";
+            write(out, &[Piece::Raw(begin), Piece::String(&it.file_name)]);
+            write(out, &[Piece::Raw(",\"file_data\":")]);
+            write_place(out, payload);
+        }
+        (Modality::Audio | Modality::Document, Payload::Url(_)) => {
+            let what = if it.modality == Modality::Audio { "sound" } else { "PDFs" };
+            return Err(format!(
+                "Chat Completions takes no URLs of {what}, and rowmill fetches none: name a file"
+            ));
+        }
+        (Modality::Image | Modality::Text, _) => {
+            write(out, &[Piece::Raw("{\"type\":\"image_url\",\"image_url\":{\"url\":")]);
+            write_place(out, payload);
+        }
+    }
+    out.extend_from_slice(b"}}");
+    Ok(())
 }
 
 /// The answer of a successful call.

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
+use super::attached::{Piece, write};
 use super::reply::{ErrorDetail, REFUSED, Said, bad, error_event, error_in_spite, unreadable};
 use super::stream::{Step, parse};
 use crate::format::json;
-use crate::job::{Answer, Failure, JobSpec, Usage};
+use crate::job::{Answer, Attachment, Failure, JobSpec, Modality, Payload, Usage};
 
 /// The version of the protocol, which every call names.
 pub(super) const VERSION: &str = "2023-06-01";
@@ -36,6 +37,42 @@ pub(super) fn frame(job: &JobSpec, streams: bool) -> Frame {
     frame.before.extend_from_slice(b",\"messages\":[{\"role\":\"user\",\"content\":");
     frame.behind.extend_from_slice(b"}]");
     frame.end(job, if streams { ",\"stream\":true" } else { "" })
+}
+
+/// An attachment as a block of the user's message: `image`, `document`, each with its data or its URL.
+/// <https://platform.claude.com/docs/en/build-with-claude/vision>,
+/// <https://platform.claude.com/docs/en/build-with-claude/pdf-support>
+///
+/// # Errors
+/// Why the protocol does not take it.
+pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
+    const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+    let kind = match it.modality {
+        Modality::Audio => {
+            let text = "the Messages protocol takes no sound: use a model that is asked with chat";
+            return Err(text.to_owned());
+        }
+        Modality::Document => "document",
+        Modality::Image | Modality::Text => "image",
+    };
+    let (begin, source) = (Piece::Raw("{\"type\":\""), Piece::Raw("\",\"source\":{\"type\":\""));
+    write(out, &[begin, Piece::Raw(kind), source]);
+    match &it.payload {
+        Payload::Url(url) => write(out, &[Piece::Raw("url\",\"url\":"), Piece::String(url)]),
+        payload @ (Payload::Bytes(media, _) | Payload::Length(media, _)) => {
+            if it.modality == Modality::Image && !IMAGES.contains(&media.name) {
+                let name = media.name;
+                return Err(format!(
+                    "the Messages protocol takes PNG, JPEG, GIF and WebP, not {name}"
+                ));
+            }
+            let begin = [Piece::Raw("base64\",\"media_type\":"), Piece::String(media.name)];
+            write(out, &begin);
+            write(out, &[Piece::Raw(",\"data\":\""), Piece::Data(payload), Piece::Raw("\"")]);
+        }
+    }
+    out.extend_from_slice(b"}}");
+    Ok(())
 }
 
 /// The answer of a successful call.

@@ -7,6 +7,7 @@
 //! its parameters, in `name` and `parameters`.
 
 mod api;
+mod attached;
 mod chat;
 mod embeddings;
 mod known;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use hyper::header::HeaderMap;
 
 pub use api::{Api, BadKey, NotPrepared};
+pub use attached::NotTaken;
 pub use known::{KNOWN, Provider};
 pub use listing::{Listed, Listing, Page};
 pub use name::{BadName, ModelName};

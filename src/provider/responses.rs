@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
+use super::attached::{Piece, write, write_place};
 use super::reply::{ErrorDetail, FILTERED, Said, bad, error_event, error_in_spite, unreadable};
 use super::stream::{Step, parse};
 use crate::format::json;
-use crate::job::{Answer, Failure, JobSpec, Usage};
+use crate::job::{Answer, Attachment, Failure, JobSpec, Modality, Payload, Usage};
 
 pub(super) const RESERVED: Reserved = &[
     ("model", "the model is named with --model"),
@@ -35,6 +36,37 @@ pub(super) fn frame(job: &JobSpec, streams: bool) -> Frame {
     let store = if job.parameters.contains_key("store") { "" } else { ",\"store\":false" };
     let stream = if streams { ",\"stream\":true" } else { "" };
     frame.end(job, &format!("{store}{stream}"))
+}
+
+/// An attachment as a part of the input: `input_image`, `input_file`.
+/// <https://platform.openai.com/docs/guides/images-vision>,
+/// <https://developers.openai.com/api/docs/guides/file-inputs>. Sound is no part of an input that the
+/// reference knows.
+///
+/// # Errors
+/// Why the protocol does not take it.
+pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
+    match (it.modality, &it.payload) {
+        (Modality::Audio, _) => {
+            return Err("the Responses protocol takes no sound: use --protocol chat".to_owned());
+        }
+        (Modality::Document, Payload::Url(_)) => {
+            write(out, &[Piece::Raw("{\"type\":\"input_file\",\"file_url\":")]);
+        }
+        (Modality::Document, _) => {
+            let begin = "{\"type\":\"input_file\",\"filename\":";
+            write(out, &[Piece::Raw(begin), Piece::String(&it.file_name)]);
+            write(out, &[Piece::Raw(",\"file_data\":")]);
+        }
+        (Modality::Image | Modality::Text, _) => {
+            // The default, but vLLM wants it said: <https://github.com/vercel/ai/issues/20300>.
+            let begin = "{\"type\":\"input_image\",\"detail\":\"auto\",\"image_url\":";
+            write(out, &[Piece::Raw(begin)]);
+        }
+    }
+    write_place(out, &it.payload);
+    out.push(b'}');
+    Ok(())
 }
 
 /// The answer of a successful call.

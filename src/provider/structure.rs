@@ -4,6 +4,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::attached::content;
 use super::parameters::nest;
 use crate::format::json;
 use crate::job::{Failure, FailureKind, JobSpec, Protocol};
@@ -15,6 +16,8 @@ pub struct Wording<'a> {
     pub in_prompt: bool,
     /// The answer that did not fit, where the question is put again.
     pub correction: Option<&'a Correction>,
+    /// What is attached, as [`super::Api::attach`] has it; empty where nothing is.
+    pub attached: &'a [u8],
 }
 
 /// An answer that did not fit its schema.
@@ -86,7 +89,7 @@ pub(super) fn in_prompt(job: &JobSpec, schema: &str) -> JobSpec {
 pub(super) fn converse(
     body: &mut Vec<u8>,
     protocol: Protocol,
-    prompt: &str,
+    (prompt, attached): (&str, &[u8]),
     correction: &Correction,
     complaint: &str,
 ) {
@@ -94,9 +97,9 @@ pub(super) fn converse(
     // OpenAI takes items without a type, llama.cpp's server does not.
     let kind: &[u8] = if is_bare { b"\"type\":\"message\"," } else { b"" };
     if is_bare {
-        body.extend_from_slice(b"[{\"type\":\"message\",\"role\":\"user\",\"content\":");
+        begin_user_message(body);
     }
-    json::write_string(body, prompt);
+    content(body, protocol, prompt, attached);
     // Not everyone takes a message without text, or with blanks at its end.
     let said = match correction.answer.trim_end() {
         "" => "(nothing)",
@@ -113,6 +116,12 @@ pub(super) fn converse(
     if is_bare {
         body.extend_from_slice(b"}]");
     }
+}
+
+/// Appends the beginning of a list of messages for Responses, where a list may stand in the place of the
+/// prompt: the first is the user's, whose content is to follow.
+pub(super) fn begin_user_message(body: &mut Vec<u8>) {
+    body.extend_from_slice(b"[{\"type\":\"message\",\"role\":\"user\",\"content\":");
 }
 
 /// The instruction with the schema in it.

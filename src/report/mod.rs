@@ -1,7 +1,9 @@
-//! What a run was, and how far one is: for people and for monitors.
+//! What a run was, how far one is, and what one will come to: for people and for monitors.
 
+mod estimate;
 mod status;
 mod summary;
 
+pub use estimate::{AnswerFrom, Counted, Estimate, Expecting, Prices, Range};
 pub use status::{Status, status};
-pub use summary::{Facts, Summary, summarize};
+pub use summary::{Cost, Facts, Summary, summarize};

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::format::telemetry::read_attempts;
-use crate::job::Usage;
+use crate::format::telemetry::{read_attempts, spending};
+use crate::job::{Money, Spending, Usage};
 use crate::provider::PASSTHROUGH;
 use crate::store::{Commit, Error, Holder, LastRun, Record, WorkDir};
 
@@ -36,6 +36,10 @@ pub struct Status {
     pub calls: u64,
     /// Tokens of those calls.
     pub usage: Usage,
+    /// What those calls cost, as far as it is known.
+    pub cost_usd: Option<Money>,
+    /// Calls that may have cost something, and nobody knows what.
+    pub unknown_calls: u64,
     /// Rows done a second by the process at work.
     pub rows_per_second: Option<f64>,
     /// Whether a process is at work.
@@ -82,6 +86,8 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         sealed: 0,
         calls: 0,
         usage: Usage::default(),
+        cost_usd: None,
+        unknown_calls: 0,
         rows_per_second: None,
         is_running: dir.is_held(),
         holder: dir.holder(),
@@ -89,6 +95,7 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         last_run: dir.last_run(),
     };
     let Some(manifest) = dir.manifest()? else { return Ok(status) };
+    let mut cost = Spending::default();
     for (number, entry) in manifest.open_shards() {
         status.shards += 1;
         status.rows += entry.wanted;
@@ -98,31 +105,27 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
             status.failed += seal.failed + seal.invalid;
             status.calls += seal.calls + seal.repeated;
             status.usage.add(&seal.usage);
+            // Seals of before it was counted do not say.
+            let unknown = Spending { unpriced: seal.calls, ..Spending::default() };
+            cost.add(&seal.cost.unwrap_or(unknown));
             continue;
         }
-        let (mut calls, mut usage) = (0, Usage::default());
         let known = dir.peek_shard(number, entry, &mut |record| {
-            let attempts = match record {
-                Record::Outcome(outcome) => outcome.attempts,
-                Record::Retry { attempts, .. } => attempts,
-                Record::Repeated { .. } => {
-                    calls += record.repeated();
-                    return;
-                }
-            };
-            let facts = read_attempts(attempts);
-            calls += facts.len() as u64;
-            facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
+            let (calls, usage, spent) = totals(record);
+            status.calls += calls;
+            status.usage.add(&usage);
+            cost.add(&spent);
         })?;
         let (ok, failed, invalid) = known.counts();
         status.ok += ok;
         status.failed += failed + invalid;
-        status.calls += calls;
-        status.usage.add(&usage);
     }
     if manifest.job.model == PASSTHROUGH {
         status.calls = 0;
+        cost = Spending::default();
     }
+    status.cost_usd = cost.known().filter(|_| status.calls > 0);
+    status.unknown_calls = cost.unpriced;
     let done = status.ok + status.failed;
     status.left = status.rows.saturating_sub(done);
     status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, done, now_ms));
@@ -133,6 +136,21 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         _ => "open",
     };
     Ok(status)
+}
+
+/// The calls that a record tells of, what they used, and what they cost.
+fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
+    let attempts = match record {
+        Record::Outcome(outcome) => outcome.attempts,
+        Record::Retry { attempts, .. } => attempts,
+        Record::Repeated { .. } => {
+            return (record.repeated(), Usage::default(), Spending::default());
+        }
+    };
+    let facts = read_attempts(attempts);
+    let mut usage = Usage::default();
+    facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
+    (facts.len() as u64, usage, spending(&facts))
 }
 
 fn published(commit: Commit) -> Published {
@@ -190,6 +208,13 @@ impl std::fmt::Display for Status {
         writeln!(f, "calls      {}", self.calls)?;
         let Usage { input_tokens, output_tokens, .. } = self.usage;
         writeln!(f, "tokens     {input_tokens} in, {output_tokens} out")?;
+        if let Some(cost) = self.cost_usd {
+            let unknown = match self.unknown_calls {
+                0 => String::new(),
+                calls => format!(", and {calls} calls of unknown cost"),
+            };
+            writeln!(f, "cost       {cost}{unknown}")?;
+        }
         match &self.holder {
             Some(holder) => {
                 let Holder { pid, host, since, command, .. } = holder;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::job::{IdFrom, Identity, Protocol, Selection, Setting, Usage, hash_text, rfc3339};
+use crate::job::{
+    IdFrom, Identity, Money, Protocol, Selection, Setting, Spending, Usage, hash_text, rfc3339,
+};
 use crate::store::{Carried, CommitFile, Manifest, Role};
 use crate::telemetry::{Histogram, Spread};
 
@@ -68,6 +70,8 @@ pub struct Summary {
     pub timing_ms: Timing,
     /// Tokens of all calls.
     pub usage: Usage,
+    /// What the calls cost.
+    pub cost: Cost,
     /// Answers that were cut off at the token limit.
     pub truncated: u64,
     /// What makes the result less certain than it looks, in words.
@@ -138,6 +142,20 @@ pub struct Calls {
     pub repeated_after_crash: u64,
 }
 
+/// What calls cost, in US dollars. Nothing is said where it is not known of any call.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Cost {
+    /// Of all calls of which it is known.
+    pub cost_usd: Option<Money>,
+    /// Of those of this session.
+    pub in_this_session_usd: Option<Money>,
+    /// What was spent before on answers that are no longer among these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_usd: Option<Money>,
+    /// Calls that may have cost something, and nobody knows what.
+    pub unknown_calls: u64,
+}
+
 /// Times of all calls.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Timing {
@@ -199,6 +217,10 @@ pub struct Facts {
     pub repeated: u64,
     /// Tokens.
     pub usage: Usage,
+    /// What the calls cost, and what those of the session did.
+    pub cost: Spending,
+    /// The same of this session.
+    pub cost_now: Spending,
     /// Answers cut off.
     pub truncated: u64,
     /// Durations.
@@ -229,6 +251,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
     let is_by_number = job.identity() == Identity::RowNumber;
     let notes: Vec<String> = is_by_number.then(|| by_number.to_owned()).into_iter().collect();
     let rows = rows(manifest, &facts);
+    let cost = cost(manifest, &facts);
     Summary {
         run: facts.run,
         generation: manifest.generation,
@@ -252,7 +275,8 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         parameters: job.parameters.clone(),
         work_dir: facts.work_dir,
         rows,
-        carried: manifest.carried,
+        // What was spent on rows that are gone stands in `cost`.
+        carried: manifest.carried.map(|carried| Carried { replaced: None, ..carried }),
         epochs: epochs(manifest, &facts.epochs),
         failures: facts.failures,
         calls: Calls {
@@ -271,6 +295,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
             ttft: facts.ttft.spread(),
         },
         usage: facts.usage,
+        cost,
         truncated: facts.truncated,
         notes,
         outputs: files.iter().map(output).collect(),
@@ -287,6 +312,20 @@ fn rows(manifest: &Manifest, facts: &Facts) -> Rows {
         resumed: facts.resumed,
         retried: facts.retried,
         adopted: facts.adopted,
+    }
+}
+
+fn cost(manifest: &Manifest, facts: &Facts) -> Cost {
+    // Who answers with the prompt takes nothing for it.
+    let [all, now] = match facts.is_called {
+        true => [facts.cost, facts.cost_now],
+        false => [Spending::default(); 2],
+    };
+    Cost {
+        cost_usd: all.known(),
+        in_this_session_usd: now.known(),
+        replaced_usd: manifest.replaced_cost().filter(|it| it.priced > 0).map(|it| it.usd),
+        unknown_calls: all.unpriced,
     }
 }
 

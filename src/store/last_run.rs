@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Held, Holder, WorkDir, disk, lock};
+use crate::job::Money;
 
 /// Its file.
 pub(super) const LAST_RUN: &str = "last-run.json";
@@ -46,6 +47,9 @@ pub struct Done {
     pub failed: u64,
     /// Calls that ended.
     pub calls: u64,
+    /// What they cost, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Money>,
 }
 
 /// How a session ended.
@@ -205,7 +209,7 @@ mod tests {
         let begun = dir.begin_session().unwrap();
         assert_eq!(dir.last_run().unwrap().end, "running");
         let end = SessionEnd { code: 4, word: "drained", message: None, next: None };
-        let done = Done { ok: 3, failed: 1, calls: 5 };
+        let done = Done { ok: 3, failed: 1, calls: 5, cost_usd: None };
         dir.end_session(begun, end, done, 1000).unwrap();
         drop(dir);
         let last = WorkDir::open(&path).unwrap().last_run().unwrap();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Error, FORMAT, disk};
-use crate::job::{JobSpec, Setting, Transport};
+use crate::job::{JobSpec, Setting, Spending, Transport};
 
 /// The plan of a work directory: the job, the input it was made for, and the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,6 +92,9 @@ pub struct Carried {
     /// Calls of earlier generations that a crash took, and that were made again.
     #[serde(default)]
     pub repeated: u64,
+    /// What calls of earlier generations cost whose records were not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Spending>,
 }
 
 /// What the input was when the plan was made.
@@ -195,6 +198,12 @@ impl Manifest {
     #[must_use]
     pub fn repeated_before(&self) -> u64 {
         self.carried.map_or(0, |carried| carried.repeated)
+    }
+
+    /// What was spent in earlier generations on calls whose records were not kept.
+    #[must_use]
+    pub fn replaced_cost(&self) -> Option<Spending> {
+        self.carried?.replaced
     }
 
     /// What was asked in a generation.
@@ -360,6 +369,8 @@ mod tests {
                 id_field: None,
                 id_from: IdFrom::RowNumber,
                 selection: Selection::default(),
+                attachment_field: None,
+                max_attachment_bytes: crate::job::MAX_ATTACHMENT_BYTES,
                 on_duplicate: OnDuplicate::Error,
                 on_missing_field: OnMissingField::RowError,
                 max_row_bytes: 1,

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, disk};
-use crate::job::Usage;
+use crate::job::{Spending, Usage};
 
 /// What is known of a complete shard without reading its journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Seal {
     pub repeated: u64,
     /// What the answers used.
     pub usage: Usage,
+    /// What the calls cost. Seals of before it was counted do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Spending>,
     /// The journal's length.
     pub bytes: u64,
     /// The journal's blake3 hash, as hex.

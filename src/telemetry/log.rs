@@ -248,7 +248,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::job::Usage;
+    use crate::job::{Spending, Usage};
     use crate::telemetry::{Progress, Sink, Style, Tee};
 
     fn lines(path: &Path) -> Vec<Value> {
@@ -257,7 +257,14 @@ mod tests {
     }
 
     fn committed() -> Event {
-        Event::Committed { worker: 0, ok: 3, failed: 1, calls: 5, usage: Usage::default() }
+        Event::Committed {
+            worker: 0,
+            ok: 3,
+            failed: 1,
+            calls: 5,
+            usage: Usage::default(),
+            cost: Spending::default(),
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use log::{Log, LogError};
 pub use progress::{Progress, Style};
 pub use tee::Tee;
 
-use crate::job::Usage;
+use crate::job::{Spending, Usage};
 
 /// Something that happened in a run.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ pub enum Event {
         calls: u64,
         /// What the answers used.
         usage: Usage,
+        /// What the calls cost.
+        cost: Spending,
     },
     /// A shard is complete: its journal was read back and is sound.
     Sealed {

@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::rate::Rate;
 use super::{Event, Sink, escape};
-use crate::job::Usage;
+use crate::job::{Spending, Usage};
 
 /// How progress is shown.
 pub enum Style {
@@ -29,6 +29,7 @@ pub struct Progress {
     ok: u64,
     failed: u64,
     usage: Usage,
+    cost: Spending,
     in_flight: usize,
     rate: Rate,
     // Why nothing is called, and until when.
@@ -71,6 +72,7 @@ impl Progress {
             ok: 0,
             failed: 0,
             usage: Usage::default(),
+            cost: Spending::default(),
             in_flight: 0,
             rate: Rate::default(),
             paused: None,
@@ -93,6 +95,9 @@ impl Progress {
         text.push_str(&format!(" · {rate:.1} rows/s"));
         if self.usage.total() > 0 {
             text.push_str(&format!(" · {} tokens", grouped(self.usage.total())));
+        }
+        if self.cost.priced > 0 {
+            text.push_str(&format!(" · {}", self.cost.usd));
         }
         text.push_str(&format!(" · {} in flight", self.in_flight));
         if let Some((what, _)) = &self.preparing {
@@ -228,10 +233,11 @@ impl Sink for Progress {
                 bar.set_position(0);
                 bar.set_prefix(format!("worker {}: shard {shard}", worker + 1));
             }),
-            Event::Committed { worker, ok, failed, usage, .. } => {
+            Event::Committed { worker, ok, failed, usage, cost, .. } => {
                 self.ok += ok;
                 self.failed += failed;
                 self.usage.add(usage);
+                self.cost.add(cost);
                 self.worker(*worker, |bar| bar.inc(ok + failed));
             }
             Event::Idle { worker } => self.worker(*worker, |bar| {
@@ -298,6 +304,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::job::Money;
 
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
@@ -320,7 +327,10 @@ mod tests {
         progress.emit(&Event::Started { wanted: 1000, done: 50, failed: 1, workers: 2 });
         for step in 0..3_u64 {
             let usage = Usage { input_tokens: 700, output_tokens: 300, ..Usage::default() };
-            progress.emit(&Event::Committed { worker: 0, ok: 59, failed: 1, calls: 60, usage });
+            let cost = Money::from_picodollars(step * 12_300_000_000);
+            let cost = Spending { usd: cost, priced: step, ..Spending::default() };
+            let (worker, ok, failed, calls) = (0, 59, 1, 60);
+            progress.emit(&Event::Committed { worker, ok, failed, calls, usage, cost });
             let now = start + Duration::from_secs(step);
             progress.emit(&Event::Tick { now, in_flight: 7 });
         }
@@ -329,7 +339,7 @@ mod tests {
         assert_eq!(
             text,
             "110/1,000 rows · 108 ok · 2 failed · 0.0 rows/s · 1,000 tokens · 7 in flight\n\
-             230/1,000 rows · 226 ok · 4 failed · 60.0 rows/s · 3,000 tokens · 7 in flight · ETA \
+             230/1,000 rows · 226 ok · 4 failed · 60.0 rows/s · 3,000 tokens · $0.0369 · 7 in flight · ETA \
              13s\nwarning: a\\u{1b}b\n"
         );
     }

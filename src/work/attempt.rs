@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 
+use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
 use super::structured::Form;
+use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
-use crate::prompt;
 use crate::provider::{Api, Correction, Model, Wording};
 use crate::telemetry::now_ms;
 
@@ -50,16 +51,19 @@ pub(super) struct Flight {
     pub(super) is_probe: bool,
     /// What was wrong with its answer, if there was one.
     pub(super) correction: Option<Arc<Correction>>,
+    /// What was set aside for it, where there is a cap.
+    pub(super) reserved: Option<Reserved>,
 }
 
 impl Flight {
     pub(super) fn new(
         (shard, row): (u32, RowIndex),
         id: Id,
-        prompt: &str,
+        prompt: u64,
         (lane, is_probe): (LaneIndex, bool),
     ) -> Self {
-        Self { shard, row, lane, id, prompt: prompt::hash(prompt), is_probe, correction: None }
+        let (correction, reserved) = (None, None);
+        Self { shard, row, lane, id, prompt, is_probe, correction, reserved }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.
@@ -78,13 +82,14 @@ pub(super) struct Landing {
 }
 
 /// Makes a call and judges its reply. The attempt's number is the caller's to fill in.
-pub(super) async fn fly(line: Rc<Line>, flight: Flight, prompt: String) -> Landing {
+pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Landing {
     let start_ms = now_ms();
     let start = Instant::now();
     let in_prompt = line.form.as_ref().is_some_and(Form::in_prompt);
-    let wording = Wording { in_prompt, correction: flight.correction.as_deref() };
-    let body = line.model.encode(&prompt, wording);
-    drop(prompt);
+    let (correction, attached) = (flight.correction.as_deref(), &message.attached[..]);
+    let wording = Wording { in_prompt, correction, attached };
+    let body = line.model.encode(&message.text, wording);
+    drop(message);
     let call = match &line.way {
         Way::Http(client) => match client.send(body).await {
             Ok(reply) => line.judge(&reply, start),
@@ -211,6 +216,7 @@ fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Atte
         time_to_response: call.time_to_response,
         ttft: call.ttft,
         usage,
+        cost: None,
         status: call.status,
         finish_reason: finish_reason.clone(),
         error: error(&call.result),

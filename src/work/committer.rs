@@ -12,9 +12,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::slot::{Group, Slot};
 use super::{Error, Shared};
-use crate::format::telemetry::read_attempts;
+use crate::format::telemetry::{read_attempts, spending};
 use crate::input::read_shard;
-use crate::job::Usage;
+use crate::job::{Spending, Usage};
 use crate::store::{self, Checkpoint, Damage, Record, Seal, Syncer, Verified};
 use crate::telemetry::now_ms;
 
@@ -134,9 +134,10 @@ impl<'a> Committer<'a> {
         };
         let mut seal = Seal { shard: number, rows: entry.wanted, ..Seal::default() };
         let verified = self.shared.dir.verify_shard(number, entry, &mut |record| {
-            let (calls, usage) = totals(record);
+            let (calls, usage, cost) = totals(record);
             seal.calls += calls;
             seal.usage.add(&usage);
+            seal.cost.get_or_insert_default().add(&cost);
         });
         match verified {
             Ok(Verified { length, blake3, rows, repeated, at_ms }) => {
@@ -157,8 +158,8 @@ impl<'a> Committer<'a> {
     }
 }
 
-/// The calls that a record tells of, and what they used.
-pub(super) fn totals(record: &Record<'_>) -> (u64, Usage) {
+/// The calls that a record tells of, what they used, and what they cost.
+pub(super) fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
     let attempts = match record {
         Record::Outcome(outcome) => outcome.attempts,
         Record::Retry { attempts, .. } => attempts,
@@ -167,5 +168,5 @@ pub(super) fn totals(record: &Record<'_>) -> (u64, Usage) {
     let facts = read_attempts(attempts);
     let mut usage = Usage::default();
     facts.iter().filter_map(|facts| facts.usage).for_each(|turn| usage.add(&turn));
-    (facts.len() as u64, usage)
+    (facts.len() as u64, usage, spending(&facts))
 }

@@ -123,6 +123,15 @@ impl Coordinator {
         Ok(state)
     }
 
+    /// Notes what was found where a crash had left shards open, before any work.
+    pub(super) fn settled(&mut self, repeated: u64, repairs: &[Damage], sink: &mut dyn Sink) {
+        self.repeated = self.repeated.saturating_add(repeated);
+        repairs.iter().map(shown).for_each(|event| sink.emit(&event));
+        if repeated > 0 && self.is_called {
+            sink.emit(&Event::calls_again(repeated, None));
+        }
+    }
+
     /// Whether any shard is to be worked.
     pub(super) fn has_work(&self) -> bool {
         !self.open.is_empty()
@@ -250,7 +259,7 @@ impl Coordinator {
         match happened {
             Happened::Opened { worker, shard, left, repairs, repeated } => {
                 self.repeated = self.repeated.saturating_add(repeated);
-                let mut effects: Vec<_> = repairs.iter().map(shown).collect();
+                let mut effects: Vec<_> = repairs.iter().map(shown).map(Effect::Show).collect();
                 if repeated > 0 && self.is_called {
                     effects.push(Effect::Show(Event::calls_again(repeated, Some(shard))));
                 }
@@ -259,9 +268,9 @@ impl Coordinator {
             }
             Happened::Committed { worker, tally } => {
                 self.tally.add(&tally);
-                let Tally { ok, failed, calls, usage } = tally;
+                let Tally { ok, failed, calls, usage, cost } = tally;
                 let calls = if self.is_called { calls } else { 0 };
-                vec![Effect::Show(Event::Committed { worker, ok, failed, calls, usage })]
+                vec![Effect::Show(Event::Committed { worker, ok, failed, calls, usage, cost })]
             }
             Happened::Sealed(seal) => {
                 let Seal { shard, ok, failed, invalid, .. } = seal;
@@ -307,15 +316,15 @@ impl Coordinator {
 }
 
 /// What a person should know of a repair.
-fn shown(damage: &Damage) -> Effect {
+fn shown(damage: &Damage) -> Event {
     let Damage { file, length, reason, kind, .. } = damage;
-    Effect::Show(match kind {
+    match kind {
         DamageKind::StaleIndex => Event::Warning(format!("{file} was rebuilt: {reason}")),
         DamageKind::Residue => {
             Event::Note(format!("recovered: cut {length} bytes off {file} ({reason})"))
         }
         DamageKind::LostRecords | DamageKind::Fatal => Event::Alert(damage.told()),
-    })
+    }
 }
 
 fn perform(effect: Effect, run: &mut Run<'_>, sink: &mut dyn Sink) {
@@ -353,6 +362,7 @@ mod tests {
             max_outage: TICK,
             drain_timeout: Duration::from_secs(30),
             max_errors: None,
+            max_cost: None,
             durability: Durability::Strict,
             retry: Retry::All,
             shards: None,

@@ -9,6 +9,7 @@ use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::Transport;
+use crate::price::Price;
 use crate::provider::Model;
 
 /// A lane's place among all of a run.
@@ -29,6 +30,7 @@ pub(super) struct Lane {
     /// What answers must be.
     pub(super) form: Option<Form>,
     pub(super) health: Health,
+    pub(super) price: Option<Price>,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
 }
@@ -93,6 +95,7 @@ impl Lane {
             model: member.model.clone(),
             form,
             health: Health::new(options.max_outage, server.cloned()),
+            price: member.price.clone(),
             reached,
         })
     }

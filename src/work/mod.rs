@@ -9,9 +9,11 @@
 //! The coordinator owns the state of the run, a worker that of the shards it holds. They share what
 //! must be one for all: the permits, and the lanes with the health of the endpoint of each.
 
+mod attached;
 mod attempt;
 mod committer;
 mod coordinator;
+mod ended;
 mod feed;
 mod gate;
 mod health;
@@ -20,6 +22,7 @@ mod retry;
 mod server;
 mod slot;
 mod structured;
+mod wallet;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,19 +34,23 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::http::{Endpoint, Limits};
-use crate::input::{self, Source};
-use crate::job::Usage;
+use crate::input::{self, Attachments, Source};
+use crate::job::Money;
 use crate::policy::Durability;
+use crate::price::{self, Price};
 use crate::prompt::Template;
 use crate::provider::Model;
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
-use crate::telemetry::Sink;
+use crate::telemetry::{Sink, now_ms};
 
+pub use attached::{Message, message};
 use attempt::Line;
+pub use ended::{Ending, Report, Tally};
 use gate::Gate;
 use lane::Lanes;
 pub use structured::Structured;
+use wallet::Wallet;
 
 pub use retry::Retry;
 
@@ -70,6 +77,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// The number of failed rows that ends the run.
     pub max_errors: Option<u64>,
+    /// What all calls of the job may cost, those of earlier sessions included.
+    pub max_cost: Option<Money>,
     /// When what was written is made durable.
     pub durability: Durability,
     /// Which rows that failed before are tried again.
@@ -128,6 +137,8 @@ pub struct Member {
     pub model: Model,
     /// Where it is; nothing for models that are not called.
     pub endpoint: Option<Endpoint>,
+    /// What its tokens cost; nothing where that is not known.
+    pub price: Option<Price>,
 }
 
 impl Answerer {
@@ -215,6 +226,15 @@ pub enum StopReason {
         /// How many.
         failed: u64,
     },
+    /// The next call may cost more than is left of what the user allowed.
+    MaxCost {
+        /// What was allowed.
+        cap: Money,
+        /// What is spent of it.
+        spent: Money,
+        /// What the call may cost.
+        call: Money,
+    },
     /// The endpoint refused the key.
     Credentials {
         /// In its words.
@@ -251,54 +271,6 @@ pub enum StopReason {
     },
 }
 
-/// How work ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// All rows of the shards to work have outcomes.
-    Complete,
-    /// The run was asked to end, and did.
-    Drained,
-    /// The run ended itself.
-    Stopped(StopReason),
-}
-
-/// What was done in one session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Rows that got an answer.
-    pub ok: u64,
-    /// Rows that got none for good.
-    pub failed: u64,
-    /// Calls that ended.
-    pub calls: u64,
-    /// What the answers used.
-    pub usage: Usage,
-}
-
-impl Tally {
-    fn add(&mut self, other: &Self) {
-        self.ok += other.ok;
-        self.failed += other.failed;
-        self.calls += other.calls;
-        self.usage.add(&other.usage);
-    }
-}
-
-/// What a session's work came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// How it ended.
-    pub ending: Ending,
-    /// What was done.
-    pub tally: Tally,
-    /// Calls that may have been made before a crash and were made again.
-    pub repeated: u64,
-    /// Rows that had an answer when the session began.
-    pub resumed: u64,
-    /// How long it took.
-    pub took: Duration,
-}
-
 /// What workers tell the coordinator.
 #[derive(Debug)]
 enum Happened {
@@ -322,8 +294,11 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    attachments: Option<Attachments>,
     lanes: Lanes,
     gate: Gate,
+    // Where there is a cap on what calls may cost.
+    wallet: Option<Wallet>,
     queue: Receiver<u32>,
     events: Sender<Happened>,
     stage: Shutdown,
@@ -366,7 +341,13 @@ pub fn run(
     sink: &mut dyn Sink,
 ) -> Result<Report, Error> {
     let options = &options.for_calls(answerer.is_called());
-    let state = coordinator::Coordinator::new(dir, manifest, options)?;
+    // What a crash took is known only of shards that were opened since.
+    let (lost, repairs) = match options.max_cost {
+        Some(_) => dir.settle_shards(manifest, now_ms())?,
+        None => Default::default(),
+    };
+    let mut state = coordinator::Coordinator::new(dir, manifest, options)?;
+    state.settled(lost, &repairs, sink);
     if let Some(TooFewFiles { allowed, needed }) =
         options.too_few_files.filter(|_| state.has_work())
     {
@@ -418,6 +399,10 @@ fn work(
     let lanes = Lanes::new(answerer, options, server)?;
     let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    let wallet = match options.max_cost.filter(|_| answerer.is_called()) {
+        Some(cap) => Some(Wallet::new(cap, &lanes, &manifest.job, &price::spent(dir, manifest)?)),
+        None => None,
+    };
     let (queue_in, queue) = unbounded();
     let (events, happened) = unbounded();
     let (trigger, stage) = channel();
@@ -427,8 +412,10 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
+        wallet,
         queue,
         events,
         stage,

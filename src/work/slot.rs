@@ -9,8 +9,8 @@ use super::retry::Again;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, Id, JobSpec, OutcomeKind};
-use crate::prompt::Template;
+use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, OutcomeKind};
+use crate::prompt::{Prompt, Template};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -56,7 +56,9 @@ pub(super) struct Group {
 /// A row as far as it can be prepared: its id, and its prompt or why there is none.
 pub(super) struct Prepared {
     pub(super) id: Id,
-    pub(super) prompt: Result<String, Failure>,
+    /// The prompt's hash; 0 where there is none.
+    pub(super) hash: u64,
+    pub(super) prompt: Result<Prompt, Failure>,
 }
 
 impl<'a> Slot<'a> {
@@ -148,7 +150,10 @@ impl<'a> Slot<'a> {
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
-        let unnamed = |failure| Prepared { id: Id::from_row_number(number), prompt: Err(failure) };
+        let unnamed = |failure| {
+            let id = Id::from_row_number(number);
+            Prepared { id, hash: 0, prompt: Err(failure) }
+        };
         let text = match self.rows.text(row) {
             Ok(text) => text,
             Err(failure) => return unnamed(failure),
@@ -162,7 +167,9 @@ impl<'a> Slot<'a> {
             Err(failure) => return unnamed(failure),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
-        Prepared { id, prompt: template.render(&object, job.on_missing_field) }
+        let prompt = template.ask(&object, job);
+        let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
+        Prepared { id, hash, prompt }
     }
 
     /// The row as envelopes show it.
@@ -187,25 +194,25 @@ impl<'a> Slot<'a> {
         self.corrections.get(&row).cloned()
     }
 
-    /// Adds the line of a row that cannot be asked about.
-    pub(super) fn put_invalid(
+    /// Adds the line of a row that is not asked about, with the hash of its prompt, if it has one.
+    pub(super) fn put_unasked(
         &mut self,
-        row: RowIndex,
+        (row, prompt): (RowIndex, u64),
         id: &Id,
         failure: &Failure,
         job: &JobSpec,
         at_ms: u64,
     ) {
-        self.put(
-            row,
-            id,
-            OutcomeKind::Invalid,
-            Verdict::Failed(failure, 0),
-            b"[]",
-            None,
-            job,
-            at_ms,
-        );
+        let verdict = Verdict::Failed(failure, 0);
+        if failure.kind != FailureKind::Attachment {
+            return self.put(row, id, OutcomeKind::Invalid, verdict, b"[]", None, job, at_ms);
+        }
+        // What is not there may be there the next time: it failed, like one that was called in vain.
+        // As such it counts as a call that ended; so that none seems to be missing, it is one that was
+        // started.
+        let asked = Some(Asked { generation: self.generation, prompt });
+        self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
+        self.starting += 1;
     }
 
     /// Adds the line of a row that was answered or has failed for good.

@@ -264,6 +264,17 @@ fn serve(stream: Stream, script: &Script, shared: &(Mutex<State>, Condvar)) {
     }
 }
 
+/// The text of a message's content: a string, or a list of parts that has a text among them.
+fn text_of(content: &Value) -> Option<&str> {
+    match content {
+        Value::String(text) => Some(text),
+        Value::Array(parts) => parts
+            .iter()
+            .find_map(|part| part["text"].as_str().or_else(|| text_of(&part["content"]))),
+        _ => None,
+    }
+}
+
 /// Notes a call and does what the script says of it, as far as it has to be waited for. What is to
 /// be sent before goes to `before`.
 fn answer(
@@ -279,7 +290,7 @@ fn answer(
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let last = body["messages"].as_array().and_then(|messages| messages.last());
     let prompt = last.map_or(&body["input"], |message| &message["content"]);
-    let prompt = prompt.as_str().unwrap_or_default();
+    let prompt = text_of(prompt).unwrap_or_default();
     let nth = state.by_prompt.entry(prompt.to_owned()).or_default();
     *nth += 1;
     let (prompt, nth, at) = (prompt.to_owned(), *nth, Instant::now());

@@ -7,7 +7,7 @@ Exit codes:
   2  usage                                          74  I/O error: disk full, EIO, failed fsync
   3  outputs published, some rows failed            75  another process holds the work dir
   4  stopped at your limit (--max-errors,           77  credentials refused, or quota exhausted
-     --deadline)
+     --max-cost, --deadline)
   65 input data invalid                             78  the command does not match the manifest
   66 input missing or unreadable                    130 SIGINT, 143 SIGTERM: drained
   69 endpoint unavailable longer than --max-outage, or a server that rowmill starts does not come
@@ -27,13 +27,17 @@ Examples:
   Get JSON that fits a schema, not text; what does not fit is asked again with the reason:
     rowmill run reviews.jsonl -o out.jsonl -m my-model -p 'Judge: {{text}}' \\
       --schema 'label:pos|neg, confidence:number, topics:string[]'
+  Send a picture with each row: the field holds a path beside the input, a URL, or a data URI:
+    rowmill run photos.jsonl -o out.jsonl -m my-model -p 'What is this?' --attachment-field photo
   Go on after anything, or start if there is nothing to go on with (for cron):
     rowmill run reviews.jsonl -o out.jsonl -m my-model --id-field id -p '…' --resume
   Work at night only, and print nothing that needs no person:
     rowmill run reviews.jsonl -o out.jsonl … --resume --quiet --deadline 06:00
   Fetch the rows, and upload the answers (docs/transfer.md); quote the URLs:
     rowmill run 'https://…/reviews.jsonl?…' -o 'https://…/out.jsonl?…' -m my-model -p '…' --resume
-  See the first requests without sending any:
+  Spend five dollars at most, whatever happens and however often it is started:
+    rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-4o-mini -p '…' --resume --max-cost 5
+  See the first requests without sending any, and what all will cost:
     rowmill run reviews.jsonl -o out.jsonl -m my-model -p '…' --dry-run
 
   Ask a provider by name, with parameters:
@@ -76,6 +80,14 @@ Examples:
 
 Exits with 70 when records are lost or something cannot be repaired; what a crash leaves behind and
 indexes that are rebuilt anyway are reported, and are no failure.";
+
+pub(super) const ESTIMATE_EXAMPLES: &str = "\
+Examples:
+  rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p 'Classify: {{text}}' --expect-output 5
+  rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p '…' --limit 1000 --json | jq .cost_usd.high
+
+Takes the arguments of run for the input, the prompt and the model. Prices are those of a table that
+comes with rowmill, or of rowmill.toml.";
 
 pub(super) const MODELS_EXAMPLES: &str = "\
 Examples:

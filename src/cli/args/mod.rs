@@ -2,6 +2,7 @@
 
 mod change;
 mod config;
+mod estimate;
 mod examples;
 mod input;
 mod model;
@@ -24,9 +25,10 @@ use crate::policy::Allowance;
 
 use change::ChangeArgs;
 pub(super) use config::ConfigArgs;
+pub(super) use estimate::EstimateArgs;
 use examples::{
-    CHECK_EXAMPLES, EXIT_CODES, MERGE_EXAMPLES, MODELS_EXAMPLES, PLAN_EXAMPLES, RUN_EXAMPLES,
-    STATUS_EXAMPLES, WORK_EXAMPLES,
+    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, MERGE_EXAMPLES, MODELS_EXAMPLES, PLAN_EXAMPLES,
+    RUN_EXAMPLES, STATUS_EXAMPLES, WORK_EXAMPLES,
 };
 pub(super) use input::InputArgs;
 pub(super) use model::ModelArgs;
@@ -68,6 +70,9 @@ pub(in crate::cli) enum Command {
     /// Read a whole work directory, report every damage, repair what can be
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Tell what a job will come to: calls, tokens, dollars. Nothing is called or kept
+    #[command(after_help = ESTIMATE_EXAMPLES)]
+    Estimate(Box<EstimateArgs>),
     /// List the models that endpoints offer
     #[command(after_help = MODELS_EXAMPLES)]
     Models(ModelsArgs),

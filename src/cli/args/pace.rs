@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::super::deadline::{Deadline, deadline};
 use super::super::parse::{duration, some_time};
+use crate::job::Money;
 use crate::policy::Durability;
 
 #[derive(Debug, Args)]
@@ -42,6 +43,10 @@ pub(in crate::cli) struct PaceArgs {
     /// Stop with code 4 once so many rows have failed
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) max_errors: Option<u64>,
+    /// Stop with code 4 before all calls of the job, those of earlier sessions included, may have cost
+    /// more: dollars, as 12.50
+    #[arg(long, value_name = "DOLLARS")]
+    pub(in crate::cli) max_cost: Option<Money>,
     /// When answers are made durable: strict (256 rows or 10 ms), interval:1s, or seal
     #[arg(long, value_name = "MODE", default_value = "strict")]
     pub(in crate::cli) durability: Durability,

@@ -20,6 +20,13 @@ pub(in crate::cli) struct PromptArgs {
     /// A file that holds the system instruction
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) instruction: Option<PathBuf>,
+    /// The field that names an image, sound or PDF to send with the prompt: a path (relative to the
+    /// input file), an http(s) URL, a data URI, or a list of these. Rows without one are asked as text
+    #[arg(long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
+    pub(in crate::cli) attachment_field: Option<String>,
+    /// The most bytes attached to a row; rows with more fail without a call [default: 20971520]
+    #[arg(long, value_name = "BYTES", requires = "attachment_field", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) max_attachment_bytes: Option<u64>,
     /// What to do with rows that lack a field of the template
     #[arg(long, value_name = "WHAT", value_enum, default_value = "row-error")]
     pub(in crate::cli) on_missing_field: OnMissingFieldArg,

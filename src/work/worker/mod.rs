@@ -5,6 +5,7 @@
 //! something happens. All that can happen is an [`Event`].
 
 mod judge;
+mod pay;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
 use super::lane::LaneIndex;
@@ -56,6 +58,8 @@ pub(super) struct Worker<'a> {
     written: Tally,
     syncing: Tally,
     health_until: Option<Instant>,
+    // Whether there is more to start once calls were looked after.
+    has_paused: bool,
     // Calls that were answered, well or badly, by lane.
     answers: Vec<u64>,
     is_closing: bool,
@@ -91,6 +95,7 @@ impl<'a> Worker<'a> {
             written: Tally::default(),
             syncing: Tally::default(),
             health_until: None,
+            has_paused: false,
             is_closing: false,
         }
     }
@@ -184,12 +189,13 @@ impl<'a> Worker<'a> {
     fn feed<F: Future<Output = Landing>>(
         &mut self,
         flights: &mut Flights<F>,
-        fly: impl Fn(Rc<Line>, Flight, String) -> F,
+        fly: impl Fn(Rc<Line>, Flight, Message) -> F,
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let mut at_ms = None;
-        while self.is_running() && self.window.room() > self.unwritten() {
+        let (mut at_ms, mut pause) = (None, Pause::new());
+        self.has_paused = false;
+        while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
             let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
@@ -200,28 +206,34 @@ impl<'a> Worker<'a> {
             let wants_fresh = is_probe && !way.health.is_own();
             let Some(row) = slot.feed.take(now, wants_fresh) else { break };
             let job = &self.shared.manifest.job;
-            let Prepared { id, prompt } = slot.prepare(row, job, &self.shared.template);
-            match (prompt, line) {
+            let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
+            let attachments = self.shared.attachments.as_ref();
+            let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
+            match (message, line) {
                 (Err(failure), line) => {
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    slot.put_invalid(row, &id, &failure, job, at_ms);
+                    slot.put_unasked((row, hash), &id, &failure, job, at_ms);
                     self.count_failed();
                     self.spare += usize::from(line.is_some());
                     if is_probe {
                         way.health.forget_probe();
                     }
                 }
-                (Ok(prompt), Some(line)) => {
-                    slot.starting += 1;
-                    let flight = Flight::new((slot.number, row), id, &prompt, (lane, is_probe))
+                (Ok(message), Some(line)) => {
+                    self.has_paused = pause.is_due(&message);
+                    let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
                         .correcting(slot.correction(row));
-                    flights.push(fly(line, flight, prompt));
+                    if !self.pay(&mut flight, &message) {
+                        self.give_up_call(index, &flight, now);
+                        break;
+                    }
+                    self.slots[index].starting += 1;
+                    flights.push(fly(line, flight, message));
                 }
-                (Ok(prompt), None) => {
-                    let at = (slot.number, row);
-                    let flight = Flight::new(at, id, &prompt, (lane, is_probe));
+                (Ok(message), None) => {
+                    let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    self.land(echo(way, flight, prompt), now, at_ms);
+                    self.land(echo(way, flight, message.text), now, at_ms);
                 }
             }
         }
@@ -278,12 +290,15 @@ impl<'a> Worker<'a> {
         let (shard, row) = (landing.flight.shard, landing.flight.row);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
+        if self.lines[landing.flight.lane].is_some() {
+            self.written.calls += 1;
+            self.account(&mut landing);
+        }
         let slot = &mut self.slots[index];
         let counts =
             !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
         let tries = slot.feed.tried(row, counts);
         landing.attempt.number = tries.made;
-        self.written.calls += u64::from(self.lines[landing.flight.lane].is_some());
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
@@ -385,6 +400,8 @@ impl<'a> Worker<'a> {
             () = sleep_until(timer), if timer.is_some() => Event::Woken,
             () = self.shared.gate.woken(self.number) => Event::Woken,
             () = self.stage.changed() => Event::Woken,
+            // The last: calls that were started are sent before more are.
+            () = tokio::task::yield_now(), if self.has_paused => Event::Woken,
         }
     }
 

@@ -1,0 +1,140 @@
+//! What is spent of a cap, over all workers: money is set aside for a call once its prompt is known,
+//! and settled when it lands. Where there is no cap, nothing is counted here.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Message;
+use super::attempt::Flight;
+use super::lane::{Lane, LaneIndex, Lanes};
+use crate::job::{Attempt, JobSpec, Money};
+use crate::policy::{Funds, Learned, Purse};
+use crate::price::{Price, Spent};
+use crate::provider::Correction;
+use crate::tokens::Tokenizer;
+
+/// The money of a run.
+#[derive(Debug)]
+pub(super) struct Wallet {
+    state: Mutex<State>,
+    // What answers may have at most, where that is said.
+    most: Option<u64>,
+    // What goes in with every prompt, by lane: instruction and schema.
+    around: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    purse: Purse,
+    learned: Learned,
+    is_awaited: bool,
+}
+
+/// What was set aside for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reserved {
+    money: Money,
+    /// The tokens that the prompt was guessed to have.
+    guessed: u64,
+}
+
+/// Why a call cannot be paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Short {
+    /// Calls in flight may leave enough.
+    Now,
+    /// So much is spent, and a call may cost so much.
+    ForGood { spent: Money, call: Money },
+}
+
+/// How tokens are guessed at: counting them takes longer than a call may cost in time.
+fn tokens(lane: &Lane) -> Tokenizer {
+    Tokenizer::of(&lane.name).guess()
+}
+
+/// A guess at what is attached: text is as long as it is, and of pictures, sound and documents nobody
+/// knows before the first answer.
+fn attached(message: &Message) -> u64 {
+    const FILE: u64 = 1500;
+    let length = message.attached.len() as u64;
+    let is_encoded = memchr::memmem::find(&message.attached, b"base64").is_some();
+    match length {
+        0 => 0,
+        _ if is_encoded => FILE + length / 100,
+        _ => length.div_ceil(4),
+    }
+}
+
+impl Wallet {
+    /// One with a cap, of which earlier sessions have spent something.
+    pub(super) fn new(cap: Money, lanes: &Lanes, job: &JobSpec, spent: &Spent) -> Self {
+        let longest = (spent.longest > 0).then_some(spent.longest);
+        let twice = spent.mean_answer().map(|mean| mean.saturating_mul(2));
+        let learned = Learned::new(longest.max(twice));
+        let most = job.max_answer_tokens();
+        let dearest = |price: &Price| {
+            // Of a prompt that is not known, a short one.
+            const PROMPT: u64 = 1000;
+            spent.at_most(price, price.estimate(PROMPT, learned.output(most)))
+        };
+        let prices = lanes.iter().filter_map(|lane| lane.price.as_ref());
+        let before = prices.map(dearest).max().unwrap_or(spent.cost.usd);
+        let state = State { purse: Purse::new(cap, before), learned, is_awaited: false };
+        let (instruction, schema) = (job.instruction.as_deref(), job.schema.as_deref());
+        let around =
+            lanes.iter().map(|lane| tokens(lane).around(job.protocol, instruction, schema));
+        Self { state: Mutex::new(state), most, around: around.collect() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked has left a number at worst, and ends the run.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets money aside for a call through a lane.
+    pub(super) fn reserve(
+        &self,
+        (index, lane): (LaneIndex, &Lane),
+        message: &Message,
+        correction: Option<&Correction>,
+    ) -> Result<Reserved, Short> {
+        let Some(price) = &lane.price else {
+            return Ok(Reserved { money: Money::ZERO, guessed: 0 });
+        };
+        let tokens = tokens(lane);
+        let around = self.around.get(index).copied().unwrap_or_default();
+        let again = correction.map_or(0, |it| tokens.count(&it.answer) + tokens.count(&it.reason));
+        let guessed = tokens.count(&message.text) + attached(message) + around + again;
+        let mut state = self.state();
+        let money = price.estimate(state.learned.input(guessed), state.learned.output(self.most));
+        match state.purse.reserve(money) {
+            Funds::Reserved => Ok(Reserved { money, guessed }),
+            Funds::Wait => {
+                state.is_awaited = true;
+                Err(Short::Now)
+            }
+            Funds::Gone => Err(Short::ForGood { spent: state.purse.spent(), call: money }),
+        }
+    }
+
+    /// Takes what a call has cost; where the endpoint did not say, what was set aside for it. True
+    /// when somebody waits for what it may have left.
+    pub(super) fn settle(&self, flight: &Flight, attempt: &Attempt) -> bool {
+        let Some(Reserved { money, guessed }) = flight.reserved else { return false };
+        let cost = match attempt.cost {
+            Some(cost) => cost,
+            None if attempt.is_unpriced() => money,
+            None => Money::ZERO,
+        };
+        let mut state = self.state();
+        state.purse.settle(money, cost);
+        if let Some(usage) = &attempt.usage {
+            state.learned.saw(guessed, usage.input_tokens, usage.output_tokens);
+        }
+        std::mem::take(&mut state.is_awaited)
+    }
+
+    /// The cap.
+    pub(super) fn cap(&self) -> Money {
+        self.state().purse.cap()
+    }
+}
