@@ -308,6 +308,9 @@ fn an_upload_that_failed_is_made_up_for_without_a_call() {
             (&status["state"], &status["last_run"]["code"]),
             (&"complete".into(), &74.into())
         );
+        assert_eq!(status["published"]["waiting"][0], depot.url("/out.jsonl"));
+        let shown = bench.run("status --work-dir out.jsonl.rowmill").expect(0).stdout;
+        assert!(shown.contains("waits for its upload: http://"), "{shown}");
         bench.run("check --work-dir out.jsonl.rowmill").expect(0);
         // Still not; and those who can upload nothing leave it alone.
         run(&bench, &ask).expect(74);
