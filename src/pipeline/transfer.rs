@@ -38,7 +38,9 @@ impl From<NotMoved> for Trouble {
         match error {
             NotMoved::Stopped => Self::Ours(Error::Interrupted),
             NotMoved::Elsewhere(_) => Self::Refused(error.to_string()),
-            NotMoved::Call(http::Error::Tls { .. }) => Self::NoWay(error.to_string()),
+            NotMoved::Call(http::Error::Tls { .. }) => {
+                Self::NoWay(format!("{error} (SSL_CERT_FILE names further roots)"))
+            }
             NotMoved::Call(_) | NotMoved::System(_) => Self::Passing(error.to_string(), None),
         }
     }
