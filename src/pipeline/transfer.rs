@@ -41,7 +41,8 @@ impl From<NotMoved> for Trouble {
             NotMoved::Call(http::Error::Tls { .. }) => {
                 Self::NoWay(format!("{error} (SSL_CERT_FILE names further roots)"))
             }
-            NotMoved::Call(_) | NotMoved::System(_) => Self::Passing(error.to_string(), None),
+            NotMoved::System(_) => Self::NoWay(error.to_string()),
+            NotMoved::Call(_) => Self::Passing(error.to_string(), None),
         }
     }
 }
