@@ -23,12 +23,12 @@ use support::table::Table;
 /// A benchmark: its name, what it does, and the function that does it.
 type Case = (&'static str, &'static str, fn(&Ground, &mut Table));
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 12] = [
     ("start", "`rowmill status` on a work directory of 1,000 shards", cases::start::status),
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
         "latency",
-        "100,000 answers of 200 ms, 1,000 at a time, beside the ideal",
+        "200,000 answers of 200 ms, 1,000 at a time, beside the ideal",
         cases::http::latency,
     ),
     (
@@ -36,7 +36,17 @@ const CASES: [Case; 10] = [
         "100,000 answers in events and over WebSockets, beside whole ones",
         cases::transports::transports,
     ),
+    (
+        "limits",
+        "outages, brown-outs and rate limits in invented time, with plots",
+        cases::limits::simulate,
+    ),
     ("plan", "planning 2 GB of JSON Lines, beside DuckDB and b3sum", cases::files::plan),
+    (
+        "dedupe",
+        "planning 1,000,000 rows with a look for those that ask the same, and without",
+        cases::dedupe::dedupe,
+    ),
     ("resume", "resuming 2,000,000 rows, finished and half-finished", cases::resume::resume),
     ("merge", "merging 2,000,000 rows, beside cat of the journals", cases::files::merge),
     ("growth", "CPU a row and peak memory from 10,000 to 2,000,000 rows", cases::growth::growth),

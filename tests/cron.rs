@@ -358,7 +358,9 @@ fn status_has_a_word_for_every_end() {
 #[test]
 fn runs_append_what_happens_to_one_log() {
     let server = Server::start(|call| match (call.nth, call.prompt.as_str()) {
-        (1, "text 2") => Reply::Status(429, vec![("retry-after", "0".to_owned())], String::new()),
+        (1, "text 2") => {
+            Reply::Status(429, vec![("retry-after", "0.01".to_owned())], String::new())
+        }
         (_, "text 4") => Reply::status(400),
         _ => Reply::Answer(answer_to(&call.prompt)),
     });

@@ -64,7 +64,10 @@ fn a_kill_while_calls_are_held_repeats_just_those() {
     let summary = ended.summary();
     assert_eq!(
         summary["calls"],
-        json!({"made": 45, "in_this_generation": 45, "in_this_session": 20, "repeated_after_crash": 5})
+        json!({
+            "made": 45, "in_this_generation": 45, "in_this_session": 20, "repeated_after_crash": 5,
+            "saved": 0,
+        })
     );
     assert_eq!(summary["rows"]["resumed"], 20);
     assert_text(&bench.read("out.jsonl"), &undisturbed(&rows(40)));

@@ -147,7 +147,9 @@ fn small_shards_do_not_keep_requests_from_being_in_flight() {
     let server = Server::start(|call| Reply::Hold(answer_to(&call.prompt)));
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(200));
-    let running = bench.start("run in.jsonl -o out.jsonl -p {{text}} -m m -c 64 --shard-rows 5");
+    let running = bench.start(
+        "run in.jsonl -o out.jsonl -p {{text}} -m m -c 64 --fixed-concurrency --shard-rows 5",
+    );
     server.wait_for_active(64);
     server.release();
     running.wait().expect(0);

@@ -1,8 +1,10 @@
 //! The benchmarks.
 
+pub mod dedupe;
 pub mod files;
 pub mod growth;
 pub mod http;
+pub mod limits;
 pub mod resume;
 pub mod scale;
 pub mod start;

@@ -1,23 +1,31 @@
-//! `docs/performance.md`: each benchmark has a place in it, between two comments, which nothing but
-//! a run of that benchmark fills.
+//! `docs/performance.md`, and `docs/limits.md`: each benchmark has a place in one of them, between two
+//! comments, which nothing but a run of that benchmark fills.
 
 use std::fs;
 use std::process::Command;
 
 use super::data::Ground;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
+const PAGES: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/docs/limits.md"),
+];
 
 /// Puts what a benchmark measured into its place.
 pub fn write(name: &str, text: &str) {
-    let page = fs::read_to_string(PAGE).expect("docs/performance.md");
     let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
-    let place = page.split_once(&begin).and_then(|(before, rest)| {
-        let (_, behind) = rest.split_once(&end)?;
-        Some(format!("{before}{begin}{text}{end}{behind}"))
-    });
-    fs::write(PAGE, place.unwrap_or_else(|| panic!("{PAGE} has no place for {name}")))
-        .expect("a page");
+    for path in PAGES {
+        let page = fs::read_to_string(path).expect("a page");
+        let place = page.split_once(&begin).and_then(|(before, rest)| {
+            let (_, behind) = rest.split_once(&end)?;
+            Some(format!("{before}{begin}{text}{end}{behind}"))
+        });
+        if let Some(place) = place {
+            fs::write(path, place).expect("a page");
+            return;
+        }
+    }
+    panic!("no page has a place for {name}");
 }
 
 /// What was measured, on what and when. To be asked before, because the load is of interest.

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
@@ -18,7 +17,7 @@ use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
 use super::{look, models, preview};
-use crate::http::{Limits, Link};
+use crate::http::Link;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::provider::PASSTHROUGH;
 use crate::report::Expecting;
@@ -81,7 +80,6 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     reads.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     let include_input = args.outputs.include_input;
     let serving = Serving::of(&args.model, &args.serve, args.pace.concurrency)?;
-    let in_flight = serving.as_ref().and_then(Serving::default_concurrency);
     let weights = serving.as_ref().and_then(Serving::reads);
     reads.extend(weights.map(|path| ("the model's file", path)));
     let mut files = [output_files(&args.outputs), reads.clone()].concat();
@@ -92,7 +90,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     if !args.dry_run {
         route.check_key(key.as_ref())?;
     }
-    let answerer = route.answerer(&question.job, key, args.form, &args.config.read)?;
+    let answerer =
+        route.answerer(&question.job, key, args.form, &args.config.read)?.rated(args.pace.rates());
     check_max_cost(&args.pace, &answerer, &route.who)?;
     files.extend(input.map(|input| ("the input", input.clone())));
     let settings = Settings {
@@ -107,6 +106,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         ..Settings::default()
     };
     within(settings, typed, |surroundings| {
+        let work = work_options((&args.pace, serving.as_ref()), retry, None, surroundings)?;
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         if args.dry_run {
             // A directory of another job, or none, tells nothing of this one's answers.
@@ -121,7 +121,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             place,
             question,
             answerer,
-            work: work_options((&args.pace, in_flight), retry, None, surroundings)?,
+            work,
             outputs: output_paths(&args.outputs),
             reads,
             policy: policy(args),
@@ -191,10 +191,11 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             .with(|context| pipeline::plan(&place, &question, policy, on_change, context))?;
         if !surroundings.is_quiet() {
             exit::say(&format!(
-                "planned: {} of {} rows in {} shards",
-                manifest.wanted(),
+                "planned: {} of {} rows in {} shards{}",
+                manifest.answered_for(),
                 manifest.source.rows,
-                manifest.open_shards().count()
+                manifest.open_shards().count(),
+                preview::of_them_twins(&manifest)
             ));
         }
         Ok(None)
@@ -222,8 +223,7 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let shards = args.shard.as_ref().map(|list| list.0.clone());
         let retry = args.retry.retry(args.retry_failed)?;
         let serving = Serving::of_plan(args)?;
-        let in_flight = serving.as_ref().and_then(Serving::default_concurrency);
-        let options = work_options((&args.pace, in_flight), retry, shards, surroundings)?;
+        let options = work_options((&args.pace, serving.as_ref()), retry, shards, surroundings)?;
         let is_served = serving.is_some();
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
@@ -233,7 +233,9 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             if manifest.job.model != PASSTHROUGH {
                 route.check_key(key.as_ref())?;
             }
-            let answerer = route.answerer(&manifest.job, key, args.form, &args.config.read)?;
+            let answerer = route
+                .answerer(&manifest.job, key, args.form, &args.config.read)?
+                .rated(args.pace.rates());
             check_max_cost(&args.pace, &answerer, &route.who)?;
             Ok(answerer)
         };
@@ -274,13 +276,16 @@ fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
 }
 
 fn work_options(
-    (pace, in_flight): (&PaceArgs, Option<u32>),
+    (pace, serving): (&PaceArgs, Option<&Serving>),
     retry: Retry,
     shards: Option<Vec<u32>>,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<work::Options, Error> {
     const BODY: usize = 32 << 20;
     const IN_FLIGHT: u32 = 64;
+    // Such a server queues what it cannot take at once, and tells nobody to go slower.
+    let is_served = serving.is_some();
+    let in_flight = serving.and_then(Serving::default_concurrency);
     let parallel = pace.parallel.map_or_else(cores, usize::from).min(256);
     let wanted = pace.concurrency.or(in_flight).unwrap_or(IN_FLIGHT) as usize;
     let system::Room { workers: parallel, connections: concurrency, too_few } =
@@ -296,13 +301,9 @@ fn work_options(
         fewer_will_do: pace.parallel.is_none(),
         too_few_files: too_few,
         concurrency,
+        is_fixed: pace.fixed_concurrency || is_served,
         retries: pace.retries(),
-        limits: Limits {
-            connect: Duration::from_secs(10).min(pace.timeout()),
-            total: pace.timeout(),
-            idle: pace.idle_timeout.min(pace.timeout()),
-            body: BODY,
-        },
+        limits: pace.limits(BODY),
         max_outage: pace.max_outage(),
         drain_timeout: pace.drain_timeout(),
         max_errors: pace.max_errors,

@@ -67,7 +67,12 @@ impl WorkArgs {
 impl PaceArgs {
     fn settle(&mut self, limits: Limits) {
         self.concurrency = self.concurrency.or(limits.concurrency);
+        self.rpm = self.rpm.or(limits.rpm);
+        self.tpm = self.tpm.or(limits.tpm);
         self.timeout = self.timeout.or(limits.timeout);
+        self.connect_timeout = self.connect_timeout.or(limits.connect_timeout);
+        self.first_byte_timeout = self.first_byte_timeout.or(limits.first_byte_timeout);
+        self.idle_timeout = self.idle_timeout.or(limits.idle_timeout);
         self.retries = self.retries.or(limits.retries);
         self.max_outage = self.max_outage.or(limits.max_outage);
         self.lock_wait = self.lock_wait.or(limits.lock_wait);

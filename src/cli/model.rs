@@ -19,7 +19,7 @@ use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
 };
 use crate::store::Manifest;
-use crate::work::{Answerer, Member};
+use crate::work::{Answerer, Member, Rates};
 
 /// What a command says of the model.
 pub(super) struct Asked {
@@ -340,10 +340,11 @@ impl Route {
         config: &Config,
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
+        let rates = Rates::default();
         let Some(base_url) = self.base_url.as_deref().filter(|_| job.model != PASSTHROUGH) else {
             let (name, model) = (job.model.clone(), Model::Passthrough);
             return Ok(Answerer::one(
-                Member { name, model, endpoint: None, price: None },
+                Member { name, model, endpoint: None, price: None, rates },
                 structured,
             ));
         };
@@ -351,6 +352,9 @@ impl Route {
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let name = job.model.clone();
         let price = price_of(&self.who, base_url, job, config);
-        Ok(Answerer::one(Member { name, model, endpoint: Some(endpoint), price }, structured))
+        Ok(Answerer::one(
+            Member { name, model, endpoint: Some(endpoint), price, rates },
+            structured,
+        ))
     }
 }

@@ -1,7 +1,6 @@
 //! `rowmill models`: what endpoints offer, as a table or as JSON.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -137,9 +136,7 @@ fn ask(asked: &Asked, args: &ModelsArgs) -> Answer {
     let endpoint = Endpoint::parse(base_url).map_err(|error| wrong(error.to_string()))?;
     let listing = Listing::new(who.protocol(), key)
         .map_err(|error| keyless(Error::Usage(error.to_string())))?;
-    let connect = Duration::from_secs(10).min(args.timeout);
-    let limits = Limits { connect, total: args.timeout, idle: args.timeout, body: BODY };
-    pipeline::models(&endpoint, &listing, limits)
+    pipeline::models(&endpoint, &listing, Limits::whole(args.timeout, BODY))
 }
 
 /// A line of JSON.

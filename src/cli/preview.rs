@@ -21,10 +21,11 @@ pub(super) fn dry_run(
     let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
     if !surroundings.is_quiet() {
         exit::say(&format!(
-            "dry run: {} rows in the input, {} would be asked about, in {} shards; the first are:",
+            "dry run: {} rows in the input, {} would be asked about, in {} shards{}; the first are:",
             source.rows,
             selected - skipped,
             shards.iter().filter(|shard| shard.wanted > 0).count(),
+            of_them_twins(&preview.manifest),
         ));
     }
     for row in &preview.rows {
@@ -48,4 +49,12 @@ pub(super) fn look_ahead(
     surroundings
         .with(|context| pipeline::preview(&scratch, question, answerer, ahead, context))
         .map_err(Failed::from)
+}
+
+/// How many rows of a plan are not called because another row asks the same; nothing where none are.
+pub(super) fn of_them_twins(manifest: &Manifest) -> String {
+    match manifest.twins() {
+        0 => String::new(),
+        twins => format!(", {twins} of them without a call of their own"),
+    }
 }

@@ -56,6 +56,7 @@ pub(super) fn question(
         on_missing_field: prompt.on_missing_field.into(),
         max_row_bytes: input.max_row_bytes,
         include_input,
+        dedupe: input.dedupe.wish(),
     };
     let cutting = match (input.shard_rows, input.shards) {
         (Some(rows), _) => plan::Cutting::Rows(rows as usize),
@@ -72,6 +73,7 @@ pub(super) fn question(
         published: 0,
         is_spooled: false,
         url: None,
+        counts_twins: false,
         now_ms: now_ms(),
     };
     Ok((Question { input: file, link: input.link.clone(), job, plan }, route))

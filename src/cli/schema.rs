@@ -12,12 +12,8 @@ use crate::schema::{Schema, from_short};
 use crate::work::Structured;
 
 /// Bytes of a schema that is fetched, and the time it may take.
-const LIMITS: Limits = Limits {
-    connect: Duration::from_secs(10),
-    total: Duration::from_secs(30),
-    idle: Duration::from_secs(30),
-    body: 1 << 20,
-};
+const BYTES: usize = 1 << 20;
+const TIME: Duration = Duration::from_secs(30);
 
 /// What an argument names.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,7 +61,7 @@ pub(super) fn schema_text(args: &SchemaArgs) -> Result<Option<String>, Error> {
     let (what, text) = match args.source() {
         None => return Ok(None),
         Some(Source::Url(url)) => {
-            let bytes = http::fetch(url, LIMITS).map_err(Error::NotFetched)?;
+            let bytes = http::fetch(url, Limits::whole(TIME, BYTES)).map_err(Error::NotFetched)?;
             match String::from_utf8(bytes.into()) {
                 Ok(text) => (format!("{url}: "), text),
                 Err(error) => return usage(&format!("{url}: the schema is no text: "), &error),

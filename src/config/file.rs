@@ -42,7 +42,12 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Defaults {
     concurrency: Option<Spanned<u32>>,
+    rpm: Option<Spanned<u64>>,
+    tpm: Option<Spanned<u64>>,
     timeout: Option<Spanned<Scalar>>,
+    connect_timeout: Option<Spanned<Scalar>>,
+    first_byte_timeout: Option<Spanned<Scalar>>,
+    idle_timeout: Option<Spanned<Scalar>>,
     retries: Option<u32>,
     max_outage: Option<Spanned<Scalar>>,
     lock_wait: Option<Spanned<Scalar>>,
@@ -62,7 +67,12 @@ struct Table {
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<Scalar>>,
     concurrency: Option<Spanned<u32>>,
+    rpm: Option<Spanned<u64>>,
+    tpm: Option<Spanned<u64>>,
     timeout: Option<Spanned<Scalar>>,
+    connect_timeout: Option<Spanned<Scalar>>,
+    first_byte_timeout: Option<Spanned<Scalar>>,
+    idle_timeout: Option<Spanned<Scalar>>,
     retries: Option<u32>,
     max_outage: Option<Spanned<Scalar>>,
 }
@@ -149,12 +159,27 @@ fn limits(table: Defaults) -> Result<Limits, Wrong> {
     });
     Ok(Limits {
         concurrency: concurrency.transpose()?,
+        rpm: rate(table.rpm, "rpm")?,
+        tpm: rate(table.tpm, "tpm")?,
         timeout: time(table.timeout, "timeout", some_time)?,
+        connect_timeout: time(table.connect_timeout, "connect_timeout", some_time)?,
+        first_byte_timeout: time(table.first_byte_timeout, "first_byte_timeout", some_time)?,
+        idle_timeout: time(table.idle_timeout, "idle_timeout", some_time)?,
         retries: table.retries,
         max_outage: time(table.max_outage, "max_outage", duration)?,
         lock_wait: time(table.lock_wait, "lock_wait", duration)?,
         drain_timeout: time(table.drain_timeout, "drain_timeout", duration)?,
     })
+}
+
+/// So much a minute.
+fn rate(number: Option<Spanned<u64>>, key: &str) -> Result<Option<u64>, Wrong> {
+    match number {
+        Some(number) if *number.get_ref() == 0 => {
+            Err((number.span(), format!("{key} should be 1 or more; without it there is no limit")))
+        }
+        number => Ok(number.map(Spanned::into_inner)),
+    }
 }
 
 fn time(
@@ -207,7 +232,12 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
         transport,
         limits: limits(Defaults {
             concurrency: table.concurrency,
+            rpm: table.rpm,
+            tpm: table.tpm,
             timeout: table.timeout,
+            connect_timeout: table.connect_timeout,
+            first_byte_timeout: table.first_byte_timeout,
+            idle_timeout: table.idle_timeout,
             retries: table.retries,
             max_outage: table.max_outage,
             ..Defaults::default()

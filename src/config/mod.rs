@@ -34,8 +34,18 @@ pub struct Config {
 pub struct Limits {
     /// The most requests in flight.
     pub concurrency: Option<u32>,
+    /// The most requests a minute.
+    pub rpm: Option<u64>,
+    /// The most tokens a minute.
+    pub tpm: Option<u64>,
     /// How long one call may take.
     pub timeout: Option<Duration>,
+    /// How long making a connection may take.
+    pub connect_timeout: Option<Duration>,
+    /// How long an answer may take to begin.
+    pub first_byte_timeout: Option<Duration>,
+    /// How long an answer that has begun may make no progress.
+    pub idle_timeout: Option<Duration>,
     /// How often a row is tried again.
     pub retries: Option<u32>,
     /// How long the endpoint may be out of reach.
@@ -89,7 +99,12 @@ impl Limits {
     pub fn or(self, others: Self) -> Self {
         Self {
             concurrency: self.concurrency.or(others.concurrency),
+            rpm: self.rpm.or(others.rpm),
+            tpm: self.tpm.or(others.tpm),
             timeout: self.timeout.or(others.timeout),
+            connect_timeout: self.connect_timeout.or(others.connect_timeout),
+            first_byte_timeout: self.first_byte_timeout.or(others.first_byte_timeout),
+            idle_timeout: self.idle_timeout.or(others.idle_timeout),
             retries: self.retries.or(others.retries),
             max_outage: self.max_outage.or(others.max_outage),
             lock_wait: self.lock_wait.or(others.lock_wait),

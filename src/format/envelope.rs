@@ -54,16 +54,18 @@ pub fn write(out: &mut Vec<u8>, id: &Id, row: u64, verdict: Verdict<'_>) {
     }
 }
 
-/// Appends an envelope under another row number.
-pub fn renumber(out: &mut Vec<u8>, envelope: &[u8], row: u64) {
+/// Appends an envelope under another row number, with this id.
+pub fn readdress(out: &mut Vec<u8>, envelope: &[u8], id: &[u8], row: u64) {
     const NAME: &[u8] = b",\"row_number\":";
     // An id is a string or a number, and a quote in a string is escaped: the first is the field.
     let Some(at) = memchr::memmem::find(envelope, NAME) else {
         return out.extend_from_slice(envelope);
     };
-    let (before, rest) = envelope.split_at(at + NAME.len());
+    let rest = &envelope[at + NAME.len()..];
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    out.extend_from_slice(before);
+    out.extend_from_slice(b"{\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(NAME);
     let _ = write!(out, "{row}");
     out.extend_from_slice(&rest[digits..]);
 }

@@ -82,6 +82,15 @@ pub struct Facts<'a> {
     pub finish_reason: Option<Cow<'a, str>>,
 }
 
+impl Facts<'_> {
+    /// Whether an answer came, well or badly.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        // A text in it has backslashes before its quotes.
+        self.text.contains(",\"status\":")
+    }
+}
+
 /// Reads a list of attempts, as journals keep it.
 ///
 /// Every row has one and both sealing and merging read it, so attempts that brought answers are
@@ -313,6 +322,7 @@ mod tests {
         assert_eq!(facts[1].cost, attempt.cost);
         assert_eq!(spending(&facts).usd.to_string(), "$0.00024");
         assert_eq!(facts[1].finish_reason.as_deref(), Some("stop"));
+        assert!(facts[1].is_answered());
     }
 
     proptest! {

@@ -2,17 +2,23 @@
 
 use std::cell::RefCell;
 use std::error::Error as StdError;
+use std::future::{Future, poll_fn};
+use std::mem::take;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri, body::Incoming};
+use tokio::time::{Sleep, sleep_until};
 
 use super::connect::head;
 use super::error::{Error, chain, closed_early};
-use super::idle::Idle;
+use super::idle::{Idle, Overdue};
 use super::{Connector, Endpoint, Limits};
 
 /// A whole answer, or the head of one whose body was handed on in pieces.
@@ -29,6 +35,9 @@ pub struct Reply {
     /// When the head of the answer was there.
     pub head_at: Instant,
 }
+
+/// A header of one call.
+pub type Header = (HeaderName, HeaderValue);
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -65,18 +74,18 @@ impl Client {
         self
     }
 
-    /// Makes a call with this body and reads the whole answer.
+    /// Makes a call with this body, and a header more if one is given, and reads the whole answer.
     ///
     /// # Errors
     /// When there is no whole answer within the limits.
-    pub async fn send(&self, body: Bytes) -> Result<Reply, Error> {
-        match tokio::time::timeout(self.limits.total, self.exchange(body)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let authority = self.authority();
-                Err(Error::Timeout { authority, after: self.limits.total })
-            }
-        }
+    pub async fn send(&self, body: Bytes, more: Option<Header>) -> Result<Reply, Error> {
+        let (began, timer) = self.timer();
+        let mut timer = pin!(timer);
+        let (response, connection) =
+            self.in_time(timer.as_mut(), self.begin(self.request(body, more))).await?;
+        timer.as_mut().reset(began + self.limits.total);
+        let whole = within(timer, self.read(response, connection)).await;
+        whole.unwrap_or_else(|| Err(self.late()))
     }
 
     /// Makes a call that asks for events. Pieces of a body that has some go to `sink` as they come,
@@ -87,27 +96,51 @@ impl Client {
     pub async fn stream(
         &self,
         body: Bytes,
+        more: Option<Header>,
         sink: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<Reply, Error> {
-        let call = async {
-            let (response, connection) = self.begin(body).await?;
-            let content_type = response.headers().get(header::CONTENT_TYPE);
-            let has_events = content_type
-                .and_then(|value| value.to_str().ok())
-                .is_some_and(|value| value.trim_start().starts_with("text/event-stream"));
-            if response.status().is_success() && has_events {
-                self.hand_on(response, connection, sink).await
-            } else {
-                self.read(response, connection).await
-            }
+        let (began, timer) = self.timer();
+        let mut timer = pin!(timer);
+        let (response, connection) =
+            self.in_time(timer.as_mut(), self.begin(self.request(body, more))).await?;
+        timer.as_mut().reset(began + self.limits.total);
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let has_events = content_type
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.trim_start().starts_with("text/event-stream"));
+        let reply = if response.status().is_success() && has_events {
+            within(timer, self.hand_on(response, connection, sink)).await
+        } else {
+            within(timer, self.read(response, connection)).await
         };
-        match tokio::time::timeout(self.limits.total, call).await {
-            Ok(result) => result,
-            Err(_) => {
-                let authority = self.authority();
-                Err(Error::Timeout { authority, after: self.limits.total })
+        reply.unwrap_or_else(|| Err(self.late()))
+    }
+
+    /// When a call begins, and a timer for its beginning, which is set anew for its end: one is
+    /// enough.
+    fn timer(&self) -> (tokio::time::Instant, Sleep) {
+        let now = tokio::time::Instant::now();
+        (now, sleep_until(now + self.limits.first_byte.min(self.limits.total)))
+    }
+
+    /// The beginning of a reply, if it comes in time.
+    async fn in_time<T>(
+        &self,
+        timer: Pin<&mut Sleep>,
+        begin: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Limits { first_byte, total, .. } = self.limits;
+        match within(timer, begin).await {
+            Some(result) => result,
+            None if first_byte < total => {
+                Err(Error::FirstByte { authority: self.authority(), after: first_byte })
             }
+            None => Err(self.late()),
         }
+    }
+
+    fn late(&self) -> Error {
+        Error::Timeout { authority: self.authority(), after: self.limits.total }
     }
 
     async fn hand_on(
@@ -135,6 +168,11 @@ impl Client {
             if let Some(data) = piece.data_ref()
                 && !has_ended
             {
+                // The end of a line is an event's, or of something that keeps the connection alive.
+                match memchr::memchr(b'\n', data) {
+                    Some(_) => idle.progress(),
+                    None => idle.count(data.len()),
+                }
                 has_ended = sink(data);
                 if has_ended {
                     bound = REST.min(bound);
@@ -149,18 +187,16 @@ impl Client {
         Ok(Reply { status, headers: head.headers, body, is_handed_on: true, head_at })
     }
 
-    async fn exchange(&self, body: Bytes) -> Result<Reply, Error> {
-        let (response, connection) = self.begin(body).await?;
-        self.read(response, connection).await
-    }
-
     /// Sends a call and waits for the head of its reply.
-    async fn begin(&self, body: Bytes) -> Result<(Response<Incoming>, Connection), Error> {
+    async fn begin(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Connection), Error> {
         while let Some(mut connection) = self.take_idle() {
             if connection.ready().await.is_err() {
                 continue;
             }
-            match connection.send_request(self.request(body)).await {
+            match connection.send_request(request).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(error) if closed_early(&error) => {
                     // The others are as old: the next call takes none of them.
@@ -172,7 +208,7 @@ impl Client {
         }
         // Seldom done, and large: kept apart, it leaves every other call small.
         let mut connection = Box::pin(self.connect()).await?;
-        match connection.send_request(self.request(body)).await {
+        match connection.send_request(request).await {
             Ok(response) => Ok((response, connection)),
             Err(error) if closed_early(&error) => {
                 Err(Error::Closed { authority: self.authority() })
@@ -191,8 +227,12 @@ impl Client {
         None
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        self.head.clone().map(|()| Full::new(body))
+    fn request(&self, body: Bytes, more: Option<Header>) -> Request<Full<Bytes>> {
+        let mut request = self.head.clone().map(|()| Full::new(body));
+        if let Some((name, value)) = more {
+            request.headers_mut().insert(name, value);
+        }
+        request
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
@@ -204,9 +244,11 @@ impl Client {
             let mut builder = http1::Builder::new();
             builder.writev(false).handshake(io).await.map_err(|error| refused(chain(&error)))
         };
-        let (sender, connection) = tokio::time::timeout(self.limits.connect, connecting)
-            .await
-            .map_err(|_| refused("it took too long".to_owned()))??;
+        let (sender, connection) =
+            tokio::time::timeout(self.limits.connect, connecting).await.map_err(|_| {
+                let after = self.limits.connect;
+                Error::ConnectTimeout { authority: self.authority(), after }
+            })??;
         // It lives until its sender is dropped or the server closes it; what goes wrong on it, the
         // call on it is told.
         tokio::spawn(connection);
@@ -220,15 +262,46 @@ impl Client {
     ) -> Result<Reply, Error> {
         let head_at = Instant::now();
         let (head, body) = response.into_parts();
-        let body = match Limited::new(body, self.limits.body).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => return Err(self.cut_off(&*error)),
-        };
+        let body = self.whole(Limited::new(body, self.limits.body)).await?;
         if !connection.is_closed() {
             self.idle.borrow_mut().push(connection);
         }
         let status = head.status.as_u16();
         Ok(Reply { status, headers: head.headers, body, is_handed_on: false, head_at })
+    }
+
+    /// Reads a body to its end.
+    async fn whole(&self, mut body: Limited<Incoming>) -> Result<Bytes, Error> {
+        // Most come in one piece, and are there with their head.
+        let (mut first, mut more, mut idle) = (Bytes::new(), BytesMut::new(), None);
+        loop {
+            let mut frame = body.frame();
+            let piece = match poll_fn(|context| Poll::Ready(frame.poll_unpin(context))).await {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => {
+                    let idle = idle.get_or_insert_with(|| Idle::new(self.limits.idle));
+                    idle.bound(frame).await.map_err(|Overdue| Error::Idle {
+                        authority: self.authority(),
+                        after: self.limits.idle,
+                    })?
+                }
+            };
+            let data = match piece {
+                None if more.is_empty() => return Ok(first),
+                None => return Ok(more.freeze()),
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Err(self.cut_off(&*error)),
+            };
+            if let Some(idle) = &mut idle {
+                idle.count(data.len());
+            }
+            if first.is_empty() && more.is_empty() {
+                first = data;
+            } else {
+                more.extend_from_slice(&take(&mut first));
+                more.extend_from_slice(&data);
+            }
+        }
     }
 
     /// Why a body did not come to its end.
@@ -248,4 +321,14 @@ impl Client {
     fn broken(&self, error: &hyper::Error) -> Error {
         Error::Broken { authority: self.authority(), reason: chain(error) }
     }
+}
+
+/// A future's result, unless the timer runs out before.
+async fn within<T>(mut timer: Pin<&mut Sleep>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }

@@ -21,10 +21,21 @@ pub struct Limits {
     pub connect: Duration,
     /// For the whole call.
     pub total: Duration,
-    /// Between two pieces of an answer that comes in events.
+    /// Until the answer begins, connecting included.
+    pub first_byte: Duration,
+    /// Without progress of an answer that has begun: an event, or 1 KiB within 10 s.
     pub idle: Duration,
     /// For the body of the answer, in bytes.
     pub body: usize,
+}
+
+impl Limits {
+    /// Limits of calls that are short: all there is to say is how long the whole may take.
+    #[must_use]
+    pub fn whole(total: Duration, body: usize) -> Self {
+        let connect = Duration::from_secs(10).min(total);
+        Self { connect, total, first_byte: total, idle: total, body }
+    }
 }
 
 /// What the requests of all calls to an endpoint begin with; `path` includes the base URL's.

@@ -15,6 +15,14 @@ pub enum Error {
         /// What the system or the TLS library said.
         reason: String,
     },
+    /// No connection was made in time.
+    #[error("no connection to {authority} within {} s", after.as_secs_f64())]
+    ConnectTimeout {
+        /// Host and port.
+        authority: String,
+        /// The time allowed.
+        after: Duration,
+    },
     /// A connection was made, but no encrypted one.
     #[error("no encrypted connection to {authority}: {reason}")]
     Tls {
@@ -53,8 +61,16 @@ pub enum Error {
         /// The time allowed.
         after: Duration,
     },
-    /// No event of an answer in events came for a while.
-    #[error("no event of the answer of {authority} for {} s", after.as_secs_f64())]
+    /// The answer did not begin in time.
+    #[error("no answer of {authority} began within {} s", after.as_secs_f64())]
+    FirstByte {
+        /// Host and port.
+        authority: String,
+        /// The time allowed.
+        after: Duration,
+    },
+    /// An answer that had begun made no progress for a while.
+    #[error("no progress of the answer of {authority} for {} s", after.as_secs_f64())]
     Idle {
         /// Host and port.
         authority: String,

@@ -45,7 +45,7 @@ pub fn get(
     let connector = Connector::new(endpoint, &limits)?;
     let client = Client::new(connector, endpoint.clone(), uri, headers, limits).getting();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(client.send(Bytes::new()))?)
+    Ok(runtime.block_on(client.send(Bytes::new(), None))?)
 }
 
 /// Fetches a document within the limits, without a key and without following redirects.

@@ -16,7 +16,7 @@ mod probe;
 mod transfer;
 mod websocket;
 
-pub use client::{Client, Reply};
+pub use client::{Client, Header, Reply};
 pub use connect::{Connector, Limits};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;

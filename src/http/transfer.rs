@@ -168,8 +168,7 @@ impl<'a> Transfer<'a> {
         let endpoint =
             Endpoint::parse(&link.base()).map_err(|_| NotMoved::Elsewhere("it names no host"))?;
         let path: Uri = link.path().parse().map_err(no_url)?;
-        let (total, idle) = (self.patience, self.patience);
-        let limits = Limits { connect: CONNECT, total, idle, body: usize::MAX };
+        let limits = Limits::whole(self.patience, usize::MAX);
         let connector = Connector::new(&endpoint, &limits)?;
         let authority = || endpoint.authority().to_owned();
         let request: Request<Outgoing> = head(method, path, headers, &endpoint).map(|()| body);

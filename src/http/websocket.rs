@@ -141,9 +141,11 @@ impl Sockets {
             self.idle.borrow_mut().clear();
             return Err(gone());
         }
-        let (mut head_at, mut bytes, mut idle) = (None, 0, None);
+        let (mut head_at, mut bytes) = (None, 0);
+        let mut idle = Idle::new(self.limits.first_byte.min(self.limits.total));
         loop {
-            let message = match self.next(&mut socket, idle.as_mut()).await? {
+            let next = idle.bound(socket.stream.next()).await;
+            let message = match next.map_err(|Overdue| self.late(head_at.is_some()))? {
                 Some(Ok(message)) => message,
                 Some(Err(WsError::Capacity(_))) => return Err(self.too_large()),
                 _ if head_at.is_none() => {
@@ -162,8 +164,11 @@ impl Sockets {
                     continue;
                 }
             };
+            if head_at.is_none() {
+                idle = Idle::new(self.limits.idle);
+            }
+            idle.progress();
             let head_at = *head_at.get_or_insert_with(Instant::now);
-            idle.get_or_insert_with(|| Idle::new(self.limits.idle));
             bytes += data.len();
             if bytes > self.limits.body {
                 return Err(self.too_large());
@@ -180,15 +185,13 @@ impl Sockets {
         }
     }
 
-    /// The next message; once there was one, the next may take only so long.
-    async fn next(
-        &self,
-        socket: &mut Socket,
-        idle: Option<&mut Idle>,
-    ) -> Result<Option<Result<Message, WsError>>, Error> {
-        let Some(idle) = idle else { return Ok(socket.stream.next().await) };
-        let next = idle.bound(socket.stream.next()).await;
-        next.map_err(|Overdue| Error::Idle { authority: self.authority(), after: self.limits.idle })
+    fn late(&self, has_begun: bool) -> Error {
+        let (authority, Limits { first_byte, total, idle, .. }) = (self.authority(), self.limits);
+        match has_begun {
+            true => Error::Idle { authority, after: idle },
+            false if first_byte < total => Error::FirstByte { authority, after: first_byte },
+            false => Error::Timeout { authority, after: total },
+        }
     }
 
     fn take_idle(&self) -> Option<Socket> {
@@ -204,8 +207,7 @@ impl Sockets {
     async fn connect(&self) -> Result<Asked, Error> {
         let connecting = tokio::time::timeout(self.limits.connect, self.ask()).await;
         connecting.unwrap_or_else(|_| {
-            let reason = "it took too long".to_owned();
-            Err(Error::Connect { authority: self.authority(), reason })
+            Err(Error::ConnectTimeout { authority: self.authority(), after: self.limits.connect })
         })
     }
 

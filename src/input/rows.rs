@@ -28,6 +28,7 @@ pub fn shard_of(chunk: &Chunk, first_row: u64) -> ShardEntry {
         rows: chunk.records.len() as u64,
         wanted: 0,
         duplicates: None,
+        twins: None,
     }
 }
 

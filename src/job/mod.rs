@@ -20,7 +20,7 @@ pub use money::{Money, NoMoney, Spending};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use protocol::{Protocol, Transport};
 pub use spec::{
-    Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate, OnMissingField,
-    Parameters, Sample, Selection, Setting, hash_text,
+    Dedupe, Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate,
+    OnMissingField, Parameters, Sample, Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};

@@ -50,6 +50,30 @@ pub struct JobSpec {
     pub max_row_bytes: u64,
     /// Whether journals keep the rows, so that envelopes can show them.
     pub include_input: bool,
+    /// Whether rows that ask the same are asked once.
+    #[serde(default, skip_serializing_if = "Dedupe::is_off")]
+    pub dedupe: Dedupe,
+}
+
+/// Whether rows that ask the same are asked once: one of them is called, and its outcome is that of
+/// all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dedupe {
+    /// Where answers do not vary by chance.
+    Auto,
+    /// Yes.
+    On,
+    /// No. So it was in work directories that do not say.
+    #[default]
+    Off,
+}
+
+impl Dedupe {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// The most bytes that are attached to a row where the user says nothing: what the APIs of most
@@ -195,6 +219,22 @@ impl JobSpec {
         }
     }
 
+    /// Whether rows that ask the same are asked once. Where nobody says so, they are if the answer is
+    /// the same each time: embeddings, and a temperature of 0. One that is not given is the endpoint's
+    /// default, which is higher.
+    #[must_use]
+    pub fn is_deduped(&self) -> bool {
+        match self.dedupe {
+            Dedupe::On => true,
+            Dedupe::Off => false,
+            Dedupe::Auto => {
+                let temperature = self.parameters.get("temperature");
+                let temperature = temperature.and_then(|it| it.get().parse::<f64>().ok());
+                temperature == Some(0.0) || self.protocol == Protocol::Embeddings
+            }
+        }
+    }
+
     /// What is the same for all rows.
     #[must_use]
     pub fn setting(&self) -> Setting {
@@ -209,7 +249,8 @@ impl JobSpec {
     }
 
     /// In what this spec (the old one) differs from `new`. Whether envelopes show their rows
-    /// does not count: it changes no answer.
+    /// does not count: it changes no answer. Whether rows that ask the same are asked once counts where
+    /// `new` says it: unsaid, it is as it was planned.
     #[must_use]
     pub fn differences(&self, new: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
@@ -248,6 +289,10 @@ impl JobSpec {
             Some(self.max_row_bytes.to_string()),
             Some(new.max_row_bytes.to_string()),
         );
+        if new.dedupe != Dedupe::Auto {
+            let once = |spec: &Self| Some(if spec.is_deduped() { "on" } else { "off" }.to_owned());
+            compare("dedupe", once(self), once(new));
+        }
         found
     }
 }
@@ -317,7 +362,33 @@ pub(crate) mod tests {
             on_missing_field: OnMissingField::RowError,
             max_row_bytes: 1 << 24,
             include_input: false,
+            dedupe: Dedupe::Auto,
         }
+    }
+
+    #[test]
+    fn rows_that_ask_the_same_are_asked_once_where_chance_has_no_part() {
+        let with = |temperature: &str| {
+            let mut job = spec();
+            let value = RawValue::from_string(temperature.into()).unwrap();
+            job.parameters.insert("temperature".into(), value);
+            job
+        };
+        assert!(!spec().is_deduped(), "the endpoint's default is not 0");
+        for (temperature, is_deduped) in [("0", true), ("0.0", true), ("0.01", false), ("1", false)]
+        {
+            let auto = with(temperature);
+            assert_eq!(auto.is_deduped(), is_deduped, "{temperature}");
+            assert!(JobSpec { dedupe: Dedupe::On, ..auto.clone() }.is_deduped());
+            assert!(!JobSpec { dedupe: Dedupe::Off, ..auto }.is_deduped());
+        }
+        assert!(JobSpec { protocol: Protocol::Embeddings, ..spec() }.is_deduped());
+        // What is not said is as it was planned.
+        let (on, off) = (JobSpec { dedupe: Dedupe::On, ..spec() }, with("0"));
+        let off = JobSpec { dedupe: Dedupe::Off, ..off };
+        assert_eq!(on.differences(&spec()), []);
+        assert_eq!(off.differences(&with("0")), []);
+        assert_eq!(off.differences(&JobSpec { dedupe: Dedupe::On, ..off.clone() }).len(), 1);
     }
 
     #[test]

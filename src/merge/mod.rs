@@ -4,6 +4,7 @@
 //! journals is read, and nothing takes its place here: that is decided by who called.
 
 mod totals;
+mod twins;
 
 use std::io::Write;
 
@@ -13,9 +14,11 @@ use crate::format::{envelope, telemetry};
 use crate::job::OutcomeKind;
 use crate::shutdown::{self, Shutdown};
 use crate::store::{
-    self, Asked, Held, Manifest, Record, Role, RowRecords, Seal, ShardEntry, ShardReader, Stage,
-    Staged, Target, spawn,
+    self, Asked, Held, Manifest, OutcomePlaces, Outcomes, Record, Role, RowRecords, ShardReader,
+    Stage, Staged, Target, spawn,
 };
+
+use twins::TwinLines;
 
 pub use totals::Totals;
 
@@ -81,6 +84,16 @@ struct Lines {
     telemetry: Vec<u8>,
     delta: Vec<u8>,
     totals: Totals,
+    // Whether more of the same shard follow.
+    has_more: bool,
+}
+
+/// A shard of which there are lines to make, and the bytes of its journal; none where all its rows
+/// take the outcomes of others.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    shard: u32,
+    bytes: u64,
 }
 
 /// Which lines are wanted.
@@ -112,6 +125,9 @@ pub fn run(
     stdout: &mut (dyn Write + Send),
 ) -> Result<Merged, Error> {
     let shards = sealed(dir, manifest)?;
+    let threads = options.threads.max(1);
+    let places = twins::find(dir, manifest, threads, shutdown)?;
+    let places = places.as_ref();
     let Outputs { output, errors, telemetry, delta } = &options.outputs;
     let wanted = Wanted {
         include_input: options.include_input,
@@ -133,43 +149,65 @@ pub fn run(
         totals: Totals::default(),
         shutdown,
     };
-    let (small, threads) = (small_of(&shards), options.threads.max(1));
+    let small = small_of(&shards);
     let write = &mut writer;
     std::thread::scope(|scope| {
         let mut readers = Vec::new();
         for first in 0..threads {
             let ((made_in, made), (spare, spares)) = (bounded(1), bounded(2));
             let mine = small.iter().copied().skip(first).step_by(threads);
-            let body = move || read_all(dir, manifest, wanted, mine, &made_in, &spares);
+            let from = From { dir, manifest, wanted, places };
+            let body = move || read_all(from, mine, &made_in, &spares);
             spawn(scope, "merge", body)?;
             readers.push(Reader { made, spare });
         }
         // Takes the readers along: their threads end when nobody takes from them any more.
-        write.write_all(dir, manifest, wanted, &shards, readers)
+        write.write_all(From { dir, manifest, wanted, places }, &shards, readers)
     })?;
     writer.finish()
 }
 
-/// The seals of all shards in which rows are wanted.
-fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Seal>, Error> {
-    let (mut seals, mut left) = (Vec::new(), 0);
-    for (number, entry) in manifest.open_shards() {
+/// What lines are made from.
+#[derive(Debug, Clone, Copy)]
+struct From<'a> {
+    dir: &'a Held,
+    manifest: &'a Manifest,
+    wanted: Wanted,
+    // There where rows take the outcomes of others.
+    places: Option<&'a OutcomePlaces>,
+}
+
+impl<'a> From<'a> {
+    fn outcomes(&self) -> Result<Option<Outcomes<'a>>, store::Error> {
+        self.places.map(|places| places.reader(self.dir, self.manifest)).transpose()
+    }
+}
+
+/// All shards of which there are lines to make.
+fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Part>, Error> {
+    let (mut parts, mut left) = (Vec::new(), 0);
+    for (number, entry) in manifest.published_shards() {
         match dir.seal(number)? {
-            Some(seal) if seal.rows == entry.wanted => seals.push(seal),
+            _ if entry.wanted == 0 => parts.push(Part { shard: number, bytes: 0 }),
+            Some(seal) if seal.rows == entry.wanted => {
+                parts.push(Part { shard: number, bytes: seal.bytes });
+            }
             _ => {
-                let known = dir.peek_shard(number, entry, &mut |_| {})?;
-                let (ok, failed, invalid) = known.counts();
+                let done = dir.tally(number, entry, &mut |_| {})?.done();
                 // A shard whose rows are all done and which is not sealed needs work as well.
-                left += (entry.wanted - ok - failed - invalid).max(1);
+                left += (entry.wanted + entry.served()).saturating_sub(done).max(1);
             }
         }
     }
-    if left == 0 { Ok(seals) } else { Err(Error::Unfinished { left, wanted: manifest.wanted() }) }
+    match left {
+        0 => Ok(parts),
+        _ => Err(Error::Unfinished { left, wanted: manifest.answered_for() }),
+    }
 }
 
 /// The shards whose lines are made in memory.
-fn small_of(shards: &[Seal]) -> Vec<u32> {
-    shards.iter().filter(|seal| seal.bytes <= SMALL).map(|seal| seal.shard).collect()
+fn small_of(parts: &[Part]) -> Vec<u32> {
+    parts.iter().filter(|part| part.bytes <= SMALL).map(|part| part.shard).collect()
 }
 
 type Made = Result<Lines, store::Error>;
@@ -183,18 +221,33 @@ struct Reader {
 }
 
 fn read_all(
-    dir: &Held,
-    manifest: &Manifest,
-    wanted: Wanted,
+    from: From<'_>,
     shards: impl Iterator<Item = u32>,
     made: &Sender<Made>,
     spares: &Receiver<Lines>,
 ) {
     let mut reader = ShardReader::default();
+    let mut outcomes = match from.outcomes() {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            let _ = made.send(Err(error));
+            return;
+        }
+    };
     for shard in shards {
         let mut lines = spares.try_recv().unwrap_or_default();
-        let entry = &manifest.shards[shard as usize];
-        let read = read_shard(dir, shard, entry, wanted, &mut reader, &mut lines, &mut |_| Ok(()));
+        // A few long answers may be those of many rows.
+        let mut flush = |lines: &mut Lines| {
+            if lines.output.len() as u64 > SMALL {
+                let next = spares.try_recv().unwrap_or_default();
+                let full = Lines { has_more: true, ..std::mem::replace(lines, next) };
+                // Whoever takes no more ends soon, and this with it.
+                let _ = made.send(Ok(full));
+            }
+            Ok(())
+        };
+        let outcomes = outcomes.as_mut();
+        let read = read_shard(from, shard, &mut reader, outcomes, &mut lines, &mut flush);
         if made.send(read.map(|()| lines)).is_err() {
             return;
         }
@@ -203,21 +256,27 @@ fn read_all(
 
 /// Makes a shard's lines, row by row. `flush` may take them after each row.
 fn read_shard(
-    dir: &Held,
+    from: From<'_>,
     number: u32,
-    entry: &ShardEntry,
-    wanted: Wanted,
     reader: &mut ShardReader,
+    outcomes: Option<&mut Outcomes<'_>>,
     lines: &mut Lines,
     flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
 ) -> Result<(), store::Error> {
-    let (read, verified) = reader.read(dir, number, entry)?;
-    dir.is_as_sealed(number, &verified)?;
-    lines.totals.repeated = lines.totals.repeated.saturating_add(verified.repeated);
-    read.for_each_row(&mut |row| {
-        put_row(&row, wanted, lines);
-        flush(lines)
-    })
+    let From { dir, manifest, wanted, .. } = from;
+    let entry = &manifest.shards[number as usize];
+    let mut twins = TwinLines::of(dir, (number, entry), wanted, outcomes)?;
+    if entry.wanted > 0 {
+        let (read, verified) = reader.read(dir, number, entry)?;
+        dir.is_as_sealed(number, &verified)?;
+        lines.totals.repeated = lines.totals.repeated.saturating_add(verified.repeated);
+        read.for_each_row(&mut |row| {
+            twins.put_below(row.outcome.row, lines, flush)?;
+            put_row(&row, wanted, lines);
+            flush(lines)
+        })?;
+    }
+    twins.put_below(u64::MAX, lines, flush)
 }
 
 fn put_row(row: &RowRecords<'_>, wanted: Wanted, lines: &mut Lines) {
@@ -272,32 +331,41 @@ impl Writer<'_> {
     /// Writes the shards in their order: small ones as they were made, large ones as they are read.
     fn write_all(
         &mut self,
-        dir: &Held,
-        manifest: &Manifest,
-        wanted: Wanted,
-        shards: &[Seal],
+        from: From<'_>,
+        parts: &[Part],
         readers: Vec<Reader>,
     ) -> Result<(), Error> {
         let mut turns = readers.iter().cycle();
-        for seal in shards {
+        let mut outcomes = from.outcomes()?;
+        for part in parts {
             // A drain lets this finish: it takes no call and little time.
             if self.shutdown.stage() == shutdown::Stage::Aborting {
                 return Err(Error::Interrupted);
             }
-            if seal.bytes > SMALL {
-                let entry = &manifest.shards[seal.shard as usize];
+            if part.bytes > SMALL {
                 let (mut reader, mut lines) = (ShardReader::default(), Lines::default());
                 let put = &mut |lines: &mut Lines| self.put(lines);
-                read_shard(dir, seal.shard, entry, wanted, &mut reader, &mut lines, put)?;
+                let outcomes = outcomes.as_mut();
+                read_shard(from, part.shard, &mut reader, outcomes, &mut lines, put)?;
                 self.totals.add(&lines.totals);
-            } else if let Some(Reader { made, spare }) = turns.next()
-                // A reader ends early only when it panics, and then so does the scope.
-                && let Ok(made) = made.recv()
-            {
-                let mut lines = made?;
-                self.put(&mut lines)?;
-                self.totals.add(&std::mem::take(&mut lines.totals));
-                let _ = spare.try_send(lines);
+            } else if let Some(reader) = turns.next() {
+                self.take(reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the lines of one shard as a reader makes them.
+    fn take(&mut self, Reader { made, spare }: &Reader) -> Result<(), Error> {
+        // A reader ends early only when it panics, and then so does the scope.
+        while let Ok(made) = made.recv() {
+            let mut lines = made?;
+            self.put(&mut lines)?;
+            self.totals.add(&std::mem::take(&mut lines.totals));
+            let has_more = std::mem::take(&mut lines.has_more);
+            let _ = spare.try_send(lines);
+            if !has_more {
+                break;
             }
         }
         Ok(())

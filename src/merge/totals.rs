@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::format::envelope::failure_class;
 use crate::format::telemetry::{Facts, read_attempts};
 use crate::job::{OutcomeKind, Spending, Usage};
-use crate::store::{Record, RowRecords};
+use crate::store::{Outcome, Record, RowRecords};
 use crate::telemetry::Histogram;
 
 /// Sums over rows and attempts.
@@ -19,6 +19,8 @@ pub struct Totals {
     pub invalid: u64,
     /// Rows whose answer was taken over from an earlier output.
     pub adopted: u64,
+    /// Of all rows, those that took the outcome of another.
+    pub twins: u64,
     /// Rows that failed before and were tried again in this generation.
     pub retried: u64,
     /// Answers by the generation that asked for them.
@@ -50,11 +52,21 @@ impl Totals {
         let asked = outcome.asked.map(|asked| asked.generation);
         let outcomes = row.all.iter().filter(|it| matches!(it, Record::Outcome(_))).count();
         self.retried += u64::from(outcomes > 1 && asked == Some(generation));
+        self.outcome(outcome);
+    }
+
+    /// Adds a row that took another's outcome.
+    pub(super) fn twin(&mut self, outcome: &Outcome<'_>) {
+        self.twins += 1;
+        self.outcome(outcome);
+    }
+
+    fn outcome(&mut self, outcome: &Outcome<'_>) {
         match outcome.kind {
             OutcomeKind::Ok => {
                 self.ok += 1;
-                if let Some(asked) = asked {
-                    *self.epochs.entry(asked).or_default() += 1;
+                if let Some(asked) = outcome.asked {
+                    *self.epochs.entry(asked.generation).or_default() += 1;
                 }
                 self.adopted += u64::from(outcome.adopted);
                 return;
@@ -98,6 +110,7 @@ impl Totals {
         self.failed += other.failed;
         self.invalid += other.invalid;
         self.adopted += other.adopted;
+        self.twins += other.twins;
         self.retried += other.retried;
         for (generation, answers) in &other.epochs {
             *self.epochs.entry(*generation).or_default() += answers;

@@ -52,7 +52,7 @@ fn count(
     let mut nth = 0_u64;
     for (number, shard) in manifest.open_shards() {
         let rows = read_shard(source, shard, job.max_row_bytes)?;
-        let renames = dir.duplicates(number, shard)?;
+        let renames = dir.exceptions(number, shard)?;
         let left_out: HashSet<u64> =
             renames.into_iter().filter(|it| it.id.is_none()).map(|it| it.row).collect();
         for (index, row) in (0..rows.len()).zip(shard.first_row..) {

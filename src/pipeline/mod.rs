@@ -194,6 +194,8 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         links: &run.outputs.links,
         overwrites: *policy == Policy::Overwrite,
     };
+    let retry = run.work.retry.clone().with_originals(&dir, &manifest)?;
+    let run = &Run { work: work::Options { retry, ..run.work.clone() }, ..run.clone() };
     let has_work = work::has_work(&dir, &manifest, &run.work)?;
     let unchanged = if has_work { None } else { publish::unchanged(&dir, &publication)? };
     let finished = match unchanged {
@@ -248,6 +250,11 @@ fn work_and_publish(
     context: &mut Context<'_>,
 ) -> Result<Finished, Error> {
     let manifest = publication.manifest;
+    // Rows that take the outcomes of others are no work, but have answers.
+    let before = match manifest.twins() {
+        0 => None,
+        _ => Some(publish::counts(dir, manifest)?.ok),
+    };
     let mut session = publish::Session::default();
     loop {
         let report = work::run(
@@ -260,7 +267,7 @@ fn work_and_publish(
             context.sink,
         );
         let report = report.map_err(|error| Error::from(error).underway(dir))?;
-        session.add(&report);
+        session.add(&report, before);
         if report.ending != Ending::Complete {
             return interrupted(dir, manifest, report.ending);
         }
@@ -282,5 +289,5 @@ fn interrupted(dir: &Held, manifest: &Manifest, ending: Ending) -> Result<Finish
         Ending::Drained | Ending::Complete => End::Drained,
     };
     let counts = publish::counts(dir, manifest)?;
-    Ok(Finished { end, counts, wanted: manifest.wanted(), summary: None, is_dir_kept: true })
+    Ok(Finished { end, counts, wanted: manifest.answered_for(), summary: None, is_dir_kept: true })
 }

@@ -33,7 +33,7 @@ pub fn models(
     let mut after: Option<String> = None;
     for _ in 0..MOST_PAGES {
         let left = limits.total.saturating_sub(began.elapsed());
-        let limits = Limits { connect: limits.connect.min(left), total: left, ..limits };
+        let limits = Limits::whole(left, limits.body);
         let path = endpoint.path(&listing.path(after.as_deref()));
         let reply = http::get(endpoint, &path, listing.headers().clone(), limits)
             .map_err(|error| failed(error.to_string()))?;

@@ -10,7 +10,7 @@ use super::transfer::{download, upload};
 use super::{Context, End, Error, Finished, OnChange, Policy, Question, Run};
 use crate::http::Link;
 use crate::input::{self, Source};
-use crate::job::JobSpec;
+use crate::job::{Dedupe, JobSpec};
 use crate::plan;
 use crate::store::{Carried, Held, Manifest};
 use crate::telemetry::{Event, now_ms};
@@ -95,15 +95,29 @@ pub(super) fn prepare(
             if takes_over {
                 dir.begin_adopting()?;
             }
-            let (manifest, source) = make_plan(dir, &run.question, source, there, context)?;
-            if takes_over {
-                if let Err(error) = ours::is_of_this_input(targets, &manifest) {
-                    dir.wipe()?;
-                    return Err(error);
-                }
-                adopt(dir, &manifest, &source, targets, context)?;
-                dir.end_adopting()?;
+            if !takes_over {
+                let (planned, source) = make_plan(dir, &run.question, source, there, context)?;
+                return Ok((planned.manifest, source));
             }
+            // Each row has the answer that the output has of it; what is left may be asked once.
+            let Question { job, plan, .. } = &run.question;
+            let each = JobSpec { dedupe: Dedupe::Off, ..job.clone() };
+            let question = Question { job: each, ..run.question.clone() };
+            let (planned, mut source) = make_plan(dir, &question, source, there, context)?;
+            let mut manifest = planned.manifest;
+            if let Err(error) = ours::is_of_this_input(targets, &manifest) {
+                dir.wipe()?;
+                return Err(error);
+            }
+            adopt(dir, &manifest, &source, targets, context)?;
+            if job.is_deduped() {
+                let is_spooled = manifest.source.path.is_none();
+                let options = plan::Options { is_spooled, now_ms: now_ms(), ..plan.clone() };
+                let keeping = plan::Keeping::default();
+                (manifest, source) =
+                    update(dir, &manifest, source, job, &options, keeping, context)?;
+            }
+            dir.end_adopting()?;
             Ok((manifest, source))
         }
     }
@@ -153,7 +167,7 @@ pub(super) fn make_plan(
     source: Option<Source>,
     replaces: Vec<String>,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(plan::Planned, Source), Error> {
     let is_spooled = source.is_none();
     let source = match source {
         Some(source) => source,
@@ -162,9 +176,9 @@ pub(super) fn make_plan(
     let (url, plan) = (url(question), question.plan.clone());
     let options = plan::Options { replaces, is_spooled, url, now_ms: now_ms(), ..plan };
     let job = question.job.clone();
-    let manifest = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    let planned = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
     dir.forget_part()?;
-    Ok((manifest, source))
+    Ok((planned, source))
 }
 
 /// Sees to it that a plan is of this question: it is already, or the next generation is planned,

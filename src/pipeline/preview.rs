@@ -7,6 +7,7 @@ use super::Error;
 use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
 use crate::job::Failure;
+use crate::plan::Planned;
 use crate::prompt::Template;
 use crate::provider::Wording;
 use crate::report::{Estimate, Expecting};
@@ -19,6 +20,8 @@ use crate::work::{self, Answerer, Member, Message};
 pub struct Preview {
     /// The plan.
     pub manifest: Manifest,
+    /// Rows that ask what an earlier row asks, whether or not each of them would be called.
+    pub twins: u64,
     /// The first rows.
     pub rows: Vec<PreviewedRow>,
     /// What all of them would come to.
@@ -44,12 +47,12 @@ pub struct PreviewedRow {
 /// Renders the first rows of a plan.
 pub(super) fn render(
     dir: &Held,
-    manifest: &Manifest,
+    Planned { manifest, twins }: Planned,
     source: &Source,
     answerer: &Answerer,
     (count, expecting): (usize, &Expecting),
 ) -> Result<Preview, Error> {
-    let estimate = estimate(dir, manifest, source, answerer, expecting)?;
+    let estimate = estimate(dir, &manifest, source, answerer, expecting)?;
     let template = Template::parse(&manifest.job.prompt);
     let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let member = answerer.first(0);
@@ -63,7 +66,7 @@ pub(super) fn render(
         }
         let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
         let left_out: Vec<u64> = dir
-            .duplicates(number, shard)?
+            .exceptions(number, shard)?
             .into_iter()
             .filter(|rename| rename.id.is_none())
             .map(|rename| rename.row)
@@ -85,7 +88,7 @@ pub(super) fn render(
             previewed.push(shown(row, url.clone(), message, answerer));
         }
     }
-    Ok(Preview { manifest: manifest.clone(), rows: previewed, estimate })
+    Ok(Preview { manifest, twins, rows: previewed, estimate })
 }
 
 fn shown(

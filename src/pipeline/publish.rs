@@ -42,9 +42,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn add(&mut self, report: &Report) {
+    /// Adds a round of work. `before` are the rows that had an answer when the session began, where
+    /// they are more than those that were worked.
+    pub(super) fn add(&mut self, report: &Report, before: Option<u64>) {
         if self.rounds == 0 {
-            self.resumed = report.resumed;
+            self.resumed = before.unwrap_or(report.resumed);
         }
         self.done += report.tally.ok + report.tally.failed;
         self.calls += report.tally.calls;
@@ -63,13 +65,10 @@ impl Session {
 pub(super) fn counts(dir: &Held, manifest: &Manifest) -> Result<Counts, Error> {
     let mut counts = Counts::default();
     for (number, entry) in manifest.open_shards() {
-        let (ok, failed, invalid) = match dir.seal(number)? {
-            Some(seal) => (seal.ok, seal.failed, seal.invalid),
-            None => dir.peek_shard(number, entry, &mut |_| {})?.counts(),
-        };
-        counts.ok += ok;
-        counts.failed += failed + invalid;
-        counts.retryable += failed;
+        let tally = dir.tally(number, entry, &mut |_| {})?;
+        counts.ok += tally.ok;
+        counts.failed += tally.failed + tally.invalid;
+        counts.retryable += tally.failed;
     }
     Ok(counts)
 }
@@ -131,7 +130,7 @@ pub(super) fn unchanged(
     Ok(Some(Finished {
         end: End::Unchanged,
         counts: commit.counts,
-        wanted: publication.manifest.wanted(),
+        wanted: publication.manifest.answered_for(),
         summary: Some(commit.summary.get().to_owned()),
         is_dir_kept: true,
     }))
@@ -217,7 +216,7 @@ pub(super) fn publish(
     let finished = Finished {
         end: End::Published,
         counts,
-        wanted: manifest.wanted(),
+        wanted: manifest.answered_for(),
         summary: Some(summary.clone()),
         is_dir_kept: true,
     };
@@ -303,6 +302,7 @@ fn facts(
         ok: totals.ok,
         failed: totals.failed + totals.invalid,
         adopted: totals.adopted,
+        twins: totals.twins,
         retried: totals.retried,
         epochs: totals.epochs,
         resumed: session.resumed,

@@ -8,6 +8,7 @@ use super::targets::{OutputPaths, Targets};
 use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, hold, interrupted};
 use super::{Preview, publish, session};
 use crate::input::Source;
+use crate::plan;
 use crate::report::Expecting;
 use crate::store::{self, Damage, Held, Holder, Manifest, OutputLock, WorkDir};
 use crate::telemetry::{Event, now_ms};
@@ -40,7 +41,7 @@ pub fn plan(
             .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
     };
     match planned {
-        Ok((manifest, _)) => Ok(manifest),
+        Ok((planned, _)) => Ok(planned.manifest),
         Err(error) => {
             give_up(dir);
             Err(error)
@@ -85,6 +86,8 @@ pub fn work(
     };
     let source = Source::planned(&place, &manifest.source);
     let answerer = answerer(&manifest)?;
+    let retry = options.retry.clone().with_originals(&dir, &manifest)?;
+    let options = &work::Options { retry, ..options.clone() };
     let body = |dir: &mut Held, context: &mut Context<'_>| {
         let report = work::run(
             dir,
@@ -100,7 +103,7 @@ pub fn work(
             return interrupted(dir, &manifest, report.ending);
         }
         let counts = publish::counts(dir, &manifest)?;
-        let wanted = manifest.wanted();
+        let wanted = manifest.answered_for();
         Ok(Finished { end: End::Worked, counts, wanted, summary: None, is_dir_kept: true })
     };
     if work::has_work(&dir, &manifest, options)? {
@@ -217,10 +220,10 @@ pub fn preview(
 ) -> Result<Preview, Error> {
     let source = open_ahead(question)?;
     let dir = hold(scratch, context)?;
-    let result =
-        make_plan(&dir, question, source, Vec::new(), context).and_then(|(manifest, source)| {
-            render(&dir, &manifest, &source, answerer, (count, expecting))
-        });
+    let plan = plan::Options { counts_twins: true, ..question.plan.clone() };
+    let question = &Question { plan, ..question.clone() };
+    let result = make_plan(&dir, question, source, Vec::new(), context)
+        .and_then(|(planned, source)| render(&dir, planned, &source, answerer, (count, expecting)));
     dir.remove()?;
     result
 }

@@ -175,7 +175,7 @@ fn fill_shard(
 ) -> Result<u64, Error> {
     let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
     let skipped: Vec<u64> = dir
-        .duplicates(number, shard)?
+        .exceptions(number, shard)?
         .into_iter()
         .filter(|rename| rename.id.is_none())
         .map(|rename| rename.row)
@@ -203,8 +203,11 @@ fn fill_shard(
         };
         // It is taken for an answer to this question, which is all that is known of it.
         let prompt = template.ask(&object, &manifest.job).ok();
-        let asked =
-            prompt.map(|prompt| Asked { generation: dir.generation(), prompt: prompt.hash() });
+        let asked = prompt.map(|prompt| Asked {
+            generation: dir.generation(),
+            prompt: prompt.hash(),
+            is_accepted: false,
+        });
         let mut envelope = Vec::new();
         envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
         let input = manifest.job.include_input.then(|| match object.text() {

@@ -4,20 +4,19 @@
 //! sorted by its old row and looked up in the old journals, read once and in order; records that
 //! are kept are appended to the new journals in large pieces. Memory does not grow with the rows.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 
 use super::Error;
 use super::drift::RowChanges;
-use super::indexes::{Spread, next_entry, walk};
+use super::matches::{Match, Matches};
+use super::twins::{self, Has, Pair, Pairs, Settled};
 use crate::format::envelope::{self, NO_INPUT};
 use crate::format::telemetry::{read_attempts, spending};
 use crate::input::{ShardRows, Source, read_shard};
 use crate::job::{Id, Identity, JobSpec, OutcomeKind, Setting, Spending};
 use crate::store::{
-    Asked, Carried, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, RowHashes,
-    RowRecords, ShardReader, WorkDir,
+    Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardReader,
+    WorkDir,
 };
 
 /// What is kept besides answers to questions that are as they were.
@@ -88,14 +87,6 @@ impl Skipped<'_> {
     }
 }
 
-/// A row of both generations.
-struct Match {
-    old_row: u64,
-    new_row: u64,
-    // Whether the row's text is known to be as it was.
-    is_same_text: bool,
-}
-
 /// What a join of two generations came to.
 pub(super) struct Joined {
     pub(super) carried: Carried,
@@ -105,6 +96,14 @@ pub(super) struct Joined {
     pub(super) rows: Option<RowChanges>,
 }
 
+/// What rows of the new plan have already, and which of them take the outcome of another.
+pub(super) struct Kept<'k> {
+    /// There where rows of the new plan that ask the same are asked once.
+    pub(super) settled: Option<&'k mut Settled>,
+    /// Not there where nothing is to be written.
+    pub(super) pairs: Option<&'k mut Pairs>,
+}
+
 /// Fills the journals of a generation that has no manifest yet with what the one before it knows, or
 /// tells what would come of it.
 pub(super) fn carry(
@@ -112,60 +111,44 @@ pub(super) fn carry(
     new: &Side<'_, Held>,
     prompts: &mut RowHashes,
     keeping: Keeping,
-    is_foresight: bool,
+    kept: Kept<'_>,
 ) -> Result<Joined, Error> {
     let (mut matches, rows) = Matches::find(old, new)?;
-    let mut carried = Carried { new: rows.new, gone: rows.gone, ..Carried::default() };
-    let mut journals = Journals::new(new);
-    let mut skipped = Skipped { new, number: None, rows: HashSet::new() };
-    let (mut waiting, mut calls) = (0, 0);
-    let mut settings = Settings::new(old.manifest, &new.manifest.job, keeping);
+    let mut carry = Carry {
+        is_foresight: kept.pairs.is_none(),
+        carried: Carried { new: rows.new, gone: rows.gone, ..Carried::default() },
+        journals: Journals::new(new),
+        skipped: Skipped { new, number: None, rows: HashSet::new() },
+        settings: Settings::new(old.manifest, &new.manifest.job, keeping),
+        prompts,
+        kept,
+        holder: None,
+    };
     let mut reader = ShardReader::default();
-    let is_chosen = |it: &Match| new.manifest.chosen.contains(it.new_row);
     for (number, entry) in old.manifest.open_shards() {
-        let found = matches.next_until(entry.first_row + entry.rows)?;
-        let mut found = found.into_iter().filter(is_chosen).peekable();
-        if found.peek().is_none() {
+        let end = entry.first_row + entry.rows;
+        if matches.peek()?.is_none_or(|it| it.old_row >= end) {
             continue;
         }
         let read = reader.read_what_is_there(old.dir, number, entry)?;
-        let journals = RefCell::new(&mut journals);
-        // A row without an outcome keeps what its attempts came to.
-        let mut unanswered = |it: &Match| -> Result<(), Error> {
-            if skipped.contains(it.new_row)? {
-                return Ok(());
-            }
-            waiting += 1;
-            let Some(read) = read.as_ref().filter(|_| !is_foresight) else { return Ok(()) };
-            calls += read.show_records(it.old_row, |records| {
-                journals.borrow_mut().put(records, it, None)
-            })??;
-            Ok(())
-        };
         if let Some(read) = &read {
             read.for_each_row::<Error>(&mut |records| {
                 let row = records.outcome.row;
-                while let Some(it) = found.next_if(|it| it.old_row < row) {
-                    unanswered(&it)?;
+                while let Some(it) = matches.next_below(row)? {
+                    carry.unanswered(&it, Some(read))?;
                 }
-                let Some(it) = found.next_if(|it| it.old_row == row) else { return Ok(()) };
-                let prompt = prompts.get(it.new_row)?;
-                let prompt = prompt.filter(|it_is| settings.is_answer_to(*it_is, &records, &it));
-                match (prompt.is_some(), records.outcome.kind) {
-                    (true, OutcomeKind::Ok) => carried.kept += 1,
-                    (true, _) | (_, OutcomeKind::Invalid) => carried.unanswered += 1,
-                    (false, _) => carried.changed += 1,
-                }
-                if prompt.is_some() && !is_foresight {
-                    carried.calls += journals.borrow_mut().put(&records.all, &it, prompt)?;
+                while let Some(it) = matches.next_below(row + 1)? {
+                    let twin = matches.asked_of_twin(&it)?;
+                    carry.answered(&it, &records, twin)?;
                 }
                 Ok(())
             })?;
         }
-        found.try_for_each(|it| unanswered(&it))?;
+        while let Some(it) = matches.next_below(end)? {
+            carry.unanswered(&it, read.as_ref())?;
+        }
     }
-    carried.unanswered += waiting;
-    carried.calls += calls;
+    let Carry { carried, journals, .. } = carry;
     let kept_cost = journals.cost;
     journals.finish()?;
     let is_known = matches.knows_texts();
@@ -173,13 +156,122 @@ pub(super) fn carry(
     Ok(Joined { carried, kept_cost, rows: is_known.then_some(rows) })
 }
 
+/// What is known while rows are carried over.
+struct Carry<'a, 'k> {
+    is_foresight: bool,
+    carried: Carried,
+    journals: Journals<'a>,
+    skipped: Skipped<'a>,
+    settings: Settings<'a>,
+    prompts: &'k mut RowHashes,
+    kept: Kept<'k>,
+    holder: Option<Holder>,
+}
+
+/// The row that has the records of an old row now: that row, or the first of its twins that is left.
+#[derive(Clone, Copy)]
+struct Holder {
+    old_row: u64,
+    new_row: u64,
+    prompt: Option<u64>,
+}
+
+impl Carry<'_, '_> {
+    /// A row without an outcome keeps what its attempts came to.
+    fn unanswered(&mut self, it: &Match, read: Option<&ReadShard<'_>>) -> Result<(), Error> {
+        if self.skipped.contains(it.new_row)? {
+            return Ok(());
+        }
+        self.carried.unanswered += 1;
+        let Some(read) = read else { return Ok(()) };
+        if it.twin.is_some() {
+            return self.follow(it, None);
+        }
+        let Self { journals, carried, is_foresight, .. } = self;
+        let has_records = read.show_records(it.old_row, |records| {
+            if !*is_foresight {
+                carried.calls += journals.put(records, it, None)?;
+            }
+            Ok::<_, Error>(!records.is_empty())
+        })??;
+        if has_records {
+            self.hold(it, Has::Own)?;
+        }
+        Ok(())
+    }
+
+    /// A row that has an outcome, its own or, where it says what it asked as a twin, another row's.
+    fn answered(
+        &mut self,
+        it: &Match,
+        records: &RowRecords<'_>,
+        twin: Option<Asked>,
+    ) -> Result<(), Error> {
+        let outcome = &records.outcome;
+        // A twin's prompt is its own; with what it was asked is its original's.
+        let prompt = twin.or(outcome.asked).map(|asked| asked.prompt);
+        let counts_for = outcome.asked.zip(prompt).map(|(asked, prompt)| Asked { prompt, ..asked });
+        let now = self.prompts.get(it.new_row)?;
+        let now = now.filter(|now| self.settings.is_answer_to(*now, counts_for, it));
+        match (now.is_some(), outcome.kind) {
+            (true, OutcomeKind::Ok) => self.carried.kept += 1,
+            (true, _) | (_, OutcomeKind::Invalid) => self.carried.unanswered += 1,
+            (false, _) => self.carried.changed += 1,
+        }
+        let Some((prompt, then)) = now.zip(outcome.asked) else { return Ok(()) };
+        let is_ok = outcome.kind == OutcomeKind::Ok;
+        if self.holder.is_some_and(|holder| holder.old_row == it.old_row) {
+            let answer = twin.filter(|_| is_ok).map(|twin| Asked { prompt, ..twin });
+            return self.follow(it, answer);
+        }
+        let is_accepted = then.is_accepted || then.prompt != prompt;
+        let is_exact = !is_accepted && self.settings.was_asked_alike(then.generation);
+        // To a twin it is new since it is one.
+        let since = twin.filter(|_| is_exact).map_or(0, |twin| twin.generation);
+        let asked = Asked { generation: then.generation.max(since), prompt, is_accepted };
+        if !self.is_foresight {
+            self.carried.calls += self.journals.put(&records.all, it, Some(asked))?;
+        }
+        self.hold(it, if is_ok && is_exact { Has::Answer } else { Has::Own })
+    }
+
+    /// A row has records of its own.
+    fn hold(&mut self, it: &Match, has: Has) -> Result<(), Error> {
+        let prompt = self.prompts.get(it.new_row)?;
+        self.holder = Some(Holder { old_row: it.old_row, new_row: it.new_row, prompt });
+        self.settle(it.new_row, has)
+    }
+
+    /// A twin goes on taking the outcome of the row that has the records: the answer that it had, or,
+    /// where it asks what that row asks, whatever comes.
+    fn follow(&mut self, it: &Match, answer: Option<Asked>) -> Result<(), Error> {
+        let holder = self.holder.filter(|holder| holder.old_row == it.old_row);
+        let Some(Holder { new_row: of, prompt: asks, .. }) = holder else { return Ok(()) };
+        let Manifest { job, generation, .. } = self.journals.new.manifest;
+        let now = self.prompts.get(it.new_row)?.filter(|_| job.is_deduped());
+        let same = now.filter(|now| asks == Some(*now));
+        let to_come = same.map(|prompt| (prompt, *generation));
+        let answer = answer.map(|asked| (asked.prompt, asked.generation));
+        let Some((prompt, since)) = answer.or(to_come) else { return Ok(()) };
+        if let Some(pairs) = &mut self.kept.pairs {
+            pairs.add(Pair { row: it.new_row, of, prompt, since })?;
+        }
+        self.settle(it.new_row, Has::Own)
+    }
+
+    fn settle(&mut self, row: u64, has: Has) -> Result<(), Error> {
+        self.kept.settled.as_mut().map_or(Ok(()), |settled| settled.put(row, has))
+    }
+}
+
 /// What is asked now, and what was asked in earlier generations.
 struct Settings<'a> {
     old: &'a Manifest,
     now: Setting,
     keeping: Keeping,
-    // Whether what a generation asked of all rows alike is what is asked now.
-    known: HashMap<u32, bool>,
+    // Whether what a generation asked of all rows alike counts as what is asked now, and whether it
+    // is the same.
+    known: HashMap<u32, (bool, bool)>,
 }
 
 impl<'a> Settings<'a> {
@@ -188,166 +280,29 @@ impl<'a> Settings<'a> {
     }
 
     /// Whether an outcome counts as one of the question that is asked now, with this prompt.
-    fn is_answer_to(&mut self, prompt: u64, records: &RowRecords<'_>, it: &Match) -> bool {
-        let Some(asked) = records.outcome.asked else { return false };
+    fn is_answer_to(&mut self, prompt: u64, asked: Option<Asked>, it: &Match) -> bool {
+        let Some(asked) = asked else { return false };
         let Keeping { changed_rows, prompt: any_prompt, .. } = self.keeping;
         // Where rows have no ids, one with another text may be another row.
         let is_same_row = it.is_same_text || self.old.job.identity() != Identity::RowNumber;
         let is_kept =
             asked.prompt == prompt || changed_rows && is_same_row || any_prompt && it.is_same_text;
-        is_kept && self.is_as_then(asked.generation)
+        is_kept && self.compared(asked.generation).0
     }
 
-    fn is_as_then(&mut self, generation: u32) -> bool {
+    /// Whether a generation asked all rows what is asked now, and is not only accepted as that.
+    fn was_asked_alike(&mut self, generation: u32) -> bool {
+        self.compared(generation).1
+    }
+
+    fn compared(&mut self, generation: u32) -> (bool, bool) {
         let Self { old, now, keeping, known } = self;
         *known.entry(generation).or_insert_with(|| {
-            old.answers_to(generation).iter().any(|then| keeping.accept(then, now) == *now)
+            let counts =
+                old.answers_to(generation).iter().any(|then| keeping.accept(then, now) == *now);
+            (counts, old.setting_of(generation).as_ref() == Some(&*now))
         })
     }
-}
-
-/// The rows of both generations, in the order of their old rows.
-enum Matches {
-    /// By id: an index whose keys are old rows.
-    ById {
-        index: Option<IdIndex>,
-        path: PathBuf,
-        spread: Spread,
-        next: Option<IdEntry>,
-        is_old_whole: bool,
-    },
-    /// By row number: those up to the last are in both.
-    ByRow { texts: Texts, next: u64, last: u64 },
-}
-
-impl Matches {
-    fn find(old: &Side<'_, WorkDir>, new: &Side<'_, Held>) -> Result<(Self, RowChanges), Error> {
-        match new.manifest.job.identity() {
-            Identity::RowNumber => Self::by_row(old, new),
-            Identity::Field(_) | Identity::Hash => Self::by_id(old, new),
-        }
-    }
-
-    fn by_row(old: &Side<'_, WorkDir>, new: &Side<'_, Held>) -> Result<(Self, RowChanges), Error> {
-        let (before, now) = (old.manifest.source.rows, new.manifest.source.rows);
-        let last = before.min(now);
-        let mut rows = RowChanges { new: now - last, gone: before - last, ..RowChanges::default() };
-        let mut texts = Texts::open(old, new)?;
-        for row in 1..=last {
-            match texts.is_same(row)? {
-                true => rows.same += 1,
-                false => rows.changed += 1,
-            }
-        }
-        Ok((Self::ByRow { texts, next: 1, last }, rows))
-    }
-
-    fn by_id(old: &Side<'_, WorkDir>, new: &Side<'_, Held>) -> Result<(Self, RowChanges), Error> {
-        let path = new.dir.ids().with_file_name("ids.part-places");
-        let spread = Spread::new(old.manifest.source.rows);
-        let mut writer = IdIndexWriter::new(&path);
-        let is_old_whole = IdIndex::is_whole(&old.dir.ids())?;
-        let known = if is_old_whole { old.dir.ids() } else { index_journals(old, new.dir)? };
-        let mut rows = RowChanges::default();
-        walk(IdIndex::open(&known)?, IdIndex::open(&new.dir.ids())?, &mut |a, b| {
-            let (Some(a), Some(b)) = (a, b) else {
-                *(if b.is_some() { &mut rows.new } else { &mut rows.gone }) += 1;
-                return Ok(());
-            };
-            let is_same = a.content == b.content;
-            match (is_same, a.row == b.row) {
-                (true, true) => rows.same += 1,
-                (true, false) => rows.moved += 1,
-                (false, _) => rows.changed += 1,
-            }
-            let content = u64::from(is_same);
-            Ok(writer.add(&[IdEntry { id: spread.key(a.row), row: b.row, content }])?)
-        })?;
-        writer.finish::<Error>(&mut |_| Ok(()))?;
-        if !is_old_whole {
-            new.dir.discard_ids(&known)?;
-        }
-        let mut index = IdIndex::open(&path)?;
-        let next = next_entry(&mut index)?;
-        Ok((Self::ById { index, path, spread, next, is_old_whole }, rows))
-    }
-
-    /// Whether texts could be compared.
-    fn knows_texts(&self) -> bool {
-        match self {
-            Self::ById { is_old_whole, .. } => *is_old_whole,
-            Self::ByRow { texts, .. } => texts.0.is_some(),
-        }
-    }
-
-    /// Those whose old row is below `end`, as far as they were not given before.
-    fn next_until(&mut self, end: u64) -> Result<Vec<Match>, Error> {
-        let mut found = Vec::new();
-        match self {
-            Self::ByRow { texts, next, last } => {
-                while *next < end && *next <= *last {
-                    let is_same_text = texts.is_same(*next)?;
-                    found.push(Match { old_row: *next, new_row: *next, is_same_text });
-                    *next += 1;
-                }
-            }
-            Self::ById { index, spread, next, .. } => {
-                while let Some(entry) = *next
-                    && spread.row(entry.id) < end
-                {
-                    let old_row = spread.row(entry.id);
-                    let is_same_text = entry.content == 1;
-                    found.push(Match { old_row, new_row: entry.row, is_same_text });
-                    *next = next_entry(index)?;
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn discard(self, dir: &Held) -> Result<(), Error> {
-        match self {
-            Self::ById { path, .. } => Ok(dir.discard_ids(&path)?),
-            Self::ByRow { .. } => Ok(()),
-        }
-    }
-}
-
-/// The hashes of the texts of two generations' rows, where both are there.
-struct Texts(Option<(RowHashes, RowHashes)>);
-
-impl Texts {
-    fn open(old: &Side<'_, WorkDir>, new: &Side<'_, Held>) -> Result<Self, Error> {
-        let (old, new) = (old.dir.contents(), new.dir.contents());
-        Ok(Self(RowHashes::open(&old)?.zip(RowHashes::open(&new)?)))
-    }
-
-    /// Whether the row of this number is known to have the same text in both.
-    fn is_same(&mut self, row: u64) -> Result<bool, Error> {
-        let Some((old, new)) = &mut self.0 else { return Ok(false) };
-        let text = old.get(row)?;
-        Ok(text.is_some() && text == new.get(row)?)
-    }
-}
-
-/// Makes an index of the ids in a generation's journals: a power cut may take the one that was made
-/// when it was planned, but no answer. Of rows that have no outcome it knows nothing.
-fn index_journals(old: &Side<'_, WorkDir>, dir: &Held) -> Result<PathBuf, Error> {
-    let path = dir.ids().with_file_name("ids.part-answers");
-    let mut writer = IdIndexWriter::new(&path);
-    let mut reader = ShardReader::default();
-    for (number, entry) in old.manifest.open_shards() {
-        let Some(read) = reader.read_what_is_there(old.dir, number, entry)? else { continue };
-        read.for_each_row::<Error>(&mut |records| {
-            let id =
-                std::str::from_utf8(records.outcome.id()).ok().and_then(|id| Id::parse(id).ok());
-            let entry =
-                id.map(|id| IdEntry { id: id.hash(), row: records.outcome.row, content: 0 });
-            Ok(writer.add(entry.as_slice())?)
-        })?;
-    }
-    writer.finish::<Error>(&mut |_| Ok(()))?;
-    Ok(path)
 }
 
 /// The new generation's journals, and what waits to be appended to them.
@@ -372,31 +327,37 @@ impl<'a> Journals<'a> {
         Self { new, rows: None, waiting, size: 0, touched, envelope, cost: Spending::default() }
     }
 
-    /// Keeps a row's records under its new number; what is an answer, as one to this prompt: what is
+    /// Keeps a row's records under its new number; what is an answer, as one to this question: what is
     /// accepted once stays accepted. Gives the number of calls they tell of.
     fn put(
         &mut self,
         records: &[Record<'_>],
         it: &Match,
-        prompt: Option<u64>,
+        now: Option<Asked>,
     ) -> Result<u64, Error> {
         let row = it.new_row;
         let number = self.new.shard_of(row);
-        // Envelopes show the row as it is now.
-        let text = match self.new.manifest.job.include_input && !it.is_same_text {
+        // Envelopes show the row as it is now; what was another row's shows this one.
+        let is_anothers = it.twin.is_some();
+        let text = match self.new.manifest.job.include_input && (!it.is_same_text || is_anothers) {
             true => Some(self.text(number, row)?),
             false => None,
         };
+        let id = if is_anothers { Some(self.id(number, row)?) } else { None };
         let lines = self.waiting.entry(u32::try_from(number).unwrap_or(u32::MAX)).or_default();
         let (before, mut calls) = (lines.len(), 0);
         for record in records {
             let attempts = match record {
                 Record::Outcome(outcome) => {
                     self.envelope.clear();
-                    envelope::renumber(&mut self.envelope, outcome.envelope, row);
+                    let id = id.as_ref().map_or(outcome.id(), |id| id.as_json().as_bytes());
+                    envelope::readdress(&mut self.envelope, outcome.envelope, id, row);
                     let envelope = &self.envelope;
-                    let asked = outcome.asked.zip(prompt);
-                    let asked = asked.map(|(asked, prompt)| Asked { prompt, ..asked });
+                    let asked = outcome.asked.zip(now).map(|(then, now)| Asked {
+                        generation: then.generation.max(now.generation),
+                        is_accepted: then.is_accepted || then.prompt != now.prompt,
+                        ..now
+                    });
                     let input = text.as_deref().or(outcome.input);
                     Record::Outcome(Outcome { row, envelope, asked, input, ..*outcome })
                         .encode(lines);
@@ -431,6 +392,15 @@ impl<'a> Journals<'a> {
         let text = rows.text(index).map_or_else(|_| NO_INPUT.to_vec(), |it| it.trim_ascii().into());
         self.rows = Some((number, rows));
         Ok(text)
+    }
+
+    /// A row's id as it is now.
+    fn id(&self, number: usize, row: u64) -> Result<Id, Error> {
+        let Side { dir, manifest, source } = self.new;
+        let entry = (u32::try_from(number).unwrap_or(u32::MAX), &manifest.shards[number]);
+        let job = JobSpec { include_input: false, ..manifest.job.clone() };
+        let shown = twins::shown(dir, source, &job, entry, &[row])?;
+        Ok(shown.into_iter().next().map_or_else(|| Id::from_row_number(row), |(id, _)| id))
     }
 
     fn append(&mut self) -> Result<(), Error> {

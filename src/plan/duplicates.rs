@@ -12,14 +12,14 @@ use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, IdIndexWriter, Renam
 const SHOWN: usize = 10;
 
 /// Sorts the ids into their index and does with duplicates what the job says. Gives the rows that
-/// are left out, and all rows that are duplicates.
+/// are left out, each with the first row of its id, and the number of rows that are duplicates.
 pub(super) fn settle(
     dir: &Held,
     source: &Source,
     job: &JobSpec,
     scanned: &mut Scanned,
-) -> Result<(u64, u64), Error> {
-    let Some(ids) = scanned.ids.take() else { return Ok((0, 0)) };
+) -> Result<(BTreeMap<u64, u64>, u64), Error> {
+    let Some(ids) = scanned.ids.take() else { return Ok((BTreeMap::new(), 0)) };
     // The rows, each with the first row of its id. When they are refused, only the first count.
     let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     let mut count = 0;
@@ -34,7 +34,7 @@ pub(super) fn settle(
         Ok(())
     })?;
     if count == 0 {
-        return Ok((0, 0));
+        return Ok((found, 0));
     }
     match job.on_duplicate {
         OnDuplicate::Error => Err(refusal(source, job, &scanned.shards, &found, count)),
@@ -46,7 +46,7 @@ pub(super) fn settle(
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok((count, count))
+            Ok((found, count))
         }
         OnDuplicate::Suffix => {
             let names = suffixes(dir, source, job, &mut scanned.shards, &found)?;
@@ -56,7 +56,7 @@ pub(super) fn settle(
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok((0, count))
+            Ok((BTreeMap::new(), count))
         }
     }
 }

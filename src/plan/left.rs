@@ -46,7 +46,7 @@ pub fn cut_what_is_left(
     for (number, _) in unfinished {
         let entry = &manifest.shards[number as usize];
         let state = dir.peek_shard(number, entry, &mut |_| {})?;
-        let skipped = dir.duplicates(number, entry)?.into_iter().filter(|it| it.id.is_none());
+        let skipped = dir.exceptions(number, entry)?.into_iter().filter(|it| it.id.is_none());
         let skipped: BTreeSet<u64> = skipped.map(|it| it.row).collect();
         for row in entry.first_row..entry.first_row + entry.rows {
             let is_wanted = manifest.chosen.contains(row) && !skipped.contains(&row);

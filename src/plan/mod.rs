@@ -10,7 +10,9 @@ mod drift;
 mod duplicates;
 mod indexes;
 mod left;
+mod matches;
 mod scan;
+mod twins;
 
 use std::path::PathBuf;
 
@@ -25,7 +27,8 @@ use crate::store::{
 };
 use crate::telemetry::{Event, Silent, Sink};
 
-use carry::{Joined, Side};
+use carry::{Joined, Kept, Side};
+use twins::{Pairs, Requests, Settled};
 
 pub use adopt::{Adopted, adopt};
 pub use carry::Keeping;
@@ -54,6 +57,8 @@ pub struct Options {
     pub is_spooled: bool,
     /// The URL that it is a copy of, without what is secret in it.
     pub url: Option<String>,
+    /// Whether somebody wants to know how many rows ask what others ask, also where each is called.
+    pub counts_twins: bool,
     /// The time, in milliseconds since the Unix epoch.
     pub now_ms: u64,
 }
@@ -100,6 +105,16 @@ pub enum Error {
     Interrupted,
 }
 
+/// A plan, and what was found out besides.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan.
+    pub manifest: Manifest,
+    /// Rows that ask what another row asks: as many calls are saved where rows that ask the same
+    /// are asked once, or would be. 0 where they are not, and [`Options::counts_twins`] is not set.
+    pub twins: u64,
+}
+
 /// Makes the plan of a job over a source, and writes it to the work directory.
 ///
 /// # Errors
@@ -112,10 +127,31 @@ pub fn run(
     options: &Options,
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
-) -> Result<Manifest, Error> {
-    let manifest = draw_up(dir, source, job, options, None, shutdown, sink)?;
+) -> Result<Planned, Error> {
+    let Drawn { mut manifest, requests } =
+        draw_up(dir, source, job, options, None, shutdown, sink)?;
+    let mut twins = 0;
+    if let Some(requests) = requests {
+        let mut pairs = Pairs::new(dir);
+        let is_deduped = manifest.job.is_deduped();
+        let mut add = |pair| if is_deduped { pairs.add(pair) } else { Ok(()) };
+        twins = requests.pair(None, &mut add)?;
+        let Manifest { job, shards, .. } = &mut manifest;
+        twins::write(dir, source, job, (options.threads, shutdown), shards, pairs)?;
+        report_twins(is_deduped, twins, sink);
+    }
     dir.write_manifest(&manifest)?;
-    Ok(manifest)
+    Ok(Planned { manifest, twins })
+}
+
+/// Tells how many rows ask what others ask.
+fn report_twins(is_deduped: bool, count: u64, sink: &mut dyn Sink) {
+    let what = match (count, is_deduped) {
+        (0, _) => return,
+        (_, true) => "no call is made for them (--no-dedupe makes one for each row)",
+        (_, false) => "--dedupe would save as many calls",
+    };
+    sink.emit(&Event::Note(format!("{count} rows ask what another row asks: {what}")));
 }
 
 /// Plans the next generation: takes over the answers of the one that counts, as far as they still
@@ -146,15 +182,19 @@ pub fn update(
             false => source,
         };
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
-        let mut manifest = draw_up(dir, &source, job, options, Some(&prompts), shutdown, sink)?;
+        let Drawn { mut manifest, requests } =
+            draw_up(dir, &source, job, options, Some(&prompts), shutdown, sink)?;
         let now = manifest.job.setting();
         manifest.past = before.past_of_next(&now, |then| keeping.accept(then, &now));
         manifest.published = options.published;
         manifest.replaces.extend(before.replaces.iter().cloned());
         let old = Side { dir: &old, manifest: before, source: &source };
         let new = Side { dir, manifest: &manifest, source: &source };
+        let mut settled = Settled::create_if(requests.is_some(), dir)?;
+        let mut pairs = Pairs::new(dir);
+        let kept = Kept { settled: settled.as_mut(), pairs: Some(&mut pairs) };
         let Joined { mut carried, kept_cost, .. } =
-            carry::carry(&old, &new, &mut prompts, keeping, false)?;
+            carry::carry(&old, &new, &mut prompts, keeping, kept)?;
         carried.repeated = lost.saturating_add(before.repeated_before());
         // Shards cut anew, and nothing else: what the update before them was told is still true.
         let is_recut = matches!(options.cutting, Cutting::Before(_));
@@ -162,6 +202,15 @@ pub fn update(
         let repeated = carried.repeated;
         let replaced = Some(spent.minus(&kept_cost)).filter(|it| it.priced + it.unpriced > 0);
         manifest.carried = Some(Carried { repeated, replaced, ..was_told.unwrap_or(carried) });
+        if let Some(requests) = requests {
+            let is_deduped = manifest.job.is_deduped();
+            let mut add = |pair| if is_deduped { pairs.add(pair) } else { Ok(()) };
+            let count = requests.pair(settled.as_mut(), &mut add)?;
+            report_twins(is_deduped, count, sink);
+        }
+        let Manifest { job, shards, .. } = &mut manifest;
+        twins::write(dir, &source, job, (options.threads, shutdown), shards, pairs)?;
+        settled.map_or(Ok(()), Settled::discard)?;
         prompts.discard()?;
         dir.write_manifest(&manifest)?;
         Ok((manifest, source))
@@ -188,13 +237,19 @@ pub fn foresee(
     let old = dir.begin_generation()?;
     let outlook = (|| {
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
-        let job = job.clone();
-        let manifest = draw_up(dir, source, job, options, Some(&prompts), shutdown, &mut Silent)?;
+        let Drawn { manifest, requests } =
+            draw_up(dir, source, job.clone(), options, Some(&prompts), shutdown, &mut Silent)?;
         let old = Side { dir: &old, manifest: before, source };
         let new = Side { dir, manifest: &manifest, source };
         let keeping = Keeping::default();
-        let Joined { carried, rows, .. } = carry::carry(&old, &new, &mut prompts, keeping, true)?;
-        let asked = manifest.wanted().saturating_sub(carried.kept);
+        let mut settled = Settled::create_if(requests.is_some(), dir)?;
+        let kept = Kept { settled: settled.as_mut(), pairs: None };
+        let Joined { carried, rows, .. } = carry::carry(&old, &new, &mut prompts, keeping, kept)?;
+        let twins = match requests.filter(|_| job.is_deduped()) {
+            Some(requests) => requests.pair(settled.as_mut(), &mut |_| Ok(()))?,
+            None => 0,
+        };
+        let asked = manifest.wanted().saturating_sub(carried.kept + twins);
         Ok(Outlook { rows, kept: carried.kept, asked })
     })();
     dir.abandon_generation(&old)?;
@@ -206,6 +261,13 @@ fn prompts_in(dir: &Held) -> PathBuf {
     dir.ids().with_file_name("ids.part-prompts")
 }
 
+/// A plan that is not written yet, in which every row is called.
+struct Drawn {
+    manifest: Manifest,
+    /// What rows ask, where those that ask the same are asked once, or are to be counted.
+    requests: Option<Requests>,
+}
+
 /// Makes a plan that is not written yet.
 fn draw_up(
     dir: &Held,
@@ -215,7 +277,7 @@ fn draw_up(
     prompts: Option<&RowHashes>,
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
-) -> Result<Manifest, Error> {
+) -> Result<Drawn, Error> {
     let template = Template::parse(&job.prompt);
     // Where rows have no ids, the plan after this one must know them by their texts.
     let contents = match job.identity() {
@@ -223,20 +285,28 @@ fn draw_up(
         Identity::Field(_) | Identity::Hash => None,
     };
     let contents = contents.as_ref();
-    let scan =
-        scan::Scan { source, job: &job, template: &template, options, prompts, contents, shutdown };
+    let requests = twins::part(dir, "requests");
+    let are_wanted = job.is_deduped() || options.counts_twins;
+    let requests = are_wanted.then_some(requests.as_path());
+    let kept = scan::Kept { prompts, contents, requests };
+    let scan = scan::Scan { source, job: &job, template: &template, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
-    let (skipped, total) = duplicates::settle(dir, source, &job, &mut scanned)?;
+    let (left_out, total) = duplicates::settle(dir, source, &job, &mut scanned)?;
+    let skipped = left_out.len() as u64;
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
     }
     report(&job, &scanned, total, sink);
-    let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
-    Ok(Manifest {
+    let generation = dir.generation();
+    let requests = match scanned.requests.take() {
+        Some(sorter) => Some(Requests { sorted: sorter.finish()?, left_out, generation }),
+        None => None,
+    };
+    let manifest = Manifest {
         format: FORMAT,
         rowmill: env!("CARGO_PKG_VERSION").to_owned(),
         created: rfc3339(options.now_ms),
-        generation: dir.generation(),
+        generation,
         past: Vec::new(),
         carried: None,
         published: 0,
@@ -244,22 +314,28 @@ fn draw_up(
         provider: options.provider.clone(),
         transport: options.transport,
         replaces: options.replaces.clone(),
-        source: SourcePrint {
-            path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
-            url: options.url.clone(),
-            format: source.format_name().to_owned(),
-            columns: source.columns(),
-            bytes: source.length,
-            blake3: scanned.blake3,
-            rows: scanned.rows,
-            data_offset: source.data_offset,
-        },
+        source: print(source, &scanned, options),
         chosen: choose(&job.selection, scanned.rows),
         selected: scanned.selected,
         skipped,
         shards: scanned.shards,
         job,
-    })
+    };
+    Ok(Drawn { manifest, requests })
+}
+
+fn print(source: &Source, scanned: &scan::Scanned, options: &Options) -> SourcePrint {
+    let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+    SourcePrint {
+        path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
+        url: options.url.clone(),
+        format: source.format_name().to_owned(),
+        columns: source.columns(),
+        bytes: source.length,
+        blake3: scanned.blake3.clone(),
+        rows: scanned.rows,
+        data_offset: source.data_offset,
+    }
 }
 
 /// Tells what a process that is gone left in the plan that goes.

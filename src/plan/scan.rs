@@ -16,7 +16,7 @@ use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash, shar
 use crate::job::{Failure, Identity, JobSpec, OnMissingField};
 use crate::prompt::{self, Template};
 use crate::shutdown::{Shutdown, Stage};
-use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, spawn};
+use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, Sorter, spawn};
 use crate::telemetry::{Event, Sink};
 
 /// What is to be read, and what for.
@@ -25,11 +25,19 @@ pub(super) struct Scan<'a> {
     pub(super) job: &'a JobSpec,
     pub(super) template: &'a Template,
     pub(super) options: &'a Options,
-    /// Where the hashes of the rows' prompts go, if anyone wants them.
-    pub(super) prompts: Option<&'a RowHashes>,
-    /// Where the hashes of the rows' texts go, likewise.
-    pub(super) contents: Option<&'a RowHashes>,
+    pub(super) kept: Kept<'a>,
     pub(super) shutdown: &'a Shutdown,
+}
+
+/// What is kept of each row, if anyone wants it.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    /// Where the hashes of the rows' prompts go.
+    pub(super) prompts: Option<&'a RowHashes>,
+    /// Where the hashes of the rows' texts go.
+    pub(super) contents: Option<&'a RowHashes>,
+    /// Where what each row asks is sorted.
+    pub(super) requests: Option<&'a Path>,
 }
 
 /// What was read.
@@ -46,6 +54,9 @@ pub(super) struct Scanned {
     pub(super) with_attachment_field: u64,
     /// Nothing in a job whose rows have no ids.
     pub(super) ids: Option<IdIndexWriter>,
+    /// The hash of what each row asks, the row, the hash of its prompt; of rows that can be asked
+    /// about. Nothing where nobody wants them.
+    pub(super) requests: Option<Sorter>,
 }
 
 /// A field of the template that rows lack.
@@ -92,6 +103,7 @@ struct Parsed {
     /// Of every row of the chunk, if anyone wants them; 0 where there is none.
     prompts: Vec<u64>,
     contents: Vec<u64>,
+    requests: Vec<IdEntry>,
     invalid: u64,
     first_invalid: Option<(u64, Failure)>,
     missing: Vec<(u64, u64)>,
@@ -119,7 +131,8 @@ impl Scan<'_> {
         let threads = self.options.threads.max(1);
         let has_ids = self.job.identity() != Identity::RowNumber;
         let ids = has_ids.then(|| IdIndexWriter::new(ids));
-        let mut scanned = Scanned { ids, ..Scanned::default() };
+        let requests = self.kept.requests.map(Sorter::new);
+        let mut scanned = Scanned { ids, requests, ..Scanned::default() };
         let (jobs, to_parse) = bounded(threads);
         let (parsed, results) = bounded(threads);
         let (spare, spares) = bounded(2 * threads + 2);
@@ -246,6 +259,7 @@ impl Scan<'_> {
             ids: Vec::new(),
             prompts: Vec::new(),
             contents: Vec::new(),
+            requests: Vec::new(),
             invalid: 0,
             first_invalid: None,
             missing: vec![(0, 0); names],
@@ -257,7 +271,7 @@ impl Scan<'_> {
             parsed.ids.reserve(chunk.records.len());
         }
         for (wanted, hashes) in
-            [(self.prompts, &mut parsed.prompts), (self.contents, &mut parsed.contents)]
+            [(self.kept.prompts, &mut parsed.prompts), (self.kept.contents, &mut parsed.contents)]
         {
             *hashes = vec![0; if wanted.is_some() { chunk.records.len() } else { 0 }];
         }
@@ -295,10 +309,17 @@ impl Scan<'_> {
             parsed.with_attachment_field += u64::from(object.get(field).is_some());
             prompt::attachments(&object, field)?;
         }
-        if let Some(hash) = parsed.prompts.get_mut(index)
+        if (self.kept.prompts.is_some() || self.kept.requests.is_some())
             && let Ok(prompt) = self.template.ask(&object, self.job)
         {
-            *hash = prompt.hash();
+            let content = prompt.hash();
+            if let Some(hash) = parsed.prompts.get_mut(index) {
+                *hash = content;
+            }
+            if self.kept.requests.is_some() {
+                let id = prompt.request_hash();
+                parsed.requests.push(IdEntry { id, row, content });
+            }
         }
         if self.job.on_missing_field != OnMissingField::Empty {
             for field in self.template.missing(&object) {
@@ -330,9 +351,12 @@ impl Scan<'_> {
             if let Some(ids) = &mut scanned.ids {
                 ids.add(&parsed.ids)?;
             }
+            if let Some(requests) = &mut scanned.requests {
+                requests.add(&parsed.requests)?;
+            }
             let first_row = parsed.entry.first_row;
             for (file, hashes) in
-                [(self.prompts, &parsed.prompts), (self.contents, &parsed.contents)]
+                [(self.kept.prompts, &parsed.prompts), (self.kept.contents, &parsed.contents)]
             {
                 file.map_or(Ok(()), |file| file.put(first_row, hashes))?;
             }

@@ -14,8 +14,13 @@ pub struct Outage {
     until: Instant,
     failures: u32,
     probing: bool,
-    // Rows that failed at their first call since the last answer.
+    // Calls that failed since the last answer, and since when: of those that were answered with an
+    // error, only first calls for rows.
     failing: u32,
+    failing_since: Option<Instant>,
+    // First calls for rows lately, and how many of them failed.
+    first: u32,
+    first_failed: u32,
     // Calls that ended with the endpoint, and that one of them may have ended it by.
     suspects: u32,
 }
@@ -46,16 +51,41 @@ impl Outage {
     /// An endpoint that is well, and may be out of reach for as long as `max`.
     #[must_use]
     pub fn new(max: Duration, now: Instant) -> Self {
-        Self { max, since: None, until: now, failures: 0, probing: false, failing: 0, suspects: 0 }
+        Self {
+            max,
+            since: None,
+            until: now,
+            failures: 0,
+            probing: false,
+            failing: 0,
+            failing_since: None,
+            first: 0,
+            first_failed: 0,
+            suspects: 0,
+        }
     }
 
-    /// So many rows that fail one after the other at their first call are taken for an outage.
+    /// So many calls that fail one after the other are taken for an outage.
     pub const FAILING: u32 = 20;
+    /// So are half of the first calls for so many rows.
+    pub const WINDOW: u32 = 50;
 
     /// Whether nothing is wrong, so that nobody need ask.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.since.is_none() && self.failing == 0
+    }
+
+    /// Whether it is being left alone, or probed.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// When it may be called again, if it is left alone.
+    #[must_use]
+    pub fn until(&self) -> Option<Instant> {
+        self.since.map(|_| self.until)
     }
 
     /// Asks for a call. After [`MayCall::Probe`] the call's end must be told.
@@ -105,18 +135,43 @@ impl Outage {
         self.since.take().is_some()
     }
 
+    /// A row was called for the first time, and answered or not.
+    pub fn first_call(&mut self, has_failed: bool) {
+        if self.first >= 2 * Self::WINDOW {
+            (self.first, self.first_failed) = (self.first / 2, self.first_failed / 2);
+        }
+        self.first += 1;
+        self.first_failed += u32::from(has_failed);
+    }
+
     /// A call was answered with an error that may be the endpoint's, not the row's; `is_first` says
     /// that the row was called for the first time. A few of these are the rows' trouble. Many rows
-    /// in a row, and none answered in between, are an outage.
+    /// in a row, and none answered in between, are an outage; so is half of those lately.
     pub fn erred(&mut self, now: Instant, is_first: bool, random: f64) -> Option<Trouble> {
         self.failing += u32::from(is_first);
-        let is_out = self.since.is_some() || self.failing >= Self::FAILING;
+        self.failing_since.get_or_insert(now);
+        let is_half = self.first >= Self::WINDOW && self.first_failed * 2 >= self.first;
+        let is_out = self.since.is_some() || self.failing >= Self::FAILING || is_half && is_first;
         is_out.then(|| self.troubled(now, None, random))
+    }
+
+    /// A call was not let in, or its connection closed without an answer: a row is hardly the reason.
+    /// One of them says little, but many one after the other are an outage, or few for too long.
+    pub fn refused(&mut self, now: Instant, random: f64) -> Option<Trouble> {
+        self.failing += 1;
+        let since = *self.failing_since.get_or_insert(now);
+        let is_long = self.failing > 1 && now.saturating_duration_since(since) >= self.max;
+        let is_out = self.since.is_some() || self.failing >= Self::FAILING || is_long;
+        is_out.then(|| {
+            self.since.get_or_insert(since);
+            self.troubled(now, None, random)
+        })
     }
 
     /// A call showed that the endpoint must be left alone, at least for as long as it asked.
     pub fn troubled(&mut self, now: Instant, asked: Option<Duration>, random: f64) -> Trouble {
         let since = *self.since.get_or_insert(now);
+        (self.first, self.first_failed) = (0, 0);
         let out = now.saturating_duration_since(since);
         // Calls that were under way when the trouble began tell nothing new.
         if self.probing || self.failures == 0 {
@@ -190,6 +245,35 @@ mod tests {
         let troubles = (0..Outage::FAILING).filter_map(|_| outage.erred(start, true, 0.0));
         assert_eq!(troubles.count(), 1);
         assert!(outage.erred(start, false, 0.0).is_some(), "while it is out, all of them");
+    }
+
+    #[test]
+    fn half_of_the_rows_failing_is_an_outage_and_a_third_is_not() {
+        let start = Instant::now();
+        let outages = |failing_of_6: u32| {
+            let mut outage = Outage::new(MAX, start);
+            (0..600).any(|row| {
+                let has_failed = row % 6 < failing_of_6;
+                outage.first_call(has_failed);
+                if !has_failed {
+                    outage.answered(start);
+                    return false;
+                }
+                outage.erred(start, true, 0.0).is_some()
+            })
+        };
+        assert!(outages(3) && !outages(2));
+    }
+
+    #[test]
+    fn refusals_one_after_the_other_are_an_outage_or_few_for_too_long() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        let troubles = (0..Outage::FAILING).filter_map(|_| outage.refused(start, 0.0));
+        assert_eq!(troubles.count(), 1);
+        let mut outage = Outage::new(MAX, start);
+        assert_eq!(outage.refused(start, 0.0), None);
+        assert_eq!(outage.refused(start + MAX, 0.0), Some(Trouble::Down(MAX)));
     }
 
     #[test]

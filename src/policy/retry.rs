@@ -12,6 +12,8 @@ pub enum Decision {
     Again(Duration),
     /// Try the row again at once; the attempt does not count against it.
     AtOnce,
+    /// Try the row again after this time; the attempt does not count against it.
+    Later(Duration),
     /// The endpoint is in trouble: nobody calls it for a while, at least as long as it asked for.
     /// The row waits too, and the attempt does not count against it.
     Pause(Option<Duration>),
@@ -23,26 +25,52 @@ pub enum Decision {
 
 /// Decides what follows a failed attempt.
 ///
-/// `tries` is how many attempts of the row were answered so far, this one included, `retries` how
-/// many more than one the user allows, and `random` a number in `0.0..1.0`.
+/// `calls` is how often the row was called for so far, this call included; `random` is a number in
+/// `0.0..1.0`. Whether a row that may be tried again has used up its tries is another question:
+/// [`retries_of`] and [`Blame`](super::Blame).
 #[must_use]
-pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decision {
-    let allowed = match failure.kind {
-        FailureKind::Credentials | FailureKind::Quota => return Decision::StopRun,
-        FailureKind::Connection
-        | FailureKind::Closed
-        | FailureKind::Tls
-        | FailureKind::RateLimit => {
-            return Decision::Pause(failure.retry_after);
-        }
+pub fn decide(failure: &Failure, calls: u32, random: f64) -> Decision {
+    let wait = backoff(calls.saturating_sub(1), random);
+    match failure.kind {
+        FailureKind::Credentials | FailureKind::Quota => Decision::StopRun,
+        FailureKind::Connection | FailureKind::Tls => Decision::Pause(failure.retry_after),
+        FailureKind::RateLimit => match failure.retry_after {
+            Some(asked) => Decision::Pause(Some(asked)),
+            None => Decision::Later(wait),
+        },
+        FailureKind::Closed => Decision::Later(wait),
         // Each connection fails like this once, and then there are fresh ones.
-        FailureKind::Stale => return Decision::AtOnce,
+        FailureKind::Stale => Decision::AtOnce,
+        kind if may_pass(kind) => {
+            Decision::Again(failure.retry_after.map_or(wait, |floor| wait.max(floor)))
+        }
+        _ => Decision::GiveUp,
+    }
+}
+
+/// Whether another try may bring what this one did not.
+fn may_pass(kind: FailureKind) -> bool {
+    retries_of(kind, 1) > 0
+}
+
+/// How often a row is tried again after a failure of this kind, with so many retries allowed: an
+/// answer that cannot be used was paid for, and the next is seldom better.
+#[must_use]
+pub fn retries_of(kind: FailureKind, retries: u32) -> u32 {
+    match kind {
         FailureKind::Timeout | FailureKind::BrokenAnswer | FailureKind::Server => retries,
-        // An answer that cannot be used was paid for; the next is seldom better. One that does not
-        // fit its schema is asked for again with the reason, out of a budget of its own; one that
-        // was cut off would be cut off again.
         FailureKind::BadResponse => retries.min(2),
         FailureKind::EmptyAnswer => retries.min(1),
+        // Those that are the endpoint's alone.
+        FailureKind::Credentials
+        | FailureKind::Quota
+        | FailureKind::Connection
+        | FailureKind::Closed
+        | FailureKind::Stale
+        | FailureKind::Tls
+        | FailureKind::RateLimit => 0,
+        // An answer that does not fit its schema is asked for again with the reason, out of a budget
+        // of its own; one that was cut off would be cut off again.
         FailureKind::InvalidJson
         | FailureKind::InvalidUtf8
         | FailureKind::InvalidRow
@@ -59,12 +87,7 @@ pub fn decide(failure: &Failure, tries: u32, retries: u32, random: f64) -> Decis
         | FailureKind::SchemaRefused
         | FailureKind::ResponseTooLarge
         | FailureKind::Redirect => 0,
-    };
-    if tries > allowed {
-        return Decision::GiveUp;
     }
-    let wait = backoff(tries - 1, random);
-    Decision::Again(failure.retry_after.map_or(wait, |floor| wait.max(floor)))
 }
 
 /// How long to wait before try number `n` is repeated (from 0): a random time up to 1 s, 2 s, 4 s,
@@ -80,44 +103,35 @@ pub fn backoff(n: u32, random: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn after(kind: FailureKind, tries: u32) -> Decision {
-        decide(&Failure::new(kind, ""), tries, 3, 0.5)
-    }
-
     #[test]
     fn each_kind_has_its_remedy() {
         use FailureKind as K;
+        let half = Duration::from_millis(500);
         for kind in K::ALL {
             let expected = match kind {
                 K::Credentials | K::Quota => Decision::StopRun,
                 K::Stale => Decision::AtOnce,
-                K::Connection | K::Closed | K::Tls | K::RateLimit => Decision::Pause(None),
+                K::Connection | K::Tls => Decision::Pause(None),
+                K::Closed | K::RateLimit => Decision::Later(half),
                 K::Timeout | K::BrokenAnswer | K::Server | K::BadResponse | K::EmptyAnswer => {
-                    Decision::Again(Duration::from_millis(500))
+                    Decision::Again(half)
                 }
                 _ => Decision::GiveUp,
             };
-            assert_eq!(after(*kind, 1), expected, "{kind:?}");
+            assert_eq!(decide(&Failure::new(*kind, ""), 1, 0.5), expected, "{kind:?}");
         }
-    }
-
-    #[test]
-    fn tries_end() {
-        let tries = |kind| (1..).take_while(|n| after(kind, *n) != Decision::GiveUp).count();
-        assert_eq!(tries(FailureKind::Server), 3);
-        assert_eq!(tries(FailureKind::BadResponse), 2);
-        assert_eq!(tries(FailureKind::EmptyAnswer), 1);
-        let failure = Failure::new(FailureKind::Server, "");
-        assert_eq!(decide(&failure, 1, 0, 0.5), Decision::GiveUp);
+        assert_eq!(retries_of(K::Server, 9), 9);
+        assert_eq!((retries_of(K::BadResponse, 9), retries_of(K::EmptyAnswer, 9)), (2, 1));
+        assert_eq!((retries_of(K::BadResponse, 0), retries_of(K::BadRequest, 9)), (0, 0));
     }
 
     #[test]
     fn what_the_server_asks_for_is_the_least() {
         let mut failure = Failure::new(FailureKind::Server, "");
         failure.retry_after = Some(Duration::from_secs(7));
-        assert_eq!(decide(&failure, 1, 3, 0.9), Decision::Again(Duration::from_secs(7)));
+        assert_eq!(decide(&failure, 1, 0.9), Decision::Again(Duration::from_secs(7)));
         failure.kind = FailureKind::RateLimit;
-        assert_eq!(decide(&failure, 1, 3, 0.9), Decision::Pause(Some(Duration::from_secs(7))));
+        assert_eq!(decide(&failure, 1, 0.9), Decision::Pause(Some(Duration::from_secs(7))));
     }
 
     #[test]

@@ -64,6 +64,19 @@ impl Prompt {
         hasher.digest()
     }
 
+    /// The hash of its [pieces](Self::pieces) by which rows that ask the same are found: half of a
+    /// blake3 hash, because another row's answer is given to a row on its word.
+    #[must_use]
+    pub fn request_hash(&self) -> u128 {
+        let mut hasher = blake3::Hasher::new();
+        for piece in self.pieces() {
+            hasher.update(piece);
+        }
+        let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
+            *hasher.finalize().as_bytes();
+        u128::from_be_bytes(half)
+    }
+
     /// What a model must take in to answer it, as far as the names of what is attached tell: the most
     /// demanding of them. No file is looked at.
     #[must_use]
@@ -355,6 +368,9 @@ mod tests {
         ];
         let hashes: std::collections::HashSet<_> = different.iter().map(Prompt::hash).collect();
         assert_eq!(hashes.len(), different.len());
+        let requests: std::collections::HashSet<_> =
+            different.iter().map(Prompt::request_hash).collect();
+        assert_eq!(requests.len(), different.len());
         assert_eq!(prompt("x", &["a.png", "b.wav"]).modality(), Modality::Audio);
         assert_eq!(prompt("x.wav", &[]).modality(), Modality::Text);
     }

@@ -19,6 +19,7 @@ pub struct Api {
     frame: Frame,
     // Seldom there, and large.
     told: Option<Box<Told>>,
+    most_tokens: Option<u64>,
     key: Option<Secret>,
     headers: HeaderMap,
 }
@@ -113,7 +114,16 @@ impl Api {
             }
         };
         let headers = headers(job.protocol, transport, key.as_ref())?;
-        Ok(Self { protocol: job.protocol, transport, frame, told, key, headers })
+        let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        let bound = bounds.iter().find_map(|name| job.parameters.get(*name));
+        let most_tokens = bound.and_then(|bound| bound.get().parse().ok());
+        Ok(Self { protocol: job.protocol, transport, frame, told, most_tokens, key, headers })
+    }
+
+    /// The most tokens of an answer, where the job bounds them.
+    #[must_use]
+    pub fn most_tokens(&self) -> Option<u64> {
+        self.most_tokens
     }
 
     /// The body fields of a protocol that no parameter may set, and why.

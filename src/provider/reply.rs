@@ -262,6 +262,11 @@ pub(super) enum ErrorDetail<'a> {
         code: Option<serde_json::Value>,
         #[serde(default, rename = "type")]
         kind: Option<String>,
+        /// What Anthropic tells a spend limit by, here or among the details.
+        #[serde(default)]
+        error_code: Option<String>,
+        #[serde(default)]
+        details: Option<serde_json::Value>,
     },
     /// Only a text.
     Text(Cow<'a, str>),
@@ -282,13 +287,16 @@ impl ErrorDetail<'_> {
     /// The code and the type, in one text.
     pub(super) fn codes(&self) -> String {
         match self {
-            Self::Full { code, kind, .. } => {
+            Self::Full { code, kind, error_code, details, .. } => {
+                let detail = details.as_ref().and_then(|details| details["error_code"].as_str());
+                let finer = error_code.as_deref().or(detail).unwrap_or_default();
                 let code = match code {
                     Some(serde_json::Value::String(code)) => code.clone(),
                     Some(serde_json::Value::Number(code)) => code.to_string(),
                     _ => String::new(),
                 };
-                format!("{code} {}", kind.as_deref().unwrap_or_default()).trim().to_owned()
+                let kind = kind.as_deref().unwrap_or_default();
+                [code.as_str(), kind, finer].join(" ").trim().to_owned()
             }
             Self::Text(_) | Self::Other(_) => String::new(),
         }

@@ -150,7 +150,13 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
             // Over HTTP the error stands in the event itself, over a WebSocket beside its status.
             let error = event.error.unwrap_or_else(|| {
                 let message = event.message.and_then(|it| it.as_str().map(str::to_owned));
-                Box::new(ErrorDetail::Full { message, code: event.code, kind: None })
+                Box::new(ErrorDetail::Full {
+                    message,
+                    code: event.code,
+                    kind: None,
+                    error_code: None,
+                    details: None,
+                })
             });
             let status = event.status.and_then(|it| it.as_u64()).map(u16::try_from);
             Err(error_event(status.and_then(Result::ok), &error))

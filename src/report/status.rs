@@ -28,6 +28,8 @@ pub struct Status {
     pub failed: u64,
     /// Rows without an outcome.
     pub left: u64,
+    /// Of all rows, those that take the outcome of another.
+    pub twins: u64,
     /// Shards, and those that are sealed.
     pub shards: u64,
     /// Shards that are sealed.
@@ -85,6 +87,7 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         ok: 0,
         failed: 0,
         left: 0,
+        twins: 0,
         shards: 0,
         sealed: 0,
         calls: 0,
@@ -98,30 +101,29 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
         last_run: dir.last_run(),
     };
     let Some(manifest) = dir.manifest()? else { return Ok(status) };
+    (status.rows, status.twins) = (manifest.answered_for(), manifest.twins());
+    // Rows that were worked: a rate is of those.
+    let mut worked = 0;
     let mut cost = Spending::default();
     for (number, entry) in manifest.open_shards() {
         status.shards += 1;
-        status.rows += entry.wanted;
         if let Some(seal) = dir.seal(number)? {
             status.sealed += 1;
-            status.ok += seal.ok;
-            status.failed += seal.failed + seal.invalid;
             status.calls += seal.calls + seal.repeated;
             status.usage.add(&seal.usage);
             // Seals of before it was counted do not say.
             let unknown = Spending { unpriced: seal.calls, ..Spending::default() };
             cost.add(&seal.cost.unwrap_or(unknown));
-            continue;
         }
-        let known = dir.peek_shard(number, entry, &mut |record| {
+        let tally = dir.tally(number, entry, &mut |record| {
             let (calls, usage, spent) = totals(record);
             status.calls += calls;
             status.usage.add(&usage);
             cost.add(&spent);
         })?;
-        let (ok, failed, invalid) = known.counts();
-        status.ok += ok;
-        status.failed += failed + invalid;
+        status.ok += tally.ok;
+        status.failed += tally.failed + tally.invalid;
+        worked += tally.own;
     }
     if manifest.job.model == PASSTHROUGH {
         status.calls = 0;
@@ -131,7 +133,7 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
     status.unknown_calls = cost.unpriced;
     let done = status.ok + status.failed;
     status.left = status.rows.saturating_sub(done);
-    status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, done, now_ms));
+    status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, worked, now_ms));
     status.model = Some(manifest.job.model);
     status.state = match &status.published {
         Some(published) if published.done && status.sealed == status.shards => "published",
@@ -207,7 +209,11 @@ impl std::fmt::Display for Status {
         if let Some(model) = &self.model {
             writeln!(f, "model      {model}")?;
         }
-        writeln!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?;
+        write!(f, "rows       {rows}: {ok} ok, {failed} failed, {left} left")?;
+        match self.twins {
+            0 => writeln!(f),
+            twins => writeln!(f, "; {twins} take the outcome of another"),
+        }?;
         writeln!(f, "shards     {} of {} sealed", self.sealed, self.shards)?;
         writeln!(f, "calls      {}", self.calls)?;
         let Usage { input_tokens, output_tokens, .. } = self.usage;

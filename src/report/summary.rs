@@ -121,6 +121,8 @@ pub struct Rows {
     pub failed: u64,
     /// Left out because an earlier row has their id.
     pub skipped: u64,
+    /// Of all rows, those that took the outcome of another row, which asks the same.
+    pub twins: u64,
     /// With an answer before this session.
     pub resumed: u64,
     /// That failed before and were tried again in this generation.
@@ -140,6 +142,8 @@ pub struct Calls {
     pub in_this_session: u64,
     /// At most so many were made a second time because a crash took the first.
     pub repeated_after_crash: u64,
+    /// Not made because another row asks the same: one for each row that took its outcome.
+    pub saved: u64,
 }
 
 /// What calls cost, in US dollars. Nothing is said where it is not known of any call.
@@ -199,6 +203,8 @@ pub struct Facts {
     pub failed: u64,
     /// Rows taken over.
     pub adopted: u64,
+    /// Rows that took the outcome of another.
+    pub twins: u64,
     /// Rows tried again in this generation.
     pub retried: u64,
     /// Answers by the generation that asked for them.
@@ -284,6 +290,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
             in_this_generation: made.saturating_sub(before),
             in_this_session: facts.calls_now,
             repeated_after_crash: repeated,
+            saved: if facts.is_called { facts.twins } else { 0 },
         },
         started_at: rfc3339(facts.started_ms),
         completed_at: rfc3339(facts.now_ms),
@@ -309,6 +316,7 @@ fn rows(manifest: &Manifest, facts: &Facts) -> Rows {
         ok: facts.ok,
         failed: facts.failed,
         skipped: manifest.skipped,
+        twins: facts.twins,
         resumed: facts.resumed,
         retried: facts.retried,
         adopted: facts.adopted,

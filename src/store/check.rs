@@ -17,6 +17,11 @@ impl WorkDir {
     /// When files cannot be read, or the manifest is damaged: without it the rest means nothing.
     pub fn check(&self, manifest: &Manifest, with_indexes: bool) -> Result<Vec<Damage>, Error> {
         let mut found = Vec::new();
+        for (number, entry) in manifest.published_shards() {
+            if let Err(Error::Damaged { path, reason }) = self.twins(number, entry) {
+                found.push(self.of_file(&path, Some(number), DamageKind::Fatal, reason));
+            }
+        }
         for (number, entry) in manifest.open_shards() {
             self.check_shard(number, entry, with_indexes, &mut found)?;
         }

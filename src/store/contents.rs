@@ -46,7 +46,8 @@ impl WorkDir {
                 continue;
             }
             for name in disk::names(&shards.join(&shard))? {
-                let known = ["journal", "checkpoint", "seal.json", "started", "duplicates"];
+                let known =
+                    ["journal", "checkpoint", "seal.json", "started", "duplicates", "twins"];
                 if !known.contains(&name.strip_suffix(".new").unwrap_or(&name)) {
                     found.push(format!("{before}{SHARDS}/{shard}/{name}"));
                 }
@@ -145,8 +146,21 @@ fn is_known(name: &str) -> bool {
 fn is_of_generation(name: &str) -> bool {
     const NAMES: [&str; 8] =
         [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl", PART, PART_NOTE];
-    let is_part =
-        |part: &str| ["new", "places", "answers", "prompts"].contains(&part) || is_number(part, 3);
+    const PARTS: [&str; 12] = [
+        "new",
+        "places",
+        "answers",
+        "prompts",
+        "requests",
+        "twins",
+        "originals",
+        "settled",
+        "of",
+        "asked",
+        "since",
+        "outcomes",
+    ];
+    let is_part = |part: &str| PARTS.contains(&part) || is_number(part, 3);
     let mut parts = name.split(".part-");
     let is_index = parts.next() == Some(IDS) && parts.all(is_part);
     NAMES.contains(&name) || is_index

@@ -10,7 +10,7 @@ use super::shard::is_of;
 use super::started::Mark;
 use super::workdir::Marker;
 use super::{Commit, Error, Held, Holder, LastRun, Rename, Seal, ShardEntry, ShardState};
-use super::{duplicates, manifest, publish};
+use super::{duplicates, manifest, publish, twins};
 
 /// A journal as a seed spells it: a line that begins with a brace gets its checksum, and where it
 /// ends in a tilde that stands in the place of its line end. All else is as it is. So a mutation
@@ -135,6 +135,7 @@ fn entry() -> ShardEntry {
         rows: ROWS,
         wanted: ROWS,
         duplicates: None,
+        twins: None,
     }
 }
 
@@ -283,6 +284,13 @@ pub(crate) fn state(bytes: &[u8], _: &Path) {
                 let again: Vec<Rename> =
                     duplicates::parse(&duplicates::spell(&renames)).expect("it is ours");
                 assert_eq!(again, renames);
+            }
+        }
+        b't' => {
+            if let Some(all) = twins::parse(bytes) {
+                let spelled = twins::spell(&all);
+                let again = twins::parse(&spelled).expect("it is ours");
+                assert_eq!(twins::spell(&again), spelled);
             }
         }
         b'g' => {

@@ -35,7 +35,7 @@ pub struct Duplicate<'a> {
 }
 
 /// The bytes of an entry on disk.
-const SIZE: usize = 32;
+pub(super) const SIZE: usize = 32;
 /// Parts that entries are spread over once they are many.
 const PARTS: usize = 256;
 /// Entries held in memory before there are parts: 2 MiB of them.
@@ -212,7 +212,7 @@ fn create(path: &Path) -> Result<File, Error> {
 }
 
 impl IdEntry {
-    fn encode(&self) -> [u8; SIZE] {
+    pub(super) fn encode(&self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         bytes[..16].copy_from_slice(&self.id.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.row.to_be_bytes());
@@ -220,7 +220,7 @@ impl IdEntry {
         bytes
     }
 
-    fn decode(bytes: &[u8; SIZE]) -> Self {
+    pub(super) fn decode(bytes: &[u8; SIZE]) -> Self {
         let [id @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = bytes;
         let (mut row, mut content) = ([0; 8], [0; 8]);
         row.copy_from_slice(&bytes[16..24]);

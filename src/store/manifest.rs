@@ -148,11 +148,40 @@ pub struct ShardEntry {
     pub first_line: u64,
     /// Its rows.
     pub rows: u64,
-    /// How many of them are to have an outcome.
+    /// How many of them are to have an outcome of their own.
     pub wanted: u64,
     /// The blake3 hash of its `duplicates` file, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<String>,
+    /// Its `twins` file, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twins: Option<Twinned>,
+}
+
+/// What a shard has to do with rows that ask what another row asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Twinned {
+    /// Its rows that are not called, but take the outcome of another row, here or elsewhere.
+    pub rows: u64,
+    /// The rows, here or elsewhere, that take the outcome of one of its own.
+    pub served: u64,
+    /// The blake3 hash of the file, as hex.
+    pub blake3: String,
+}
+
+impl ShardEntry {
+    /// Its rows that take the outcome of another row.
+    #[must_use]
+    pub fn twin_rows(&self) -> u64 {
+        self.twins.as_ref().map_or(0, |twins| twins.rows)
+    }
+
+    /// The rows that take the outcome of one of its own.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.twins.as_ref().map_or(0, |twins| twins.served)
+    }
 }
 
 impl Chosen {
@@ -188,7 +217,25 @@ impl Manifest {
         (0_u32..).zip(&self.shards).filter(|(_, shard)| shard.wanted > 0)
     }
 
-    /// Rows that are to have an outcome.
+    /// The shards of which outputs have lines, by number: those in which rows are wanted, and those
+    /// whose rows all take the outcomes of others.
+    pub fn published_shards(&self) -> impl Iterator<Item = (u32, &ShardEntry)> {
+        (0_u32..).zip(&self.shards).filter(|(_, shard)| shard.wanted + shard.twin_rows() > 0)
+    }
+
+    /// Rows that take the outcome of another row.
+    #[must_use]
+    pub fn twins(&self) -> u64 {
+        self.shards.iter().map(ShardEntry::twin_rows).sum()
+    }
+
+    /// Rows that are to be in the outputs: those with an outcome of their own and their twins.
+    #[must_use]
+    pub fn answered_for(&self) -> u64 {
+        self.wanted() + self.twins()
+    }
+
+    /// Rows that are to have an outcome of their own.
     #[must_use]
     pub fn wanted(&self) -> u64 {
         self.shards.iter().map(|shard| shard.wanted).sum()
@@ -260,7 +307,8 @@ impl Manifest {
             if shard.offset != offset || shard.first_row != row {
                 return Err(format!("shard {number} does not begin where the one before it ends"));
             }
-            if shard.wanted > shard.rows || shard.rows > shard.bytes {
+            let told = shard.wanted.checked_add(shard.twin_rows());
+            if told.is_none_or(|told| told > shard.rows) || shard.rows > shard.bytes {
                 return Err(format!("shard {number} has impossible counts"));
             }
             offset = shard.offset.checked_add(shard.bytes).ok_or("offsets overflow")?;
@@ -269,8 +317,13 @@ impl Manifest {
         if offset != self.source.bytes || row - 1 != self.source.rows {
             return Err("the shards do not cover the input".to_owned());
         }
-        if self.selected.checked_sub(self.skipped) != Some(self.wanted()) {
+        // No sum overflows: each shard's numbers are at most its rows, and those are the input's.
+        if self.selected.checked_sub(self.skipped) != Some(self.answered_for()) {
             return Err("the shards' rows do not add up".to_owned());
+        }
+        let served = self.shards.iter().try_fold(0_u64, |sum, it| sum.checked_add(it.served()));
+        if served != Some(self.twins()) {
+            return Err("the rows that take others' outcomes do not add up".to_owned());
         }
         Ok(())
     }
@@ -334,11 +387,11 @@ pub(super) fn spell(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, Error> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::job::{IdFrom, OnDuplicate, OnMissingField, Parameters, Protocol, Selection};
 
-    fn manifest() -> Manifest {
+    pub(crate) fn manifest() -> Manifest {
         let shard = |offset, first_row| ShardEntry {
             offset,
             bytes: 100,
@@ -348,6 +401,7 @@ mod tests {
             rows: 10,
             wanted: 10,
             duplicates: None,
+            twins: None,
         };
         let mut parameters = Parameters::new();
         parameters.insert("top_p".into(), RawValue::from_string("0.50".into()).unwrap());
@@ -375,6 +429,7 @@ mod tests {
                 on_missing_field: OnMissingField::RowError,
                 max_row_bytes: 1,
                 include_input: false,
+                dedupe: crate::job::Dedupe::Auto,
             },
             base_url: None,
             provider: None,

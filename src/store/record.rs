@@ -46,6 +46,9 @@ pub struct Asked {
     pub generation: u32,
     /// The xxh3 hash of the row's prompt, as it was sent.
     pub prompt: u64,
+    /// Whether that was another prompt, and this is the one that the outcome counts for since a
+    /// change was accepted: such an answer is its own row's alone.
+    pub is_accepted: bool,
 }
 
 /// What became of a row, with all that the output, error and telemetry lines of it need.
@@ -142,8 +145,9 @@ impl<'a> Outcome<'a> {
             self.envelope.len(),
             self.attempts.len()
         );
-        if let Some(Asked { generation, prompt }) = self.asked {
-            let _ = write!(out, ",\"asked\":[{generation},\"{prompt:016x}\"]");
+        if let Some(Asked { generation, prompt, is_accepted }) = self.asked {
+            let accepted = if is_accepted { ",true" } else { "" };
+            let _ = write!(out, ",\"asked\":[{generation},\"{prompt:016x}\"{accepted}]");
         }
         out.extend_from_slice(b",\"envelope\":");
         out.extend_from_slice(self.envelope);
@@ -257,8 +261,11 @@ impl<'a> Cursor<'a> {
         let generation = u32::try_from(self.number()?).ok()?;
         self.skip(b",\"")?;
         let prompt = hex(self.take(16)?)?;
-        self.skip(b"\"]")?;
-        Some(Asked { generation, prompt })
+        let is_accepted = self.skip(b"\",true]").is_some();
+        if !is_accepted {
+            self.skip(b"\"]")?;
+        }
+        Some(Asked { generation, prompt, is_accepted })
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -312,7 +319,7 @@ mod tests {
             row: 17,
             kind: OutcomeKind::Ok,
             at_ms: 1_763_700_000_123,
-            asked: Some(Asked { generation: 3, prompt: 0xabc }),
+            asked: Some(Asked { generation: 3, prompt: 0xabc, is_accepted: false }),
             envelope,
             attempts: b"[{\"ok\":true}]",
             adopted: false,
@@ -331,8 +338,10 @@ mod tests {
         let envelope = br#"{"id":"a,\"b","row_number":17,"ok":true,"result":"x","error":null}"#;
         let whole = outcome(envelope, Some(b"{\"n\":1.50}"));
         let adopted = Outcome { adopted: true, input: None, asked: None, ..whole };
+        let accepted = Asked { generation: 3, prompt: 0xabc, is_accepted: true };
         for record in [
             Record::Outcome(whole),
+            Record::Outcome(Outcome { asked: Some(accepted), ..whole }),
             Record::Outcome(adopted),
             Record::Retry { row: 3, at_ms: 4, attempts: b"[{\"ok\":false}]" },
             Record::Repeated { calls: 333, at_ms: 9 },

@@ -345,6 +345,7 @@ mod tests {
             rows: ROWS,
             wanted: ROWS,
             duplicates: None,
+            twins: None,
         }
     }
 

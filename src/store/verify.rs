@@ -58,7 +58,7 @@ impl WorkDir {
 }
 
 /// Is shown a record: where it begins, its line, what it says.
-type Visit<'v> = dyn FnMut(u64, &[u8], &Record<'_>) + 'v;
+pub(super) type Visit<'v> = dyn FnMut(u64, &[u8], &Record<'_>) + 'v;
 
 /// Shows the whole records of a shard's journal; the rest is passed over.
 fn whole_records(
@@ -78,7 +78,7 @@ fn whole_records(
     Ok(())
 }
 
-fn read_back(
+pub(super) fn read_back(
     file: &File,
     path: &Path,
     number: u32,

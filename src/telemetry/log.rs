@@ -198,6 +198,7 @@ impl Log {
             }
             Event::Planning { .. }
             | Event::Preparing { .. }
+            | Event::Waiting { .. }
             | Event::Idle { .. }
             | Event::Ended => {}
         }

@@ -95,6 +95,13 @@ pub enum Event {
         /// What it did.
         why: String,
     },
+    /// Calls wait until then for something of rowmill's own, and for what.
+    Waiting {
+        /// When it may be there.
+        until: Instant,
+        /// What it is.
+        why: &'static str,
+    },
     /// The endpoint answers again.
     Recovered,
     /// The run is ending: nothing new is started.

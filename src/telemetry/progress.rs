@@ -34,6 +34,8 @@ pub struct Progress {
     rate: Rate,
     // Why nothing is called, and until when.
     paused: Option<(Instant, String)>,
+    // What of rowmill's own calls wait for, and until when.
+    waiting: Option<(Instant, &'static str)>,
     // What calls wait for, and when a line said so last.
     preparing: Option<(String, Instant)>,
     draining: bool,
@@ -76,6 +78,7 @@ impl Progress {
             in_flight: 0,
             rate: Rate::default(),
             paused: None,
+            waiting: None,
             preparing: None,
             draining: false,
         }
@@ -104,9 +107,12 @@ impl Progress {
             text.push_str(&format!(" · {}", escape(what)));
         } else if let Some((until, why)) = &self.paused {
             let left = until.saturating_duration_since(now).as_secs();
-            text.push_str(&format!(" · paused: {}, next try in {left} s", escape(why)));
+            text.push_str(&format!(" · paused: {}, next probe in {left} s", escape(why)));
         } else if self.draining {
             text.push_str(" · draining");
+        } else if let Some((until, why)) = self.waiting.filter(|(until, _)| *until > now) {
+            let left = until.saturating_duration_since(now).as_secs_f64().ceil();
+            text.push_str(&format!(" · {why}: {left} s"));
         } else if rate > 0.0 && self.wanted > self.done() {
             #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
             let seconds = (self.wanted - self.done()) as f64 / rate;
@@ -249,6 +255,7 @@ impl Sink for Progress {
                 self.tick(*now);
             }
             Event::Paused { until, why } => self.paused = Some((*until, why.clone())),
+            Event::Waiting { until, why } => self.waiting = Some((*until, *why)),
             Event::Recovered => self.paused = None,
             Event::Draining => self.draining = true,
             Event::Sealed { .. } => {}

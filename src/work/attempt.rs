@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
 use super::structured::Form;
 use super::wallet::Reserved;
-use crate::http::{Client, Error as HttpError, Flow, Reply, Sockets};
+use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
-use crate::provider::{Api, Correction, Model, Wording};
+use crate::policy::{Permit, Told};
+use crate::provider::{Api, Correction, Model, Wording, told};
 use crate::telemetry::now_ms;
 
 /// What calls go through.
@@ -26,6 +27,8 @@ pub(super) struct Line {
     pub(super) asked: String,
     /// What answers must be.
     pub(super) form: Option<Form>,
+    /// The run that calls are made for.
+    pub(super) run: Arc<str>,
 }
 
 /// How calls travel: with it come the connections.
@@ -49,8 +52,12 @@ pub(super) struct Flight {
     /// The hash of its prompt.
     pub(super) prompt: u64,
     pub(super) is_probe: bool,
+    /// What it holds of its lane; nothing where nobody is called.
+    pub(super) permit: Option<Permit>,
     /// What was wrong with its answer, if there was one.
     pub(super) correction: Option<Arc<Correction>>,
+    /// The variant of the job that it is for, and how often its row was answered for it before.
+    pub(super) key: (usize, u32),
     /// What was set aside for it, where there is a cap.
     pub(super) reserved: Option<Reserved>,
 }
@@ -62,13 +69,25 @@ impl Flight {
         prompt: u64,
         (lane, is_probe): (LaneIndex, bool),
     ) -> Self {
-        let (correction, reserved) = (None, None);
-        Self { shard, row, lane, id, prompt, is_probe, correction, reserved }
+        let (correction, reserved, permit, key) = (None, None, None, (0, 0));
+        Self { shard, row, lane, id, prompt, is_probe, permit, correction, reserved, key }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.
     pub(super) fn correcting(mut self, correction: Option<Arc<Correction>>) -> Self {
         self.correction = correction;
+        self
+    }
+
+    /// The same call with what it holds of its lane.
+    pub(super) fn permitted(mut self, permit: Permit) -> Self {
+        self.permit = Some(permit);
+        self
+    }
+
+    /// The same call for a variant of the job, after its row was answered so often.
+    pub(super) fn again(mut self, variant: usize, answered: u32) -> Self {
+        self.key = (variant, answered);
         self
     }
 }
@@ -79,6 +98,10 @@ pub(super) struct Landing {
     pub(super) flight: Flight,
     pub(super) attempt: Attempt,
     pub(super) result: Result<Answer, Failure>,
+    /// Whether the endpoint may have had too much to do.
+    pub(super) is_overload: bool,
+    /// What it told of its limits, of calls and of tokens.
+    pub(super) told: Option<(Told, Told)>,
 }
 
 /// Makes a call and judges its reply. The attempt's number is the caller's to fill in.
@@ -90,16 +113,41 @@ pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Lan
     let wording = Wording { in_prompt, correction, attached };
     let body = line.model.encode(&message.text, wording);
     drop(message);
+    let key = || key_header(&line.run, &flight, &body);
     let call = match &line.way {
-        Way::Http(client) => match client.send(body).await {
-            Ok(reply) => line.judge(&reply, start),
-            Err(error) => Call::failed(&error),
-        },
+        Way::Http(client) => {
+            let key = key();
+            match client.send(body, key).await {
+                Ok(reply) => line.judge(&reply, start),
+                Err(error) => Call::failed(&error),
+            }
+        }
         // Streams are larger and seldom: kept apart, they leave every other call small.
-        way => Box::pin(line.streamed(way, body, start)).await,
+        way @ Way::Sse(_) => {
+            let key = key();
+            Box::pin(line.streamed(way, body, key, start)).await
+        }
+        // No vendor documents a key in the events of a WebSocket.
+        way @ Way::Ws(_) => Box::pin(line.streamed(way, body, None, start)).await,
     };
     let attempt = describe(&line.asked, start_ms, start.elapsed(), &call);
-    judge(Landing { flight, attempt, result: call.result }, line.form.as_ref(), in_prompt)
+    judge(call.landed(flight, attempt), line.form.as_ref(), in_prompt)
+}
+
+/// The header by which an endpoint knows a call that it had before: the same when a call is made again
+/// of which nothing came back, also after a crash, and another for every other call. It is not
+/// random: a crash would lose it. OpenAI and others take it; who does not know it leaves it alone.
+fn key_header(run: &str, flight: &Flight, body: &[u8]) -> Option<Header> {
+    let (variant, answered) = flight.key;
+    let mut hasher = blake3::Hasher::new();
+    // Each part but the last has a length that is known or an end that it cannot hold.
+    hasher.update(run.as_bytes()).update(b"\n");
+    hasher.update(&(variant as u64).to_le_bytes()).update(&answered.to_le_bytes());
+    hasher.update(&xxhash_rust::xxh3::xxh3_128(body).to_le_bytes());
+    hasher.update(flight.id.as_json().as_bytes());
+    let text = format!("rowmill-{}", &hasher.finalize().to_hex()[..32]);
+    let value = HeaderValue::try_from(text).ok()?;
+    Some((HeaderName::from_static("idempotency-key"), value))
 }
 
 /// Whether an answer is what the schema asks for. One that is not was paid for all the same: its
@@ -122,12 +170,31 @@ struct Call {
     status: Option<u16>,
     time_to_response: Option<Duration>,
     ttft: Option<Duration>,
+    is_late: bool,
+    told: Option<(Told, Told)>,
 }
 
 impl Call {
+    fn new(result: Result<Answer, Failure>, status: Option<u16>) -> Self {
+        Self { result, status, time_to_response: None, ttft: None, is_late: false, told: None }
+    }
+
     fn failed(error: &HttpError) -> Self {
-        let result = Err(failure(error));
-        Self { result, status: None, time_to_response: None, ttft: None }
+        let is_late = matches!(
+            error,
+            HttpError::ConnectTimeout { .. }
+                | HttpError::FirstByte { .. }
+                | HttpError::Timeout { .. }
+                | HttpError::Idle { .. }
+        );
+        Self { is_late, ..Self::new(Err(failure(error)), None) }
+    }
+
+    fn landed(self, flight: Flight, attempt: Attempt) -> Landing {
+        // The status among the events of an answer counts as well.
+        let status = self.result.as_ref().err().and_then(|failure| failure.status);
+        let is_overload = self.is_late || matches!(status, Some(429 | 503 | 529));
+        Landing { flight, attempt, result: self.result, is_overload, told: self.told }
     }
 }
 
@@ -136,12 +203,13 @@ impl Line {
     fn judge(&self, reply: &Reply, start: Instant) -> Call {
         let result = self.model.decode(reply.status, &reply.headers, &reply.body, now_ms());
         let response = reply.head_at.saturating_duration_since(start);
-        let (status, time_to_response) = (Some(reply.status), Some(response));
-        Call { result, status, time_to_response, ttft: None }
+        let told = told(&reply.headers, now_ms());
+        let time_to_response = Some(response);
+        Call { time_to_response, told, ..Call::new(result, Some(reply.status)) }
     }
 
     /// Makes a call whose answer comes in events.
-    async fn streamed(&self, way: &Way, body: Bytes, start: Instant) -> Call {
+    async fn streamed(&self, way: &Way, body: Bytes, key: Option<Header>, start: Instant) -> Call {
         // There is a line only to models that are called.
         let Some(mut stream) = self.model.api().map(Api::stream) else {
             return Call::failed(&HttpError::Closed { authority: String::new() });
@@ -159,7 +227,7 @@ impl Line {
                     note(stream.has_content());
                     has_ended
                 };
-                (client.stream(body, &mut sink).await, true)
+                (client.stream(body, key, &mut sink).await, true)
             }
             Way::Ws(sockets) => {
                 let mut sink = |event: &[u8]| {
@@ -190,7 +258,8 @@ impl Line {
             Err(failure) => failure.status,
         };
         let response = reply.head_at.saturating_duration_since(start);
-        Call { result, status, time_to_response: Some(response), ttft }
+        let told = told(&reply.headers, now_ms());
+        Call { time_to_response: Some(response), ttft, told, ..Call::new(result, status) }
     }
 
     /// Takes leave of the endpoint.
@@ -227,19 +296,21 @@ fn describe(asked: &str, start_ms: u64, duration: Duration, call: &Call) -> Atte
 pub(super) fn echo(lane: &Lane, flight: Flight, prompt: String) -> Landing {
     let start_ms = now_ms();
     let result = lane.model.decode(200, &HeaderMap::new(), prompt.as_bytes(), start_ms);
-    let call = Call { result, status: None, time_to_response: None, ttft: None };
+    let call = Call::new(result, None);
     let attempt = describe(&lane.name, start_ms, Duration::ZERO, &call);
-    judge(Landing { flight, attempt, result: call.result }, lane.form.as_ref(), true)
+    judge(call.landed(flight, attempt), lane.form.as_ref(), true)
 }
 
 fn failure(error: &HttpError) -> Failure {
     let kind = match error {
-        HttpError::Connect { .. } => FailureKind::Connection,
+        HttpError::Connect { .. } | HttpError::ConnectTimeout { .. } => FailureKind::Connection,
         HttpError::Closed { .. } => FailureKind::Closed,
         HttpError::Stale { .. } => FailureKind::Stale,
         HttpError::Tls { .. } => FailureKind::Tls,
         HttpError::Broken { .. } => FailureKind::BrokenAnswer,
-        HttpError::Timeout { .. } | HttpError::Idle { .. } => FailureKind::Timeout,
+        HttpError::FirstByte { .. } | HttpError::Timeout { .. } | HttpError::Idle { .. } => {
+            FailureKind::Timeout
+        }
         HttpError::TooLarge { .. } => FailureKind::ResponseTooLarge,
     };
     Failure::new(kind, error.to_string())

@@ -95,11 +95,14 @@ impl<'a> Committer<'a> {
         let entry = &manifest.shards[number as usize];
         let rows = read_shard(source, entry, manifest.job.max_row_bytes)?;
         let open = dir.open_shard(number, entry, now_ms())?;
-        let renames = dir.duplicates(number, entry)?;
+        let renames = dir.exceptions(number, entry)?;
         self.syncers.insert(number, open.journal.syncer());
         self.checkpoint = Some((number, open.checkpoint));
         let mut slot =
             Slot::new((dir.generation(), number), entry, rows, open.journal, open.started);
+        if slot.has_records() {
+            dir.peek_shard(number, entry, &mut |record| slot.recall(record))?;
+        }
         let again = options.retry.among(dir, number, entry)?;
         slot.want(&open.state, renames, &manifest.chosen, &again);
         Ok(Done::Opened(Box::new(slot), open.repairs, open.repeated))

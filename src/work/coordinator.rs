@@ -282,6 +282,7 @@ impl Coordinator {
             }
             Happened::Unsound { shard, reason } => self.reopen(shard, reason),
             Happened::Paused { until, why } => vec![Effect::Show(Event::Paused { until, why })],
+            Happened::Waiting { until, why } => vec![Effect::Show(Event::Waiting { until, why })],
             Happened::SchemaRefused { why } => vec![Effect::Show(Event::Warning(format!(
                 "the endpoint takes no schema ({why}): from now on it stands in the instruction"
             )))],
@@ -357,8 +358,9 @@ mod tests {
             fewer_will_do: false,
             too_few_files: None,
             concurrency: 4,
+            is_fixed: false,
             retries: 3,
-            limits: Limits { connect: TICK, total: TICK, idle: TICK, body: 1 },
+            limits: Limits::whole(TICK, 1),
             max_outage: TICK,
             drain_timeout: Duration::from_secs(30),
             max_errors: None,

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Instant;
 
+use crate::policy::Tried;
+
 /// A row's place in its shard, from 0.
 pub(super) type RowIndex = usize;
 
@@ -19,13 +21,29 @@ pub(super) struct Feed {
     left: usize,
 }
 
+/// Which rows may be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// One that is due for another try, else one that is new.
+    DueFirst,
+    /// One that is new, else one that is due for another try.
+    NewFirst,
+    /// One that is new.
+    New,
+}
+
 /// How often a row was tried in this session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Tries {
     /// Calls made.
     pub(super) made: u32,
-    /// Calls that count against the row's retries.
-    pub(super) counted: u32,
+    /// Calls that failed as a row's calls do, whoever is to blame.
+    pub(super) failed: Tried,
+    /// Answers that could not be used.
+    pub(super) unusable: u32,
+    /// Calls that were refused, and whether the last one was for nothing and is made again at once.
+    pub(super) refused: u32,
+    pub(super) is_free: bool,
     // Closed without an answer; this worker's answers when that happened first.
     closed: u32,
     /// Answers that did not fit their schema.
@@ -55,14 +73,17 @@ impl Feed {
         self.next < self.wanted.len() || self.retry_at().is_some_and(|at| at <= now)
     }
 
-    /// The next row to start: one that is due for another try, else one that is new.
-    pub(super) fn take(&mut self, now: Instant, wants_fresh: bool) -> Option<RowIndex> {
-        // A row that failed before tells little of the endpoint.
-        let is_fresh = wants_fresh && self.next < self.wanted.len();
-        if !is_fresh && self.retry_at().is_some_and(|at| at <= now) {
+    /// The next row to start.
+    pub(super) fn take(&mut self, now: Instant, choice: Choice) -> Option<RowIndex> {
+        let is_new = match choice {
+            Choice::DueFirst => false,
+            Choice::NewFirst => !self.is_exhausted(),
+            Choice::New => true,
+        };
+        if !is_new && self.retry_at().is_some_and(|at| at <= now) {
             return self.retries.pop().map(|Reverse((_, row))| row);
         }
-        if self.next >= self.wanted.len() {
+        if self.is_exhausted() {
             return None;
         }
         let row = self.next;
@@ -76,12 +97,24 @@ impl Feed {
         self.retries.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// A call for a row was made; it counts against its retries or not. Gives its tries.
-    pub(super) fn tried(&mut self, row: RowIndex, counts: bool) -> Tries {
+    /// Takes back the row that was taken last: it was not started.
+    pub(super) fn put_back(&mut self, row: RowIndex, now: Instant) {
+        match self.tries.contains_key(&row) {
+            true => self.again(row, now),
+            false => self.next = row,
+        }
+    }
+
+    /// A call for a row was made. Gives how many there were.
+    pub(super) fn tried(&mut self, row: RowIndex) -> u32 {
         let tries = self.tries.entry(row).or_default();
         tries.made += 1;
-        tries.counted += u32::from(counts);
-        *tries
+        tries.made
+    }
+
+    /// Changes what is noted of a row's tries.
+    pub(super) fn note(&mut self, row: RowIndex) -> &mut Tries {
+        self.tries.entry(row).or_default()
     }
 
     /// A call for a row was closed without an answer, when this worker had so many answers. Says how
@@ -93,11 +126,6 @@ impl Feed {
         }
         tries.closed += 1;
         (tries.closed, answers > tries.answers_then)
-    }
-
-    /// A row's answer did not fit its schema.
-    pub(super) fn misfit(&mut self, row: RowIndex) {
-        self.tries.entry(row).or_default().misfits += 1;
     }
 
     /// How often a row was tried before.
@@ -133,6 +161,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::Choice::{DueFirst, New, NewFirst};
     use super::*;
 
     #[test]
@@ -140,19 +169,33 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut feed = Feed::new(vec![false, true, true, false, true]);
-        assert_eq!(feed.take(now, false), Some(1));
+        assert_eq!(feed.take(now, DueFirst), Some(1));
         feed.again(1, later);
-        assert_eq!(feed.take(now, false), Some(2));
-        assert_eq!(feed.take(later, false), Some(1));
-        assert_eq!(feed.take(later, false), Some(4));
+        assert_eq!(feed.take(now, DueFirst), Some(2));
+        assert_eq!(feed.take(later, DueFirst), Some(1));
+        assert_eq!(feed.take(later, DueFirst), Some(4));
         assert!(feed.is_exhausted() && !feed.is_ready(later));
-        assert_eq!((feed.take(later, false), feed.left()), (None, 3));
-        assert_eq!(feed.tried(1, true), Tries { made: 1, counted: 1, ..Tries::default() });
-        assert_eq!(feed.tried(1, false), Tries { made: 2, counted: 1, ..Tries::default() });
+        assert_eq!((feed.take(later, DueFirst), feed.left()), (None, 3));
+        assert_eq!((feed.tried(1), feed.tried(1)), (1, 2));
         for row in [1, 2, 4] {
             feed.done(row);
         }
         assert_eq!((feed.left(), feed.tries(1)), (0, Tries::default()));
+    }
+
+    #[test]
+    fn a_row_that_was_not_started_is_the_next() {
+        let now = Instant::now();
+        let mut feed = Feed::new(vec![true, false, true, true]);
+        assert_eq!(feed.take(now, New), Some(0));
+        feed.put_back(0, now);
+        assert_eq!(feed.take(now, New), Some(0));
+        feed.tried(0);
+        feed.again(0, now);
+        assert_eq!((feed.take(now, NewFirst), feed.take(now, New)), (Some(2), Some(3)));
+        assert_eq!((feed.take(now, New), feed.take(now, NewFirst)), (None, Some(0)));
+        feed.put_back(0, now);
+        assert_eq!((feed.take(now, DueFirst), feed.left()), (Some(0), 3));
     }
 
     proptest! {
@@ -169,7 +212,7 @@ mod tests {
             let mut second = 0;
             while feed.left() > 0 {
                 let now = start + Duration::from_secs(second);
-                let Some(row) = feed.take(now, false) else {
+                let Some(row) = feed.take(now, DueFirst) else {
                     prop_assert!(feed.retry_at().is_some_and(|at| at > now), "nothing is lost");
                     second += 1;
                     continue;
@@ -177,7 +220,7 @@ mod tests {
                 prop_assert!(wanted[row] && !done[row]);
                 match fails.next() {
                     Some(wait) if wait > 0 => {
-                        feed.tried(row, true);
+                        feed.tried(row);
                         feed.again(row, now + Duration::from_secs(wait));
                     }
                     _ => {

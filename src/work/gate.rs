@@ -14,7 +14,9 @@ use crate::policy::share;
 /// The permits of a run.
 #[derive(Debug)]
 pub(super) struct Gate {
-    limit: usize,
+    // The most ever, and the most now.
+    most: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
     // How many workers have rows to send; how many of those found no permit.
     demanding: AtomicUsize,
@@ -33,11 +35,30 @@ impl Gate {
     /// `limit` permits for `workers`.
     pub(super) fn new(limit: usize, workers: usize) -> Self {
         Self {
-            limit,
+            most: limit,
+            limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
             demanding: AtomicUsize::new(0),
             hungry: AtomicUsize::new(0),
             seats: (0..workers).map(|_| Seat::default()).collect(),
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// How many there are from now on, but never more than at the beginning. Permits that are out
+    /// stay so until they come back.
+    pub(super) fn set_limit(&self, limit: usize) {
+        let limit = limit.clamp(1, self.most);
+        let before = self.limit.swap(limit, Ordering::AcqRel);
+        let mut more = limit.saturating_sub(before);
+        for seat in &self.seats {
+            if more > 0 && seat.hungry.load(Ordering::Relaxed) {
+                seat.wake.notify_one();
+                more -= 1;
+            }
         }
     }
 
@@ -50,15 +71,15 @@ impl Gate {
     fn allowed(&self, worker: usize) -> usize {
         let own = usize::from(self.seats[worker].hungry.load(Ordering::Relaxed));
         if self.hungry.load(Ordering::Relaxed) > own {
-            share(self.limit, self.demanding.load(Ordering::Relaxed))
+            share(self.limit(), self.demanding.load(Ordering::Relaxed))
         } else {
-            self.limit
+            self.limit()
         }
     }
 
     /// Whether a worker that holds so many may keep one for its next row.
     pub(super) fn may_keep(&self, worker: usize, held: usize) -> bool {
-        held <= self.allowed(worker)
+        held <= self.allowed(worker) && self.used() <= self.limit()
     }
 
     /// Takes one for a worker that holds so many. When there is none for it, it is woken once there
@@ -77,7 +98,7 @@ impl Gate {
     fn count_up(&self) -> bool {
         self.used
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-                (used < self.limit).then_some(used + 1)
+                (used < self.limit()).then_some(used + 1)
             })
             .is_ok()
     }
@@ -158,6 +179,19 @@ mod tests {
         assert!(!gate.take(1, 2));
         assert_eq!(gate.used(), 4);
         gate.set_demanding(1, false);
+    }
+
+    #[test]
+    fn the_limit_may_be_lowered_and_raised() {
+        let gate = Gate::new(4, 2);
+        gate.set_limit(9);
+        assert!((0..4).all(|held| gate.take(0, held)) && !gate.take(0, 4));
+        gate.set_limit(2);
+        assert!(!gate.may_keep(0, 4));
+        gate.give_back(0, 2);
+        assert!(gate.may_keep(0, 2) && !gate.take(1, 0));
+        gate.set_limit(3);
+        assert!(gate.take(1, 0) && !gate.take(1, 1));
     }
 
     #[test]

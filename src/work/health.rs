@@ -1,18 +1,20 @@
-//! The endpoint's health, as all workers see it.
+//! An endpoint's health and pace, as all workers see them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Server;
-use crate::policy::{MayCall, Outage, Trouble};
+use crate::policy::{Bounds, Ended, Follows, Hold, MayCall, Pace, Permit, Reception, Tried};
 
-/// One endpoint's outage policy, shared.
+/// One endpoint's pace, shared.
 #[derive(Debug)]
 pub(super) struct Health {
-    outage: Mutex<Outage>,
-    // Looked at before every call, so that a healthy endpoint costs no lock.
+    pace: Mutex<Pace>,
+    // What of it is looked at before every call, without the lock.
     is_well: AtomicBool,
+    may_retry: AtomicBool,
+    limit: AtomicUsize,
     has_answered: AtomicBool,
     // Where the endpoint is a server of this run's own; and the turn of it that was last seen.
     server: Option<Arc<Server>>,
@@ -23,11 +25,13 @@ pub(super) struct Health {
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Health {
-    pub(super) fn new(max_outage: Duration, server: Option<Arc<Server>>) -> Self {
-        let outage = Mutex::new(Outage::new(max_outage, Instant::now()));
+    pub(super) fn new(bounds: &Bounds, server: Option<Arc<Server>>) -> Self {
+        let pace = Pace::new(bounds, Instant::now());
         let turn = AtomicU64::new(server.as_ref().map_or(0, |server| server.turn()));
-        let (is_well, has_answered) = (AtomicBool::new(true), AtomicBool::new(false));
-        Self { outage, is_well, has_answered, server, turn }
+        let limit = AtomicUsize::new(pace.limit());
+        let (is_well, may_retry) = (AtomicBool::new(true), AtomicBool::new(true));
+        let has_answered = AtomicBool::new(false);
+        Self { pace: Mutex::new(pace), is_well, may_retry, limit, has_answered, server, turn }
     }
 
     /// Whether the endpoint is a server of this run's own, which comes back when it dies.
@@ -45,21 +49,41 @@ impl Health {
         if turn.is_multiple_of(2) {
             return false;
         }
-        self.with(|outage| {
+        self.with(|pace| {
             // Another worker may have seen it first.
             if self.turn.swap(turn, Ordering::AcqRel) != turn {
-                outage.restarted(now);
+                pace.outage().restarted(now);
             }
         });
         true
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Outage) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Pace) -> T) -> T {
         // A panic in a worker must not take the others with it: the state is always consistent.
-        let mut outage = self.outage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let result = change(&mut outage);
-        self.is_well.store(outage.is_well(), Ordering::Release);
+        let mut pace = self.pace.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let result = change(&mut pace);
+        // Read first: what all workers write all the time is slow.
+        note(&self.is_well, pace.is_well());
+        note(&self.may_retry, pace.may_retry());
+        if self.limit.load(Ordering::Relaxed) != pace.limit() {
+            self.limit.store(pace.limit(), Ordering::Release);
+        }
         result
+    }
+
+    /// How many calls may be under way.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// Whether rows may be tried again.
+    pub(super) fn may_retry(&self) -> bool {
+        self.may_retry.load(Ordering::Acquire)
+    }
+
+    /// Only rows to be tried again are left: when that may be done, if not now.
+    pub(super) fn refill(&self, now: Instant) -> Option<Instant> {
+        self.with(|pace| pace.refill(now, fastrand::f64()))
     }
 
     /// Whether a call may be made now.
@@ -72,7 +96,7 @@ impl Health {
         if self.is_well.load(Ordering::Acquire) {
             return MayCall::Yes;
         }
-        self.with(|outage| outage.may_call(now))
+        self.with(|pace| pace.may_call(now))
     }
 
     /// Whether any call was ever answered.
@@ -80,36 +104,54 @@ impl Health {
         self.has_answered.load(Ordering::Relaxed)
     }
 
-    /// A call was answered. True when that ends a pause.
-    pub(super) fn answered(&self) -> bool {
-        // Read first: what all workers write all the time is slow.
-        if !self.has_answered() {
-            self.has_answered.store(true, Ordering::Relaxed);
-        }
-        if let Some(server) = &self.server {
-            server.answered();
-        }
-        !self.is_well.load(Ordering::Acquire) && self.with(|outage| outage.answered(Instant::now()))
+    /// Starts a call for a row whose prompt has so many bytes, as a probe or not, as a retry or not.
+    pub(super) fn start(
+        &self,
+        now: Instant,
+        worker: usize,
+        bytes: usize,
+        kind: (bool, bool),
+    ) -> Result<Permit, Hold> {
+        self.with(|pace| pace.start(now, worker, bytes, kind))
     }
 
-    /// A call showed that the endpoint must be left alone.
-    pub(super) fn troubled(&self, now: Instant, asked: Option<Duration>) -> Trouble {
-        self.with(|outage| outage.troubled(now, asked, fastrand::f64()))
+    /// A call that was started is not made.
+    pub(super) fn cancel(&self, permit: &Permit) {
+        self.with(|pace| pace.cancel(permit));
     }
 
-    /// A call was answered with an error that may be the endpoint's.
-    pub(super) fn erred(&self, now: Instant, is_first: bool) -> Option<Trouble> {
-        self.with(|outage| outage.erred(now, is_first, fastrand::f64()))
+    /// A call has ended.
+    pub(super) fn ended(&self, now: Instant, permit: &Permit, ended: &Ended) -> Follows {
+        if ended.reception == Reception::Answered {
+            if !self.has_answered() {
+                self.has_answered.store(true, Ordering::Relaxed);
+            }
+            if let Some(server) = &self.server {
+                server.answered();
+            }
+        }
+        self.with(|pace| pace.ended(now, permit, ended, fastrand::f64()))
+    }
+
+    /// Adds a failed try to those of a row.
+    pub(super) fn add(&self, tried: Tried) -> Tried {
+        self.with(|pace| pace.add(tried))
     }
 
     /// A call was lost with a server of this run's own.
     pub(super) fn lost(&self) {
-        self.with(Outage::lost);
+        self.with(|pace| pace.outage().lost());
     }
 
     /// A probe ended without telling anything.
     pub(super) fn forget_probe(&self) {
-        self.with(Outage::forget_probe);
+        self.with(|pace| pace.outage().forget_probe());
+    }
+}
+
+fn note(flag: &AtomicBool, is: bool) {
+    if flag.load(Ordering::Relaxed) != is {
+        flag.store(is, Ordering::Release);
     }
 }
 
@@ -120,16 +162,31 @@ mod tests {
     #[test]
     fn a_server_of_ones_own_is_left_alone_while_it_is_down_then_tried_with_one_call() {
         let (server, _unwanted) = Server::new();
-        let health = Health::new(Duration::from_secs(60), Some(Arc::clone(&server)));
+        let bounds = Bounds {
+            concurrency: 4,
+            is_fixed: false,
+            calls_a_minute: None,
+            tokens_a_minute: None,
+            answer: None,
+            max_outage: Duration::from_secs(60),
+        };
+        let health = Health::new(&bounds, Some(Arc::clone(&server)));
         let now = Instant::now();
         assert_eq!(health.may_call(now), MayCall::Yes);
-        health.troubled(now, Some(Duration::from_secs(50)));
+        let end = |permit: &Permit, reception| {
+            let ended = Ended { reception, is_first: true, used: None, told: None };
+            health.ended(now, permit, &ended).has_recovered
+        };
+        let permit = health.start(now, 0, 1, (false, false)).unwrap();
+        let asked = Some(Duration::from_secs(50));
+        end(&permit, Reception::Away { is_overload: false, asked });
         server.went_down();
         assert_eq!(health.may_call(now), MayCall::Wait(now + LOOK), "whatever it asked for");
         server.came_up();
         assert_eq!(health.may_call(now), MayCall::Probe);
         assert!(matches!(health.may_call(now), MayCall::Wait(_)));
-        assert!(health.answered());
+        let permit = health.start(now, 0, 1, (true, false)).unwrap();
+        assert!(end(&permit, Reception::Answered));
         assert_eq!(health.may_call(now), MayCall::Yes);
         assert!(server.went_down(), "it had answered");
     }

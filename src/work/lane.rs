@@ -64,14 +64,19 @@ impl Lanes {
         &self.all[index]
     }
 
+    /// How many calls may be under way over all of them.
+    pub(super) fn limit(&self) -> usize {
+        self.all.iter().map(|lane| lane.health.limit()).sum()
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.all.iter()
     }
 
     /// What a worker calls through, lane by lane.
-    pub(super) fn lines(&self, limits: &Limits) -> Result<Vec<Option<Line>>, Error> {
-        self.all.iter().map(|lane| lane.line(limits)).collect()
+    pub(super) fn lines(&self, limits: &Limits, run: &str) -> Result<Vec<Option<Line>>, Error> {
+        self.all.iter().map(|lane| lane.line(limits, run.into())).collect()
     }
 }
 
@@ -94,14 +99,14 @@ impl Lane {
             name: member.name.clone(),
             model: member.model.clone(),
             form,
-            health: Health::new(options.max_outage, server.cloned()),
+            health: Health::new(&options.bounds(member), server.cloned()),
             price: member.price.clone(),
             reached,
         })
     }
 
     /// A worker's own way through the lane; nothing for models that are not called.
-    fn line(&self, limits: &Limits) -> Result<Option<Line>, Error> {
+    fn line(&self, limits: &Limits, run: Arc<str>) -> Result<Option<Line>, Error> {
         let (Some((connector, endpoint)), Some(api)) = (&self.reached, self.model.api()) else {
             return Ok(None);
         };
@@ -115,7 +120,7 @@ impl Lane {
             Transport::Ws => Way::Ws(Sockets::new(connector, endpoint, path, headers, limits)),
         };
         let (model, asked) = (self.model.clone(), self.name.clone());
-        Ok(Some(Line { way, model, asked, form: self.form.clone() }))
+        Ok(Some(Line { way, model, asked, form: self.form.clone(), run }))
     }
 }
 

@@ -36,10 +36,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::http::{Endpoint, Limits};
 use crate::input::{self, Attachments, Source};
 use crate::job::Money;
-use crate::policy::Durability;
+use crate::policy::{Bounds, Durability};
 use crate::price::{self, Price};
 use crate::prompt::Template;
-use crate::provider::Model;
+use crate::provider::{Api, Model};
 use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Sink, now_ms};
@@ -65,6 +65,8 @@ pub struct Options {
     pub fewer_will_do: bool,
     /// The most requests in flight, over all workers.
     pub concurrency: usize,
+    /// Whether so many are in flight whatever the endpoints say.
+    pub is_fixed: bool,
     /// Set where fewer files may be open than any work needs.
     pub too_few_files: Option<TooFewFiles>,
     /// How often a row is tried again after an answer that does not count.
@@ -106,6 +108,18 @@ impl Options {
         manifest.open_shards().filter(move |(it, _)| named.is_none_or(|some| some.contains(it)))
     }
 
+    /// What bounds the calls to an endpoint.
+    fn bounds(&self, member: &Member) -> Bounds {
+        Bounds {
+            concurrency: self.concurrency,
+            is_fixed: self.is_fixed || member.endpoint.is_none(),
+            calls_a_minute: member.rates.calls,
+            tokens_a_minute: member.rates.tokens,
+            answer: member.model.api().and_then(Api::most_tokens),
+            max_outage: self.max_outage,
+        }
+    }
+
     /// The options with no more workers than calls need. One worker keeps some 70,000 calls a second
     /// going, more than any model answers; a second one only helps with very many in flight, and
     /// costs a tenth of CPU a call in switching between threads.
@@ -139,6 +153,17 @@ pub struct Member {
     pub endpoint: Option<Endpoint>,
     /// What its tokens cost; nothing where that is not known.
     pub price: Option<Price>,
+    /// What it may be asked a minute.
+    pub rates: Rates,
+}
+
+/// The most that an endpoint may be asked a minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Calls.
+    pub calls: Option<u64>,
+    /// Tokens, of prompts and answers.
+    pub tokens: Option<u64>,
 }
 
 impl Answerer {
@@ -146,6 +171,16 @@ impl Answerer {
     #[must_use]
     pub fn one(member: Member, structured: Option<Structured>) -> Self {
         Self { teams: vec![vec![member]], structured }
+    }
+
+    /// The same, and nobody is asked more a minute than this.
+    #[must_use]
+    pub fn rated(mut self, rates: Rates) -> Self {
+        for member in self.teams.iter_mut().flatten() {
+            member.rates.calls = rates.calls.or(member.rates.calls);
+            member.rates.tokens = rates.tokens.or(member.rates.tokens);
+        }
+        self
     }
 
     /// Who answers a variant of the job first.
@@ -279,6 +314,7 @@ enum Happened {
     Sealed(Seal),
     Unsound { shard: u32, reason: String },
     Paused { until: Instant, why: String },
+    Waiting { until: Instant, why: &'static str },
     Recovered,
     SchemaRefused { why: String },
     Idle { worker: usize },
@@ -397,7 +433,7 @@ fn work(
     let Job { dir, manifest, source, answerer, options, .. } = *job;
     let server = job.server.map(|server| &server.0);
     let lanes = Lanes::new(answerer, options, server)?;
-    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits));
+    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits, dir.run()));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
     let wallet = match options.max_cost.filter(|_| answerer.is_called()) {
         Some(cap) => Some(Wallet::new(cap, &lanes, &manifest.job, &price::spent(dir, manifest)?)),
@@ -423,6 +459,7 @@ fn work(
         is_stopping: AtomicBool::new(false),
         failed: AtomicU64::new(0),
     };
+    shared.gate.set_limit(shared.lanes.limit());
     std::thread::scope(|scope| {
         for (number, lines) in lines.into_iter().enumerate() {
             let shared = &shared;

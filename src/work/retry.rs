@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::format::envelope;
 use crate::job::{FailureKind, Id, IdHash, OutcomeKind};
-use crate::store::{self, Outcome, Record, ShardEntry, WorkDir};
+use crate::store::{self, Manifest, Outcome, Record, ShardEntry, WorkDir};
 
 /// Which rows that failed before are tried again. Rows that cannot be asked about never are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub enum Retry {
         kinds: Vec<FailureKind>,
         /// Its id is one of these; nothing for any id.
         ids: Option<HashSet<IdHash>>,
+        /// Or it is one of these rows: a row with one of the ids takes its outcome. See
+        /// [`Retry::with_originals`].
+        rows: HashSet<u64>,
     },
 }
 
@@ -51,6 +54,20 @@ impl Again {
 }
 
 impl Retry {
+    /// The same, where rows that are named take the outcomes of others: those are tried again.
+    ///
+    /// # Errors
+    /// When the plan's files cannot be read.
+    pub fn with_originals(self, dir: &WorkDir, manifest: &Manifest) -> Result<Self, store::Error> {
+        Ok(match self {
+            Self::Only { kinds, ids: Some(ids), .. } => {
+                let originals = dir.originals_of(manifest, &|id| ids.contains(&id))?;
+                Self::Only { kinds, ids: Some(ids), rows: originals.into_iter().collect() }
+            }
+            other => other,
+        })
+    }
+
     /// The rows of a shard that are tried again.
     ///
     /// # Errors
@@ -79,14 +96,14 @@ impl Retry {
     }
 
     fn matches(&self, outcome: &Outcome<'_>) -> bool {
-        let Self::Only { kinds, ids } = self else { return *self == Self::All };
+        let Self::Only { kinds, ids, rows } = self else { return *self == Self::All };
         let is_of_kind = || {
             let class = envelope::failure_class(outcome.envelope);
             class.is_some_and(|class| kinds.iter().any(|kind| kind.class() == class))
         };
         let is_named = |ids: &HashSet<IdHash>| {
             let id = std::str::from_utf8(outcome.id()).ok().and_then(|id| Id::parse(id).ok());
-            id.is_some_and(|id| ids.contains(&id.hash()))
+            rows.contains(&outcome.row) || id.is_some_and(|id| ids.contains(&id.hash()))
         };
         (kinds.is_empty() || is_of_kind()) && ids.as_ref().is_none_or(is_named)
     }

@@ -7,7 +7,7 @@ use super::attempt::Landing;
 use super::feed::{Feed, RowIndex};
 use super::retry::Again;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
-use crate::format::telemetry::write_attempt;
+use crate::format::telemetry::{read_attempts, write_attempt};
 use crate::input::{ShardRows, identify};
 use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, OutcomeKind};
 use crate::prompt::{Prompt, Template};
@@ -32,6 +32,8 @@ pub(super) struct Slot<'a> {
     ids: HashMap<u64, Id>,
     // Rows whose answer did not fit, until they have an outcome.
     corrections: HashMap<RowIndex, Arc<Correction>>,
+    // How often rows were answered without having an answer since, by their place.
+    answered: HashMap<RowIndex, u32>,
     // Lines that are not written yet, and what of the journal is not durable yet.
     lines: Vec<u8>,
     waiting: usize,
@@ -81,6 +83,7 @@ impl<'a> Slot<'a> {
             started,
             ids: HashMap::new(),
             corrections: HashMap::new(),
+            answered: HashMap::new(),
             lines: Vec::new(),
             waiting: 0,
             synced_to,
@@ -147,6 +150,34 @@ impl<'a> Slot<'a> {
         self.started.clear()
     }
 
+    /// Whether anything was written before.
+    pub(super) fn has_records(&self) -> bool {
+        self.journal.length() > 0
+    }
+
+    /// Takes note of attempts of an earlier session. What was answered then is not to be answered with
+    /// the same once more.
+    pub(super) fn recall(&mut self, record: &Record<'_>) {
+        let (row, attempts) = match record {
+            Record::Retry { row, attempts, .. } => (row, attempts),
+            Record::Outcome(Outcome { row, kind: OutcomeKind::Failed, attempts, .. }) => {
+                (row, attempts)
+            }
+            _ => return,
+        };
+        let count = read_attempts(attempts).iter().filter(|facts| facts.is_answered()).count();
+        let place =
+            row.checked_sub(self.entry.first_row).and_then(|it| RowIndex::try_from(it).ok());
+        if let Some(place) = place.filter(|_| count > 0) {
+            *self.answered.entry(place).or_default() += u32::try_from(count).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// How often a row was answered, well or badly, and asked again.
+    pub(super) fn answered(&self, row: RowIndex) -> u32 {
+        self.answered.get(&row).copied().unwrap_or_default()
+    }
+
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
@@ -210,7 +241,7 @@ impl<'a> Slot<'a> {
         // What is not there may be there the next time: it failed, like one that was called in vain.
         // As such it counts as a call that ended; so that none seems to be missing, it is one that was
         // started.
-        let asked = Some(Asked { generation: self.generation, prompt });
+        let asked = Some(Asked { generation: self.generation, prompt, is_accepted: false });
         self.put(row, id, OutcomeKind::Failed, verdict, b"[]", asked, job, at_ms);
         self.starting += 1;
     }
@@ -226,7 +257,8 @@ impl<'a> Slot<'a> {
         let (row, id) = (landing.flight.row, &landing.flight.id);
         let mut attempts = std::mem::take(&mut self.attempts);
         list_attempt(&mut attempts, landing);
-        let asked = Some(Asked { generation: self.generation, prompt: landing.flight.prompt });
+        let (generation, prompt) = (self.generation, landing.flight.prompt);
+        let asked = Some(Asked { generation, prompt, is_accepted: false });
         match &landing.result {
             Ok(Answer { content, .. }) => {
                 let verdict = match content {
@@ -247,6 +279,9 @@ impl<'a> Slot<'a> {
     pub(super) fn put_retry(&mut self, landing: &Landing, at_ms: u64) {
         let mut attempts = std::mem::take(&mut self.attempts);
         list_attempt(&mut attempts, landing);
+        if landing.attempt.status.is_some() {
+            *self.answered.entry(landing.flight.row).or_default() += 1;
+        }
         let row = self.number_of(landing.flight.row);
         self.put_record(&Record::Retry { row, at_ms, attempts: &attempts });
         self.attempts = attempts;
@@ -281,6 +316,7 @@ impl<'a> Slot<'a> {
         }));
         self.envelope = envelope;
         self.corrections.remove(&row);
+        self.answered.remove(&row);
         self.feed.done(row);
     }
 

@@ -42,6 +42,10 @@ pub enum Reply {
     Close,
     /// Sends half of an answer and closes.
     Cut,
+    /// Sends the head of an answer, and then of its body a byte now and then, until the client goes.
+    Trickle,
+    /// Sends an answer in chunks that are none.
+    BadChunks,
     /// Sends something that is no HTTP.
     Garbage,
     /// Says nothing until the server is released, then answers.
@@ -195,15 +199,20 @@ impl Server {
 
     /// Waits until so many calls have come in.
     pub fn wait_for_calls(&self, count: usize) {
-        self.wait("calls", |state| state.calls.len() >= count);
+        self.wait_for("calls", |state| state.calls.len() >= count);
     }
 
     /// Waits until so many calls are under way.
     pub fn wait_for_active(&self, count: usize) {
-        self.wait("calls under way", |state| state.active >= count);
+        self.wait_for("calls under way", |state| state.active >= count);
     }
 
-    fn wait(&self, what: &str, is_there: impl Fn(&State) -> bool) {
+    /// Waits until the calls that came in are those that a test waits for.
+    pub fn wait(&self, what: &str, are_there: impl Fn(&[Call]) -> bool) {
+        self.wait_for(what, |state| are_there(&state.calls));
+    }
+
+    fn wait_for(&self, what: &str, is_there: impl Fn(&State) -> bool) {
         let (mutex, condvar) = &*self.shared;
         let state = mutex.lock().unwrap();
         let waited = condvar.wait_timeout_while(state, PATIENCE, |state| !is_there(state)).unwrap();
@@ -351,6 +360,18 @@ fn send(writer: &mut Stream, call: &Call, reply: Reply) -> bool {
             let _ = writer.write_all(b"\x00\x01 this is no HTTP\r\n\r\n");
             return false;
         }
+        Reply::Trickle => {
+            let _ = write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n");
+            while writer.write_all(b" ").and_then(|()| writer.flush()).is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return false;
+        }
+        Reply::BadChunks => {
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = write!(writer, "{head}zz\r\n{}", answer("cut"));
+            return false;
+        }
         Reply::Cut => {
             let body = answer("cut");
             let half = &body[..body.len() / 2];
@@ -442,7 +463,9 @@ mod websocket {
                 }
                 Reply::Cut => (shapes::events(&call.path, "cut")[..1].to_vec(), false),
                 Reply::Garbage => (vec![json!("this is no event")], false),
-                Reply::Close | Reply::EventsAndHold(_) => (Vec::new(), false),
+                Reply::Close | Reply::EventsAndHold(_) | Reply::Trickle | Reply::BadChunks => {
+                    (Vec::new(), false)
+                }
             };
             send(&mut socket, &events);
             if says_so {

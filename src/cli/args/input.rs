@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
+use super::dedupe::DedupeArgs;
 use crate::http::Link;
 use crate::job::{IdFrom, OnDuplicate};
 
@@ -47,6 +48,8 @@ pub(in crate::cli) struct InputArgs {
     /// What to do with rows that have the id of an earlier row
     #[arg(long, value_name = "WHAT", value_enum, default_value = "error")]
     pub(in crate::cli) on_duplicate: OnDuplicateArg,
+    #[command(flatten)]
+    pub(in crate::cli) dedupe: DedupeArgs,
     /// The largest row taken, in bytes; larger ones fail without a call
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) max_row_bytes: u64,

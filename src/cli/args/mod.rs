@@ -2,6 +2,7 @@
 
 mod change;
 mod config;
+mod dedupe;
 mod estimate;
 mod examples;
 mod input;

@@ -6,8 +6,10 @@ use clap::Args;
 
 use super::super::deadline::{Deadline, deadline};
 use super::super::parse::{duration, some_time};
+use crate::http::Limits;
 use crate::job::Money;
 use crate::policy::Durability;
+use crate::work::Rates;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
@@ -19,15 +21,34 @@ pub(in crate::cli) struct PaceArgs {
     /// The most requests in flight, over all workers [default: 64; with -m local 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(in crate::cli) concurrency: Option<u32>,
-    /// How often a row is tried again after a failure that may pass [default: 3]
+    /// Have that many requests in flight at all times. Without it their number begins at 8, grows
+    /// while the endpoint takes more, and shrinks when it refuses some; a server that rowmill
+    /// starts is never asked for less
+    #[arg(long)]
+    pub(in crate::cli) fixed_concurrency: bool,
+    /// The most requests a minute, in any 60 seconds [default: no limit of rowmill's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(in crate::cli) rpm: Option<u64>,
+    /// The most tokens a minute, of prompts and answers, in any 60 seconds [default: as --rpm]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub(in crate::cli) tpm: Option<u64>,
+    /// How often a row is tried again after a failure that may pass and that the endpoint's state
+    /// does not explain [default: 3]
     #[arg(long, value_name = "N")]
     pub(in crate::cli) retries: Option<u32>,
     /// How long one call may take, in seconds or as 5m [default: 600]
     #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(in crate::cli) timeout: Option<Duration>,
-    /// How long an answer in events (transport=sse or ws) may be silent in between
-    #[arg(long, value_name = "TIME", default_value = "300", value_parser = some_time)]
-    pub(in crate::cli) idle_timeout: Duration,
+    /// How long making a connection may take [default: 10]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    pub(in crate::cli) connect_timeout: Option<Duration>,
+    /// How long an answer may take to begin [default: 300]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    pub(in crate::cli) first_byte_timeout: Option<Duration>,
+    /// How long an answer that has begun may make no progress: no event, or less than 1 KiB in 10 s
+    /// [default: 60]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    pub(in crate::cli) idle_timeout: Option<Duration>,
     /// How long the endpoint may be out of reach; rows wait, they do not fail [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(in crate::cli) max_outage: Option<Duration>,
@@ -63,6 +84,26 @@ impl PaceArgs {
 
     pub(in crate::cli) fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(Duration::from_secs(600))
+    }
+
+    /// The bounds on a call, with answers of at most so many bytes.
+    pub(in crate::cli) fn limits(&self, body: usize) -> Limits {
+        let total = self.timeout();
+        let bound = |given: Option<Duration>, seconds| {
+            given.unwrap_or(Duration::from_secs(seconds)).min(total)
+        };
+        Limits {
+            connect: bound(self.connect_timeout, 10),
+            total,
+            first_byte: bound(self.first_byte_timeout, 300),
+            idle: bound(self.idle_timeout, 60),
+            body,
+        }
+    }
+
+    /// What may be asked a minute.
+    pub(in crate::cli) fn rates(&self) -> Rates {
+        Rates { calls: self.rpm, tokens: self.tpm }
     }
 
     pub(in crate::cli) fn max_outage(&self) -> Duration {

@@ -31,7 +31,7 @@ impl RetryArgs {
             return Ok(if by_default { Retry::All } else { Retry::None });
         }
         let ids = self.retry_ids.as_deref().map(read_ids).transpose()?;
-        Ok(Retry::Only { kinds: self.retry_class.clone(), ids })
+        Ok(Retry::Only { kinds: self.retry_class.clone(), ids, rows: HashSet::new() })
     }
 }
 

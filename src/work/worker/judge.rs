@@ -1,12 +1,11 @@
 //! What follows of a call's end: for its row, for the endpoint, for the run.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Worker;
 use crate::job::{Failure, FailureKind};
-use crate::policy::{Decision, Trouble, decide};
+use crate::policy::{Blame, Decision, Ended, Reception, Trouble, decide, retries_of};
 use crate::work::attempt::Landing;
-use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
 use crate::work::{Happened, StopReason};
 
@@ -14,8 +13,6 @@ use crate::work::{Happened, StopReason};
 const CLOSED_MOST: u32 = 2;
 /// How often a server of this run's own may die of a row that it was called with alone.
 const KILLED_MOST: u32 = 2;
-/// How often more than a row may be tried it may be called in vain while the endpoint is out.
-const OUTAGE_MOST: u32 = 8;
 
 impl Worker<'_> {
     /// What follows of a call's end for its row and for the endpoint; nothing for an answer.
@@ -26,19 +23,25 @@ impl Worker<'_> {
         now: Instant,
     ) -> Option<Decision> {
         let Err(failure) = &landing.result else {
-            self.answered(landing.flight.lane);
+            self.ended(landing, slot, Reception::Answered, now);
             return None;
         };
         if let Some(decision) = self.judge_form(landing, slot) {
-            self.answered(landing.flight.lane);
+            self.ended(landing, slot, Reception::Answered, now);
+            self.slots[slot].feed.note(landing.flight.row).is_free = true;
             return Some(decision);
         }
-        let lane = landing.flight.lane;
-        let health = &self.shared.lanes.lane(lane).health;
-        let (answers, retries) = (self.answers[lane], self.shared.options.retries);
-        let feed = &mut self.slots[slot].feed;
-        let tries = feed.tries(landing.flight.row);
-        let mut decision = decide(failure, tries.counted + 1, retries, fastrand::f64());
+        let health = &self.shared.lanes.lane(landing.flight.lane).health;
+        // A certificate that was good may be renewed late; one that never was stays bad.
+        if failure.kind == FailureKind::Tls && !health.has_answered() {
+            self.stop(StopReason::Tls { why: failure.message.clone() });
+        }
+        let tries = self.slots[slot].feed.tries(landing.flight.row);
+        let calls = tries.failed.count + tries.unusable + tries.refused + 1;
+        let decision = decide(failure, calls, fastrand::f64());
+        if decision == Decision::StopRun {
+            self.stop(stop_reason(failure));
+        }
         let is_lost = matches!(
             failure.kind,
             FailureKind::Connection
@@ -47,48 +50,66 @@ impl Worker<'_> {
                 | FailureKind::BrokenAnswer
         );
         if is_lost && health.is_own() {
-            // The server has died, most likely. A row that was called alone may have killed it; what
-            // was under way besides is none of a row's fault, and is asked for one by one.
-            health.lost();
-            let (killed, _) = match landing.flight.is_probe {
-                true => feed.closed(landing.flight.row, answers),
-                false => (0, false),
-            };
-            decision = if killed > KILLED_MOST { Decision::GiveUp } else { Decision::Pause(None) };
-        } else if matches!(failure.kind, FailureKind::Closed | FailureKind::Stale) {
+            return Some(self.judge_lost(landing, slot, now));
+        }
+        let is_paused = self.ended(landing, slot, reception(landing, failure), now);
+        let decision = self.judge_row(landing, slot, failure, decision);
+        // What everyone waits for is enough to wait for.
+        let waits = matches!(decision, Decision::Again(_) | Decision::Later(_));
+        Some(if is_paused && waits { Decision::Pause(None) } else { decision })
+    }
+
+    /// What follows for a row whose call was lost with a server of this run's own.
+    fn judge_lost(&mut self, landing: &Landing, slot: usize, now: Instant) -> Decision {
+        let flight = &landing.flight;
+        // The server has died, most likely. A row that was called alone may have killed it; what
+        // was under way besides is none of a row's fault, and is asked for one by one.
+        self.shared.lanes.lane(flight.lane).health.lost();
+        self.ended(landing, slot, Reception::Away { is_overload: false, asked: None }, now);
+        let (killed, _) = match flight.is_probe {
+            true => self.slots[slot].feed.closed(flight.row, self.answers[flight.lane]),
+            false => (0, false),
+        };
+        if killed > KILLED_MOST { Decision::GiveUp } else { Decision::Pause(None) }
+    }
+
+    /// What follows for the row of a call that failed: whether it may be tried again.
+    fn judge_row(
+        &mut self,
+        landing: &Landing,
+        slot: usize,
+        failure: &Failure,
+        decision: Decision,
+    ) -> Decision {
+        let (lane, row) = (landing.flight.lane, landing.flight.row);
+        let retries = self.shared.options.retries;
+        let feed = &mut self.slots[slot].feed;
+        if matches!(failure.kind, FailureKind::Closed | FailureKind::Stale) {
             // An endpoint that answers others and never this row does so because of the row.
-            let (closed, answers_others) = feed.closed(landing.flight.row, answers);
+            let (closed, answers_others) = feed.closed(row, self.answers[lane]);
             if closed > retries + CLOSED_MOST && answers_others {
-                decision = Decision::GiveUp;
+                return Decision::GiveUp;
             }
         }
-        match (decision, failure.kind) {
-            // A certificate that was good may be renewed late; one that never was stays bad.
-            (_, FailureKind::Tls) if !health.has_answered() => {
-                self.stop(StopReason::Tls { why: failure.message.clone() });
-            }
-            (Decision::Pause(asked), _) => self.pause(lane, asked, failure, now),
-            (Decision::StopRun, _) => self.stop(stop_reason(failure)),
-            (_, FailureKind::Server | FailureKind::Timeout) if failure.retry_after.is_none() => {
-                if let Some(trouble) = health.erred(now, tries.made == 0) {
-                    self.trouble(trouble, failure);
-                    // An outage is not the row's fault, unless it goes on with this row for ever.
-                    let is_hopeless = tries.made >= retries + OUTAGE_MOST;
-                    decision = if is_hopeless { Decision::GiveUp } else { Decision::Pause(None) };
+        let tries = feed.note(row);
+        tries.is_free = decision == Decision::AtOnce;
+        match decision {
+            Decision::Again(_) if is_unusable(failure.kind) => {
+                tries.unusable += 1;
+                if tries.unusable > retries_of(failure.kind, retries) {
+                    return Decision::GiveUp;
                 }
             }
-            // A server that is overloaded says so for everyone.
-            (Decision::Again(_), _) if failure.retry_after.is_some() => {
-                self.pause(lane, failure.retry_after, failure, now);
-            }
-            _ if failure.status.is_none() => {
-                if landing.flight.is_probe {
-                    health.forget_probe();
+            Decision::Again(_) => {
+                tries.failed = self.shared.lanes.lane(lane).health.add(tries.failed);
+                if Blame::is_rows_own(tries.failed, retries) {
+                    return Decision::GiveUp;
                 }
             }
-            _ => self.answered(lane),
+            Decision::Later(_) => tries.refused += 1,
+            _ => {}
         }
-        Some(decision)
+        decision
     }
 
     /// What follows where it is the schema that was refused, or the answer that does not fit it: the
@@ -111,7 +132,7 @@ impl Worker<'_> {
                 let may =
                     self.lines[lane].is_some() && slot.feed.tries(row).misfits < form.retries();
                 if may {
-                    slot.feed.misfit(row);
+                    slot.feed.note(row).misfits += 1;
                     slot.correct(row, failure);
                 }
                 Some(if may { Decision::AtOnce } else { Decision::GiveUp })
@@ -120,27 +141,70 @@ impl Worker<'_> {
         }
     }
 
-    /// A call was answered, well or badly: the endpoint is there.
-    fn answered(&mut self, lane: LaneIndex) {
-        self.answers[lane] += 1;
-        if self.lines[lane].is_some() && self.shared.lanes.lane(lane).health.answered() {
+    /// Tells the lane how a call ended, and the others what follows from that. True when the endpoint
+    /// is left alone because of it.
+    fn ended(
+        &mut self,
+        landing: &Landing,
+        slot: usize,
+        reception: Reception,
+        now: Instant,
+    ) -> bool {
+        let flight = &landing.flight;
+        if reception == Reception::Answered {
+            self.answers[flight.lane] += 1;
+        }
+        let Some(permit) = &flight.permit else { return false };
+        let tries = self.slots[slot].feed.tries(flight.row);
+        let used = landing.attempt.usage.map(|usage| (usage.input_tokens, usage.output_tokens));
+        let is_first = tries.failed.count + tries.unusable + tries.misfits == 0;
+        let ended = Ended { reception, is_first, used, told: landing.told };
+        let (shared, health) = (self.shared, &self.shared.lanes.lane(flight.lane).health);
+        let before = health.limit();
+        let follows = health.ended(now, permit, &ended);
+        if health.limit() != before {
+            shared.gate.set_limit(shared.lanes.limit());
+        }
+        if follows.has_recovered {
             self.tell(Happened::Recovered);
-            self.shared.gate.wake_all();
         }
-    }
-
-    /// Leaves the endpoint alone for a while, or ends the run if that was too long already.
-    fn pause(&self, lane: LaneIndex, asked: Option<Duration>, failure: &Failure, now: Instant) {
-        self.trouble(self.shared.lanes.lane(lane).health.troubled(now, asked), failure);
-    }
-
-    fn trouble(&self, trouble: Trouble, failure: &Failure) {
-        let why = failure.message.clone();
-        match trouble {
-            Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
-            Trouble::Down(out) => self.stop(StopReason::Outage { out, why }),
-            Trouble::AsksTooMuch(wait) => self.stop(StopReason::AsksTooMuch { wait, why }),
+        if follows.has_recovered || follows.wakes {
+            shared.gate.wake_all();
         }
+        let why = || match &landing.result {
+            Err(failure) => failure.message.clone(),
+            Ok(_) => String::new(),
+        };
+        match follows.trouble {
+            None => {}
+            Some(Trouble::Paused(until)) => self.tell(Happened::Paused { until, why: why() }),
+            Some(Trouble::Down(out)) => self.stop(StopReason::Outage { out, why: why() }),
+            Some(Trouble::AsksTooMuch(wait)) => {
+                self.stop(StopReason::AsksTooMuch { wait, why: why() });
+            }
+        }
+        follows.trouble.is_some()
+    }
+}
+
+/// Answers that were paid for and cannot be used: no failures of the endpoint's.
+fn is_unusable(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::BadResponse | FailureKind::EmptyAnswer)
+}
+
+/// How an endpoint took a call that failed.
+fn reception(landing: &Landing, failure: &Failure) -> Reception {
+    let (is_overload, asked) = (landing.is_overload, failure.retry_after);
+    match failure.kind {
+        FailureKind::Connection | FailureKind::Tls => Reception::Away { is_overload, asked },
+        FailureKind::RateLimit if asked.is_some() => Reception::Away { is_overload, asked },
+        FailureKind::RateLimit | FailureKind::Closed => Reception::Refused { is_overload },
+        FailureKind::Server | FailureKind::Timeout | FailureKind::BrokenAnswer => {
+            Reception::Failed { is_overload, asked }
+        }
+        FailureKind::Stale | FailureKind::Credentials | FailureKind::Quota => Reception::Unknown,
+        _ if failure.status.is_none() => Reception::Unknown,
+        _ => Reception::Answered,
     }
 }
 

@@ -4,6 +4,7 @@
 //! a shard, hands what was written to its committer when enough is waiting, and then sleeps until
 //! something happens. All that can happen is an [`Event`].
 
+mod admit;
 mod judge;
 mod pay;
 
@@ -21,11 +22,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::attached::{Message, Pause, message};
 use super::attempt::{Flight, Landing, Line, echo, fly};
 use super::committer::{Done, Order};
-use super::lane::LaneIndex;
+use super::feed::Choice;
 use super::slot::{Prepared, Slot};
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
-use crate::policy::{CommitWindow, Decision, Durability, MayCall};
+use crate::policy::{CommitWindow, Decision, Durability};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
@@ -57,7 +58,9 @@ pub(super) struct Worker<'a> {
     /// Outcomes written, and those on their way to the disk.
     written: Tally,
     syncing: Tally,
-    health_until: Option<Instant>,
+    // When what holds calls back may be over, and until when the screen says what that is.
+    held_until: Option<Instant>,
+    told_until: Option<Instant>,
     // Whether there is more to start once calls were looked after.
     has_paused: bool,
     // Calls that were answered, well or badly, by lane.
@@ -94,7 +97,8 @@ impl<'a> Worker<'a> {
             spare: 0,
             written: Tally::default(),
             syncing: Tally::default(),
-            health_until: None,
+            held_until: None,
+            told_until: None,
             has_paused: false,
             is_closing: false,
         }
@@ -193,18 +197,28 @@ impl<'a> Worker<'a> {
         now: Instant,
     ) -> Result<(), Error> {
         let gate = &self.shared.gate;
-        let (mut at_ms, mut pause) = (None, Pause::new());
-        self.has_paused = false;
+        let (mut at_ms, mut pause, mut held) = (None, Pause::new(), Vec::new());
+        (self.has_paused, self.held_until) = (false, None);
         while !self.has_paused && self.is_running() && self.window.room() > self.unwritten() {
-            let ready = self.slots.iter().position(|slot| slot.feed.is_ready(now));
+            let ready = self.ready(&held, now);
             gate.set_demanding(self.number, ready.is_some());
             let Some(index) = ready else { break };
-            let Some((lane, is_probe)) = self.may_call(index, flights.len(), now) else { break };
+            if !self.take_permit(index, flights.len()) {
+                break;
+            }
+            let Some((lane, is_probe)) = self.admit(index, &mut held, now) else { continue };
             let (slot, line) = (&mut self.slots[index], self.lines[lane].clone());
             let way = self.shared.lanes.lane(lane);
             // A server that has died of a row shows that when it is called with that row alone.
-            let wants_fresh = is_probe && !way.health.is_own();
-            let Some(row) = slot.feed.take(now, wants_fresh) else { break };
+            let choice = match is_probe && !way.health.is_own() {
+                true => Choice::NewFirst,
+                false if way.health.may_retry() => Choice::DueFirst,
+                false => Choice::New,
+            };
+            let Some(row) = slot.feed.take(now, choice) else {
+                self.turn_away(&mut held, (lane, is_probe));
+                continue;
+            };
             let job = &self.shared.manifest.job;
             let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
             let attachments = self.shared.attachments.as_ref();
@@ -221,9 +235,24 @@ impl<'a> Worker<'a> {
                 }
                 (Ok(message), Some(line)) => {
                     self.has_paused = pause.is_due(&message);
+                    let tries = slot.feed.tries(row);
+                    let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
+                    let (bytes, kind) = (message.text.len(), (is_probe, is_retry));
+                    let permit = match way.health.start(now, self.number, bytes, kind) {
+                        Ok(permit) => permit,
+                        Err(hold) => {
+                            slot.feed.put_back(row, now);
+                            self.turn_away(&mut held, (lane, is_probe));
+                            self.hold(hold, now);
+                            continue;
+                        }
+                    };
                     let mut flight = Flight::new((slot.number, row), id, hash, (lane, is_probe))
-                        .correcting(slot.correction(row));
+                        .correcting(slot.correction(row))
+                        .permitted(permit)
+                        .again(slot.variant, slot.answered(row));
                     if !self.pay(&mut flight, &message) {
+                        way.health.cancel(&permit);
                         self.give_up_call(index, &flight, now);
                         break;
                     }
@@ -237,6 +266,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+        self.await_budget(&held, now);
         // What came back and was not used again is for others.
         gate.give_back(self.number, std::mem::take(&mut self.spare));
         // Before the calls that were prepared here are sent, which is when this thread sleeps.
@@ -246,43 +276,6 @@ impl<'a> Worker<'a> {
     /// Rows whose lines are made and not written yet.
     fn unwritten(&self) -> usize {
         self.slots.iter().map(Slot::unwritten).sum()
-    }
-
-    /// The lane that may take a row of a slot now, with a permit taken for the call; true for a probe.
-    fn may_call(
-        &mut self,
-        slot: usize,
-        in_flight: usize,
-        now: Instant,
-    ) -> Option<(LaneIndex, bool)> {
-        let shared = self.shared;
-        let lane = *shared.lanes.team(self.slots[slot].variant).first()?;
-        if self.lines[lane].is_none() {
-            return Some((lane, false));
-        }
-        let gate = &shared.gate;
-        let held = in_flight + self.spare;
-        if self.spare > 0 {
-            if !gate.may_keep(self.number, held) {
-                return None;
-            }
-            self.spare -= 1;
-        } else if !gate.take(self.number, held) {
-            return None;
-        }
-        let answer = match shared.lanes.lane(lane).health.may_call(now) {
-            MayCall::Yes => Some((lane, false)),
-            MayCall::Probe => Some((lane, true)),
-            MayCall::Wait(until) => {
-                self.health_until = Some(until);
-                self.spare += 1;
-                None
-            }
-        };
-        if answer.is_some() {
-            self.health_until = None;
-        }
-        answer
     }
 
     /// Judges a call that has ended and makes the line of it.
@@ -295,23 +288,21 @@ impl<'a> Worker<'a> {
             self.account(&mut landing);
         }
         let slot = &mut self.slots[index];
-        let counts =
-            !matches!(decision, Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun));
-        let tries = slot.feed.tried(row, counts);
-        landing.attempt.number = tries.made;
+        let calls = slot.feed.tried(row);
+        landing.attempt.number = calls;
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
         }
         let job = &self.shared.manifest.job;
         match decision {
             None | Some(Decision::GiveUp) => {
-                slot.put_landing(&landing, tries.made, job, at_ms);
+                slot.put_landing(&landing, calls, job, at_ms);
                 match decision {
                     None => self.written.ok += 1,
                     Some(_) => self.count_failed(),
                 }
             }
-            Some(Decision::Again(after)) => {
+            Some(Decision::Again(after) | Decision::Later(after)) => {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now + after);
             }
@@ -409,13 +400,9 @@ impl<'a> Worker<'a> {
     /// and were not started wait for something else than the time.
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let retries = self.slots.iter().filter_map(|slot| slot.feed.retry_at()).min();
-        // One that has passed says nothing: the worker waits for a permit then.
-        let health_until = self.health_until.filter(|until| *until > now);
-        let retries = match (retries, health_until) {
-            // A row that is due while the endpoint is left alone is not due.
-            (_, Some(until)) => Some(until),
-            (retries, None) => retries.filter(|at| *at > now),
-        };
+        // Times that have passed say nothing: the worker waits for a permit then.
+        let times = retries.into_iter().chain(self.held_until).filter(|at| *at > now);
+        let retries = times.min();
         let retries = retries.filter(|_| self.is_running());
         retries.into_iter().chain(self.window.due_at()).min()
     }

@@ -28,7 +28,7 @@ impl Worker<'_> {
 
     /// Puts a row back that was about to be called for, as if it had not been taken.
     pub(super) fn give_up_call(&mut self, slot: usize, flight: &Flight, now: Instant) {
-        self.slots[slot].feed.again(flight.row, now);
+        self.slots[slot].feed.put_back(flight.row, now);
         self.spare += 1;
         if flight.is_probe {
             self.shared.lanes.lane(flight.lane).health.forget_probe();

@@ -1,0 +1,106 @@
+//! Lines of rows that take the outcome of another row.
+
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use super::{Lines, Wanted};
+use crate::format::envelope;
+use crate::job::OutcomeKind;
+use crate::shutdown::{Shutdown, Stage};
+use crate::store::{self, Asked, Held, Manifest, OutcomePlaces, Outcomes, ShardEntry, Twin, spawn};
+
+/// Notes where the outcomes are that twins take; nothing where there are no twins.
+pub(super) fn find(
+    dir: &Held,
+    manifest: &Manifest,
+    threads: usize,
+    shutdown: &Shutdown,
+) -> Result<Option<OutcomePlaces>, super::Error> {
+    if manifest.twins() == 0 {
+        return Ok(None);
+    }
+    let places = OutcomePlaces::create(dir)?;
+    let shards: Vec<_> = manifest.open_shards().filter(|(_, it)| it.served() > 0).collect();
+    std::thread::scope(|scope| {
+        let mut readers = Vec::new();
+        for first in 0..threads {
+            let mine = shards.iter().skip(first).step_by(threads);
+            let places = &places;
+            let body = move || {
+                for (number, entry) in mine {
+                    if shutdown.stage() == Stage::Aborting {
+                        return Err(super::Error::Interrupted);
+                    }
+                    places.note(dir, *number, entry)?;
+                }
+                Ok(())
+            };
+            readers.push(spawn(scope, "originals", body)?);
+        }
+        readers.into_iter().try_for_each(|reader| {
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    Ok(Some(places))
+}
+
+/// The twins of a shard, in the order of their rows.
+pub(super) struct TwinLines<'r, 'd> {
+    twins: Peekable<IntoIter<Twin>>,
+    outcomes: Option<&'r mut Outcomes<'d>>,
+    wanted: Wanted,
+    envelope: Vec<u8>,
+}
+
+impl<'r, 'd> TwinLines<'r, 'd> {
+    pub(super) fn of(
+        dir: &Held,
+        (number, entry): (u32, &ShardEntry),
+        wanted: Wanted,
+        outcomes: Option<&'r mut Outcomes<'d>>,
+    ) -> Result<Self, store::Error> {
+        let twins = match outcomes {
+            Some(_) => dir.twins(number, entry)?.twins,
+            None => Vec::new(),
+        };
+        Ok(Self { twins: twins.into_iter().peekable(), outcomes, wanted, envelope: Vec::new() })
+    }
+
+    /// Makes the lines of those below a row. `flush` may take them after each.
+    pub(super) fn put_below(
+        &mut self,
+        row: u64,
+        lines: &mut Lines,
+        flush: &mut dyn FnMut(&mut Lines) -> Result<(), store::Error>,
+    ) -> Result<(), store::Error> {
+        while let Some(twin) = self.twins.next_if(|twin| twin.row < row) {
+            self.put(&twin, lines)?;
+            flush(lines)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, twin: &Twin, lines: &mut Lines) -> Result<(), store::Error> {
+        let Self { outcomes: Some(outcomes), wanted, envelope, .. } = self else { return Ok(()) };
+        let outcome = outcomes.of(twin.of)?;
+        envelope.clear();
+        let id = twin.id.as_json().as_bytes();
+        envelope::readdress(envelope, outcome.envelope, id, twin.row);
+        let input = twin.input.as_ref().map(|input| input.get().as_bytes());
+        let input = input.filter(|_| wanted.include_input);
+        envelope::write_line(&mut lines.output, envelope, input);
+        let is_ok = outcome.kind == OutcomeKind::Ok;
+        if wanted.errors && !is_ok {
+            envelope::write_line(&mut lines.errors, envelope, input);
+        }
+        // It is new to who has not seen the answer, or has not seen it given to this row.
+        let is_new = |asked: Asked| {
+            asked.generation.max(twin.asked.generation) > wanted.published && !outcome.adopted
+        };
+        if wanted.delta && is_ok && outcome.asked.is_some_and(is_new) {
+            envelope::write_line(&mut lines.delta, envelope, input);
+        }
+        lines.totals.twin(&outcome);
+        Ok(())
+    }
+}
