@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 
 use super::last_run::LAST_RUN;
+use super::part::{PART, PART_NOTE};
 use super::workdir::{
-    ADOPTING, CONTENTS, IDS, LOCK, MANIFEST, MARKER, PART, PART_NOTE, QUARANTINE, SERVER_LOG,
-    SHARDS, SPOOL, WIPING,
+    ADOPTING, CONTENTS, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SERVER_LOG, SHARDS, SPOOL, WIPING,
 };
 use super::{Error, Held, WorkDir, disk, generations};
 

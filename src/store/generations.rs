@@ -7,7 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::workdir::{CONTENTS, IDS, MANIFEST, PART, PART_NOTE, SHARDS, SPOOL, second_spool};
+use super::part::{PART, PART_NOTE};
+use super::workdir::{CONTENTS, IDS, MANIFEST, SHARDS, SPOOL, second_spool};
 use super::{Damage, Error, Held, Manifest, Record, WorkDir, disk};
 
 /// The number of a generation's directory, if a name is one's.

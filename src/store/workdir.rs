@@ -18,9 +18,6 @@ pub(super) const SHARDS: &str = "shards";
 pub(super) const IDS: &str = "ids";
 pub(super) const CONTENTS: &str = "contents";
 pub(super) const SPOOL: &str = "input.jsonl";
-/// What has come of an input that is fetched, and what it is a part of.
-pub(super) const PART: &str = "input.part";
-pub(super) const PART_NOTE: &str = "input.part.json";
 pub(super) const QUARANTINE: &str = "quarantine";
 /// What a model server said that rowmill started.
 pub(super) const SERVER_LOG: &str = "server.log";
