@@ -33,6 +33,7 @@ mod streams;
 mod structured;
 mod support;
 mod tidy;
+mod transfer;
 mod update;
 mod variants;
 mod websockets;

@@ -19,6 +19,7 @@ use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
 use super::{files, look, models, preview};
+use crate::http::Link;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
@@ -26,8 +27,11 @@ use crate::telemetry::{Event, Sink};
 use crate::work::{self, Answerer, Retry};
 
 /// Carries out a command.
-pub(super) fn dispatch(cli: Cli, arguments: &[OsString]) -> ExitCode {
+pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
     let typed = Typed(arguments);
+    if let Err(error) = cli.take_links() {
+        return exit::of_error(&error, &typed).print();
+    }
     let result = match cli.command {
         Command::Run(mut args) => settled(args.settle()).and_then(|()| run(&args, &typed)),
         Command::Plan(mut args) => settled(args.settle()).and_then(|()| plan(&args, &typed)),
@@ -112,13 +116,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             return Ok(None);
         }
         let on_change = args.change.on_change();
-        let place = Place {
-            path: work_dir,
-            // What changes can only be told where the old plan is kept.
-            is_temporary: args.work_dir.is_none()
-                && !args.keep_work_dir
-                && on_change == OnChange::Stop,
-        };
+        let place = Place { path: work_dir, is_temporary: is_temporary(args, on_change) };
         let run = Run {
             place,
             question,
@@ -134,6 +132,14 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         print_summary(&args.outputs, &finished, surroundings);
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+/// Whether the work directory goes once all is done.
+fn is_temporary(args: &RunArgs, on_change: OnChange) -> bool {
+    let is_wanted = args.work_dir.is_some() || args.keep_work_dir;
+    // What changes can only be told where the old plan is kept; and that outputs are at their URLs
+    // is told by nothing else.
+    !is_wanted && on_change == OnChange::Stop && args.outputs.links.is_empty()
 }
 
 /// Which rows that failed are tried again.
@@ -356,6 +362,8 @@ fn output_paths(args: &OutputArgs) -> OutputPaths {
         telemetry: args.telemetry_output.clone(),
         delta: args.output_delta.clone(),
         summary: args.summary_output.clone(),
+        links: args.links.clone(),
+        staging: args.output_tmp_dir.clone(),
     }
 }
 
@@ -403,7 +411,11 @@ fn reads(
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.
 fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
-    let mut name = if output == Path::new("-") || output.starts_with("/dev") {
+    let is_url = |path: &Path| path.to_str().is_some_and(Link::is_meant);
+    let mut name = if is_url(output) {
+        // Beside where the command is typed.
+        output.file_name().unwrap_or("output".as_ref()).to_owned()
+    } else if output == Path::new("-") || output.starts_with("/dev") {
         match input.file_name() {
             Some(name) if input != Path::new("-") => name.to_owned(),
             _ => "stdin".into(),

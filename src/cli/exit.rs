@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::deadline::{Deadline, Kept};
+use super::links::shown as shown_word;
+use crate::http::Link;
 use crate::input;
 use crate::job::Money;
 use crate::pipeline::Error;
@@ -96,8 +98,17 @@ impl Typed<'_> {
                 words.iter().find_map(|word| word.strip_prefix(&with).map(str::to_owned))
             })
         };
-        let beside = || named("-o").or_else(|| named("--output")).map(|it| it + ".rowmill");
-        let dir = named("--work-dir").or_else(beside);
+        let output = || named("-o").or_else(|| named("--output"));
+        let beside =
+            || output().map(|it| shown_word(&it).trim_end_matches("?…").to_owned() + ".rowmill");
+        let in_place = |it: String| {
+            let name = Path::new(&it).file_name();
+            match Link::is_meant(&it) {
+                true => name.unwrap_or("output.rowmill".as_ref()).to_string_lossy().into_owned(),
+                false => it,
+            }
+        };
+        let dir = named("--work-dir").or_else(|| beside().map(in_place));
         dir.map_or_else(|| "DIR".to_owned(), |dir| quoted(&dir))
     }
 
@@ -130,7 +141,7 @@ impl Typed<'_> {
                 continue;
             }
             is_there |= with == Some(&*word);
-            words.push(quoted(&word));
+            words.push(quoted(&shown_word(&word)));
         }
         if let Some(with) = with.filter(|_| !is_there) {
             words.push(with.to_owned());
@@ -161,9 +172,10 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         }
         Error::NothingOffered { is_refused, .. } => of_offers(error, *is_refused),
         Error::Input(error) => of_input(error, typed),
-        Error::NotFetched(_) => {
-            line(NO_INPUT, UNTOUCHED, "check the URL, or save it and give the file".to_owned())
-        }
+        Error::NotFetched(_)
+        | Error::NotThere { .. }
+        | Error::OutOfReach { .. }
+        | Error::NotUploaded { .. } => of_transfer(error, typed),
         Error::Plan(error) => of_plan(error, typed),
         Error::Store(error) => of_store(error, typed),
         Error::Underway(error) => underway(error, typed),
@@ -231,6 +243,29 @@ fn of_offers(error: &Error, is_refused: bool) -> Line {
     Line { code, what: error.to_string(), safe: UNTOUCHED, next }
 }
 
+/// What came from no URL, or did not go to one.
+fn of_transfer(error: &Error, typed: &Typed<'_>) -> Line {
+    let (code, safe, next) = match error {
+        Error::NotUploaded { .. } => {
+            let first = "upload them, with the URLs as they were or newly signed";
+            (IO, "all answers are kept and the outputs are made", first)
+        }
+        Error::OutOfReach { .. } => (UNAVAILABLE, "no call was made", "wait until it is there"),
+        _ => {
+            let next =
+                "check the URL (a pre-signed one has its time), or save it and give the file";
+            return Line {
+                code: NO_INPUT,
+                what: error.to_string(),
+                safe: UNTOUCHED,
+                next: next.to_owned(),
+            };
+        }
+    };
+    let again = if code == IO { typed.resumed() } else { typed.again() };
+    Line { code, what: error.to_string(), safe, next: format!("{next}: {again}") }
+}
+
 fn for_key(error: &Error) -> String {
     let first = match error {
         Error::NoKey { variables, .. } => format!("set {variables}"),
@@ -239,9 +274,13 @@ fn for_key(error: &Error) -> String {
     format!("{first}, or name a file that holds it with --api-key-file")
 }
 
-fn help(typed: &Typed<'_>) -> String {
-    let command = typed.0.get(1).map(|word| word.to_string_lossy()).unwrap_or_default();
-    format!("rowmill {command} --help")
+pub(super) fn help(typed: &Typed<'_>) -> String {
+    let word =
+        |at| typed.0.get(at).map(|word: &OsString| word.to_string_lossy()).unwrap_or_default();
+    match &*word(1) {
+        "files" => format!("rowmill files {} --help", word(2)),
+        command => format!("rowmill {command} --help"),
+    }
 }
 
 fn shown(path: &Path) -> String {

@@ -11,6 +11,7 @@ mod estimate;
 mod exit;
 mod files;
 mod key;
+mod links;
 mod look;
 mod model;
 mod models;
@@ -52,7 +53,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             // Help and version come this way as well, and are no errors.
-            let _ = error.print();
+            let plain = error.render().to_string();
+            let said = links::without_secrets(&plain, &arguments);
+            if said == plain {
+                let _ = error.print();
+            } else {
+                exit::say(said.trim_end());
+            }
             ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
         }
     }

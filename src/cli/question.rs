@@ -92,10 +92,11 @@ pub(super) fn question(
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
+        url: None,
         counts_twins: false,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, job, plan }, reach))
+    Ok((Question { input: file, link: input.link.clone(), job, plan }, reach))
 }
 
 /// Whether rows that ask the same are asked once.

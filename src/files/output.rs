@@ -36,6 +36,10 @@ impl<'a> Writing<'a> {
                 let file = file.map_err(|source| failed("open", &path, source))?;
                 Ok(Self::Stream { file: BufWriter::with_capacity(1 << 16, file), path })
             }
+            Target::Remote { url, .. } => {
+                let reason = "is a URL, and nothing is uploaded here".to_owned();
+                Err(store::Error::Target { path: url, reason }.into())
+            }
             Target::File(place) => {
                 if place.exists() && !output.overwrite {
                     return Err(Error::Exists { path: output.path.clone() });

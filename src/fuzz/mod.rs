@@ -10,6 +10,7 @@ mod answers;
 mod attachments;
 mod config;
 mod dialects;
+mod links;
 mod replies;
 mod rows;
 
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "escape", run: replies::escape, tries: 15_000 },
     Target { name: "events", run: replies::events, tries: 3000 },
     Target { name: "journal", run: crate::store::fuzz::journal, tries: 1000 },
+    Target { name: "link", run: links::link, tries: 100_000 },
     Target { name: "manifest", run: crate::store::fuzz::manifest, tries: 20_000 },
     Target { name: "reply", run: replies::reply, tries: 4000 },
     Target { name: "retry_after", run: replies::retry_after, tries: 100_000 },
@@ -126,6 +128,7 @@ mod tests {
     }
 
     targets_hold!(
-        attachment config csv dialects escape events journal manifest reply retry_after rows shard short state template unwrap
+        attachment config csv dialects escape events journal link manifest reply retry_after rows shard short state
+        template unwrap
     );
 }

@@ -11,7 +11,9 @@ mod endpoint;
 mod error;
 mod fetch;
 mod idle;
+mod link;
 mod probe;
+mod transfer;
 mod websocket;
 
 pub use client::{Client, Header, Reply};
@@ -19,5 +21,7 @@ pub use connect::{Connector, Limits};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
 pub use fetch::{NotFetched, NotGot, fetch, get};
+pub use link::{BadLink, Link};
 pub use probe::probe;
+pub use transfer::{Download, NotMoved, Transfer};
 pub use websocket::{Flow, Sockets};

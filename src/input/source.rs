@@ -86,6 +86,22 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same of a copy of what is there.
+    #[must_use]
+    pub fn of_copy_of(mut self, place: &str) -> Self {
+        match &mut self {
+            Self::Unreadable { .. } => {}
+            Self::NotAFile { path }
+            | Self::UnknownFormat { path }
+            | Self::NotText { path, .. }
+            | Self::Header { path, .. }
+            | Self::Changed { path, .. } => *path = PathBuf::from(place),
+        }
+        self
+    }
+}
+
 impl Source {
     /// Looks at a file, and reads no more than its beginning.
     ///
@@ -102,6 +118,14 @@ impl Source {
                 return Err(Error::UnknownFormat { path: path.to_owned() });
             }
         };
+        Self::open_as(path, is_csv)
+    }
+
+    /// As [`Source::open`], of a file whose name does not tell whether it is CSV or JSON Lines.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub fn open_as(path: &Path, is_csv: bool) -> Result<Self, Error> {
         let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
         let mut file = open(path)?;
         let meta = file.metadata().map_err(unreadable)?;
@@ -161,6 +185,12 @@ impl Source {
         }
         self.format = Format::Csv(names);
         Ok(self)
+    }
+
+    /// Whether it is CSV.
+    #[must_use]
+    pub fn is_csv(&self) -> bool {
+        matches!(self.format, Format::Csv(_))
     }
 
     /// How its records are told apart.

@@ -39,6 +39,30 @@ pub enum Error {
     /// The input cannot be used.
     #[error(transparent)]
     Input(#[from] input::Error),
+    /// There is no input at a URL, or not for us.
+    #[error("cannot fetch {url}: {reason}")]
+    NotThere {
+        /// The URL, without what is secret in it.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An input may be at a URL, but nobody could be asked.
+    #[error("cannot fetch {url}: {reason}")]
+    OutOfReach {
+        /// The URL, without what is secret in it.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// An output could not be uploaded.
+    #[error("cannot upload to {url}: {reason}")]
+    NotUploaded {
+        /// The URL, without what is secret in it.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
     /// The schema of the answers is not where it should be.
     #[error(transparent)]
     NotFetched(http::NotFetched),

@@ -14,10 +14,12 @@ mod publish;
 mod session;
 mod stages;
 mod targets;
+mod transfer;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::http::Link;
 use crate::input::Source;
 use crate::job::JobSpec;
 use crate::plan;
@@ -65,8 +67,10 @@ pub struct Place {
 /// What is asked, of which rows.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// The input; `-` for standard input.
+    /// The input; `-` for standard input. Of a URL, what may be shown of it.
     pub input: PathBuf,
+    /// That URL.
+    pub link: Option<Link>,
     /// The job.
     pub job: JobSpec,
     /// How a plan is made.
@@ -164,7 +168,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let Run { place, question, policy, .. } = run;
     let targets = Targets::resolve(&run.outputs, Some(&question.input), &run.reads, &place.path)?;
     refuse_unasked(run, &targets)?;
-    let source = open_ahead(&question.input)?;
+    let source = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
     let holder = Holder::this_process(&context.command, started_ms);
     let ready = OutputLock::acquire(&targets.output, &holder, context.wait).map_err(Error::from);
@@ -189,6 +193,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         include_input: question.job.include_input,
         threads: question.plan.threads,
         started_ms,
+        links: &run.outputs.links,
         overwrites: *policy == Policy::Overwrite,
     };
     let retry = run.work.retry.clone().with_originals(&dir, &manifest)?;
@@ -268,7 +273,7 @@ fn work_and_publish(
         if report.ending != Ending::Complete {
             return interrupted(dir, manifest, report.ending);
         }
-        match publish::publish(dir, publication, &session, context.shutdown, context.stdout) {
+        match publish::publish(dir, publication, &session, context) {
             Err(Error::Unsound { shard, reason }) if session.may_repair() => {
                 let text = format!("shard {shard} is worked again: {reason}");
                 context.sink.emit(&Event::Alert(text));

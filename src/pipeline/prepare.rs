@@ -4,8 +4,11 @@ use std::path::Path;
 
 use super::ours;
 use super::publish;
+use super::session;
 use super::targets::Targets;
-use super::{Context, Error, OnChange, Policy, Question, Run};
+use super::transfer::{download, upload};
+use super::{Context, End, Error, Finished, OnChange, Policy, Question, Run};
+use crate::http::Link;
 use crate::input::{self, Source};
 use crate::job::{Dedupe, JobSpec};
 use crate::plan;
@@ -16,15 +19,17 @@ use crate::work::Retry;
 /// A work directory that was made for nothing goes again; one that was there stays.
 pub(super) fn give_up(dir: Held) {
     let has_plan = !dir.manifest().is_ok_and(|manifest| manifest.is_none());
-    if !has_plan && dir.was_created() {
+    // What has come of an input is gone on with.
+    if !has_plan && dir.was_created() && !dir.has_part() {
         // The error that led here is the one to tell.
         let _ = dir.remove();
     }
 }
 
 /// The input, unless it must be copied first.
-pub(super) fn open_ahead(input: &Path) -> Result<Option<Source>, Error> {
-    if is_pipe(input) { Ok(None) } else { Ok(Some(Source::open(input)?)) }
+pub(super) fn open_ahead(question: &Question) -> Result<Option<Source>, Error> {
+    let Question { input, link, .. } = question;
+    if link.is_some() || is_pipe(input) { Ok(None) } else { Ok(Some(Source::open(input)?)) }
 }
 
 /// Whether an input can be read only once.
@@ -37,8 +42,17 @@ fn is_pipe(input: &Path) -> bool {
         })
 }
 
-/// Copies an input that can be read only once into the work directory.
-fn spool(dir: &Held, input: &Path, is_second: bool) -> Result<Source, Error> {
+/// Copies an input that is elsewhere, or can be read only once, into the work directory.
+fn spool(
+    dir: &Held,
+    question: &Question,
+    is_second: bool,
+    context: &mut Context<'_>,
+) -> Result<Source, Error> {
+    let input = &question.input;
+    if let Some(link) = &question.link {
+        return download(dir, link, is_second, context);
+    }
     let path = if input == Path::new("-") {
         dir.spool_from(&mut std::io::stdin().lock(), is_second)?
     } else {
@@ -60,7 +74,7 @@ pub(super) fn prepare(
     let policy = run.policy;
     match dir.manifest()? {
         Some(manifest) if policy == Policy::Resume => {
-            dir.redo()?;
+            redo(dir, &manifest, &run.outputs.links, context)?;
             let retries = run.work.retry == Retry::All;
             settle(dir, &run.question, manifest, source, run.on_change, retries, context)
         }
@@ -71,7 +85,7 @@ pub(super) fn prepare(
             if policy == Policy::Resume {
                 ours::may_be_replaced(targets, &run.question.job)?;
             }
-            clear(dir, policy)?;
+            clear(dir, &run.question, policy)?;
             let there = targets.there();
             if policy == Policy::Resume && there.is_empty() {
                 let text = "nothing to resume: starting from the first row".to_owned();
@@ -110,11 +124,42 @@ pub(super) fn prepare(
 }
 
 /// Empties a directory for a new plan, unless there are answers in it that nobody gave up.
-pub(super) fn clear(dir: &mut Held, policy: Policy) -> Result<(), Error> {
-    if policy != Policy::Overwrite && dir.has_lost_its_plan()? {
+pub(super) fn clear(dir: &mut Held, question: &Question, policy: Policy) -> Result<(), Error> {
+    if policy == Policy::Overwrite {
+        return Ok(dir.wipe()?);
+    }
+    if dir.has_lost_its_plan()? {
         return Err(Error::PlanLost { work_dir: dir.path().to_owned() });
     }
-    Ok(dir.wipe()?)
+    let wiped = if question.link.is_some() { dir.wipe_but_part() } else { dir.wipe() };
+    Ok(wiped?)
+}
+
+/// Finishes a publication that was decided and cut off, its uploads included.
+pub(super) fn redo(
+    dir: &mut Held,
+    manifest: &Manifest,
+    links: &[Link],
+    context: &mut Context<'_>,
+) -> Result<(), Error> {
+    let Some(commit) = dir.last_commit()?.filter(|commit| commit.pending().next().is_some()) else {
+        dir.redo_here()?;
+        return Ok(());
+    };
+    session::noted(dir, context, |dir, context| {
+        let (shutdown, sink) = (context.shutdown, &mut *context.sink);
+        let redone = dir.redo(&mut |file, staged| upload(file, staged, links, shutdown, sink));
+        redone.map_err(|error: Error| error.underway(dir))?;
+        Ok(Finished {
+            end: End::Published,
+            counts: commit.counts,
+            wanted: manifest.answered_for(),
+            variants: manifest.job.variants(),
+            summary: Some(commit.summary.get().to_owned()),
+            is_dir_kept: true,
+        })
+    })?;
+    Ok(())
 }
 
 pub(super) fn make_plan(
@@ -127,11 +172,13 @@ pub(super) fn make_plan(
     let is_spooled = source.is_none();
     let source = match source {
         Some(source) => source,
-        None => spool(dir, &question.input, false)?,
+        None => spool(dir, question, false, context)?,
     };
-    let options = plan::Options { replaces, is_spooled, now_ms: now_ms(), ..question.plan.clone() };
+    let (url, plan) = (url(question), question.plan.clone());
+    let options = plan::Options { replaces, is_spooled, url, now_ms: now_ms(), ..plan };
     let job = question.job.clone();
     let planned = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    dir.forget_part()?;
     Ok((planned, source))
 }
 
@@ -151,11 +198,17 @@ pub(super) fn settle(
         return Err(Error::NoInputKept);
     }
     let is_spooled = source.is_none();
+    let url = url(question);
+    let is_fetched = url.is_some() && url == manifest.source.url;
     let source = match source {
         Some(source) => source,
-        None => spool(dir, &question.input, true)?,
+        // Whoever wants what is there now says so.
+        None if is_fetched && on_change == OnChange::Stop => {
+            Source::planned(&dir.spool(), &manifest.source)
+        }
+        None => spool(dir, question, true, context)?,
     };
-    let options = plan::Options { is_spooled, now_ms: now_ms(), ..plan.clone() };
+    let options = plan::Options { is_spooled, url, now_ms: now_ms(), ..plan.clone() };
     let (manifest, source) = match plan::compare(&manifest, job, &source, plan.threads)? {
         None => (manifest, source),
         Some(drift) => match on_change {
@@ -192,6 +245,11 @@ pub(super) fn settle(
         return Ok((manifest, source));
     }
     Ok((manifest, source))
+}
+
+/// What may be shown of the URL of an input.
+fn url(question: &Question) -> Option<String> {
+    question.link.as_ref().map(|link| link.shown().to_owned())
 }
 
 fn update(

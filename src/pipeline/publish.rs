@@ -1,17 +1,17 @@
 //! Merge, summary and commit: from sealed shards to outputs in their places.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use serde_json::value::RawValue;
 
 use super::ours;
 use super::targets::{Targets, path_text};
-use super::{End, Error, Finished};
+use super::transfer::upload;
+use super::{Context, End, Error, Finished};
+use crate::http::Link;
 use crate::job::Spending;
 use crate::merge;
 use crate::report::{self, summarize};
-use crate::shutdown::Shutdown;
 use crate::store::{
     Commit, CommitFile, Counts, Held, Manifest, Role, Stage, Staged, Target, is_in_place,
 };
@@ -29,6 +29,8 @@ pub(super) struct Publication<'a> {
     pub(super) started_ms: u64,
     /// Whether files may be replaced that are none of this run's.
     pub(super) overwrites: bool,
+    /// The URLs among the outputs.
+    pub(super) links: &'a [Link],
 }
 
 /// What was done since the command began.
@@ -120,9 +122,15 @@ pub(super) fn unchanged(
         return Ok(None);
     }
     for (role, target) in publication.targets.all() {
-        let Target::File(path) = target else { return Ok(None) };
-        let file = commit.files.iter().find(|file| file.role == role && file.target == *path);
+        let path = match target {
+            Target::File(path) => path,
+            // What became of it there is not asked; whoever wants it there once more says so.
+            Target::Remote { url, .. } if !publication.overwrites => url,
+            _ => return Ok(None),
+        };
+        let file = commit.files.iter().find(|file| file.role == role && file.is_at(path));
         match file {
+            Some(file) if file.upload.is_some() => {}
             Some(file) if is_in_place(file)? => {}
             _ => return Ok(None),
         }
@@ -176,10 +184,10 @@ pub(super) fn publish(
     dir: &Held,
     publication: &Publication<'_>,
     session: &Session,
-    shutdown: &Shutdown,
-    stdout: &mut (dyn Write + Send),
+    context: &mut Context<'_>,
 ) -> Result<Finished, Error> {
     let Publication { manifest, targets, .. } = publication;
+    let shutdown = context.shutdown;
     let before = dir.last_commit()?;
     let sequence = before.as_ref().map_or(1, |commit| commit.sequence + 1);
     let options = merge::Options {
@@ -193,11 +201,11 @@ pub(super) fn publish(
         threads: publication.threads,
         sequence,
     };
-    if targets.all().any(|(_, target)| !matches!(target, Target::File(_))) {
+    if targets.all().any(|(_, target)| matches!(target, Target::Stream(_) | Target::Stdout)) {
         // What was streamed cannot be taken back when a journal turns out damaged.
         verify_all(dir, manifest)?;
     }
-    let merged = match merge::run(dir, manifest, &options, shutdown, stdout) {
+    let merged = match merge::run(dir, manifest, &options, shutdown, context.stdout) {
         Ok(merged) => merged,
         Err(error) => {
             targets.sweep(dir)?;
@@ -238,25 +246,52 @@ pub(super) fn publish(
         targets.sweep(dir)?;
         return Err(error);
     }
-    let earlier = elsewhere(before, &files);
-    dir.publish(Commit {
-        sequence,
+    if !publication.overwrites {
+        note_uploaded(before.as_ref(), &mut files);
+    }
+    let commit = commit(dir, publication, before, files, &finished)?;
+    let (sink, links) = (&mut *context.sink, publication.links);
+    dir.publish(commit, &mut |file, staged| upload(file, staged, links, shutdown, sink))?;
+    Ok(finished)
+}
+
+/// What is decided: that these files take their places.
+fn commit(
+    dir: &Held,
+    publication: &Publication<'_>,
+    before: Option<Commit>,
+    files: Vec<CommitFile>,
+    finished: &Finished,
+) -> Result<Commit, Error> {
+    let Publication { manifest, include_input, .. } = publication;
+    let summary = finished.summary.as_deref().unwrap_or_default().trim_end().to_owned();
+    Ok(Commit {
+        sequence: before.as_ref().map_or(1, |commit| commit.sequence + 1),
         run: dir.run().to_owned(),
         generation: manifest.generation,
-        counts,
-        state: state(dir, manifest, publication.include_input)?.unwrap_or_default(),
+        counts: finished.counts,
+        state: state(dir, manifest, *include_input)?.unwrap_or_default(),
+        earlier: elsewhere(before, &files),
         files,
-        earlier,
-        summary: RawValue::from_string(summary.trim_end().to_owned())
-            .unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        summary: RawValue::from_string(summary).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         done: false,
-    })?;
-    Ok(finished)
+    })
+}
+
+/// Notes of what is to be uploaded that the same bytes were uploaded to the same place before.
+fn note_uploaded(before: Option<&Commit>, files: &mut [CommitFile]) {
+    let all = before.iter().flat_map(|commit| commit.files.iter().chain(&commit.earlier));
+    for file in files.iter_mut().filter(|file| file.is_pending()) {
+        if let Some(same) = all.clone().find(|earlier| earlier.is_uploaded_as(file)) {
+            let when = same.upload.as_ref().and_then(|it| it.done_at.clone());
+            file.upload.iter_mut().for_each(|it| it.done_at.clone_from(&when));
+        }
+    }
 }
 
 /// What stands where earlier publications put it, and is not replaced by these files.
 fn elsewhere(before: Option<Commit>, files: &[CommitFile]) -> Vec<CommitFile> {
-    let is_elsewhere = |file: &CommitFile| !files.iter().any(|new| new.target == file.target);
+    let is_elsewhere = |file: &CommitFile| !files.iter().any(|new| new.is_at(&file.target));
     let all = before.into_iter().flat_map(|commit| commit.files.into_iter().chain(commit.earlier));
     all.filter(|file| file.staged.is_some() && is_elsewhere(file)).collect()
 }

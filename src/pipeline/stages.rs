@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::prepare::{clear, give_up, make_plan, open_ahead, settle};
+use super::prepare::{clear, give_up, make_plan, open_ahead, redo, settle};
 use super::preview::render;
 use super::targets::{OutputPaths, Targets};
 use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, hold, interrupted};
@@ -11,7 +11,7 @@ use crate::input::Source;
 use crate::plan;
 use crate::report::Expecting;
 use crate::store::{self, Damage, Held, Holder, Manifest, OutputLock, WorkDir};
-use crate::telemetry::now_ms;
+use crate::telemetry::{Event, now_ms};
 use crate::work::{self, Answerer, Ending};
 
 /// Makes a plan, or makes sure that the one there is of this question.
@@ -25,7 +25,7 @@ pub fn plan(
     on_change: OnChange,
     context: &mut Context<'_>,
 ) -> Result<Manifest, Error> {
-    let source = open_ahead(&question.input)?;
+    let source = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
     let was_planned = match dir.manifest() {
         Ok(manifest) => manifest,
@@ -37,7 +37,7 @@ pub fn plan(
             let settled = settle(&mut dir, question, manifest, source, on_change, true, context);
             return settled.map(|(manifest, _)| manifest);
         }
-        _ => clear(&mut dir, policy)
+        _ => clear(&mut dir, question, policy)
             .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
     };
     match planned {
@@ -63,7 +63,12 @@ pub fn work(
     WorkDir::open(path)?;
     let mut dir = hold(path, context)?;
     let manifest = planned(&dir)?;
-    dir.redo()?;
+    dir.redo_here()?;
+    for file in dir.last_commit()?.iter().flat_map(store::Commit::pending) {
+        let place = file.target.display();
+        let text = format!("an upload to {place} waits for a merge that names this URL");
+        context.sink.emit(&Event::Note(text));
+    }
     if let Some(number) =
         options.shards.iter().flatten().find(|number| {
             manifest.shards.get(**number as usize).is_none_or(|shard| shard.wanted == 0)
@@ -147,7 +152,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     }
     let holder = Holder::this_process(&context.command, started_ms);
     let _output = OutputLock::acquire(&targets.output, &holder, context.wait)?;
-    dir.redo()?;
+    redo(&mut dir, &manifest, &outputs.links, context)?;
     targets.sweep(&dir)?;
     let publication = publish::Publication {
         manifest: &manifest,
@@ -156,6 +161,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
         include_input: *include_input,
         threads: *threads,
         started_ms,
+        links: &outputs.links,
         overwrites: *policy == Policy::Overwrite,
     };
     if let Some(finished) = publish::unchanged(&dir, &publication)? {
@@ -166,7 +172,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     let mut session = publish::Session::default();
     session.resumed = publish::counts(&dir, &manifest)?.ok;
     let finished = session::noted(&mut dir, context, |dir, context| {
-        publish::publish(dir, &publication, &session, context.shutdown, context.stdout)
+        publish::publish(dir, &publication, &session, context)
     })?;
     dir.drop_generations(*keep_generations)?;
     Ok(finished)
@@ -219,7 +225,7 @@ pub fn preview(
     (count, expecting): (usize, &Expecting),
     context: &mut Context<'_>,
 ) -> Result<Preview, Error> {
-    let source = open_ahead(&question.input)?;
+    let source = open_ahead(question)?;
     let dir = hold(scratch, context)?;
     let plan = plan::Options { counts_twins: true, ..question.plan.clone() };
     let question = &Question { plan, ..question.clone() };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::http::Link;
 use crate::store::{self, Held, Role, Target};
 
 /// Outputs as the command line names them.
@@ -18,6 +19,10 @@ pub struct OutputPaths {
     pub delta: Option<PathBuf>,
     /// What the run was.
     pub summary: Option<PathBuf>,
+    /// The URLs among them; in their places stands what may be shown of them.
+    pub links: Vec<Link>,
+    /// Where what goes to those is staged; by default in the work directory.
+    pub staging: Option<PathBuf>,
 }
 
 /// Outputs, looked at.
@@ -47,15 +52,24 @@ impl Targets {
                 return Err(Error::Usage(format!("the output's name is not UTF-8: {shown}")));
             }
         }
+        let staging = match &paths.staging {
+            Some(dir) => staging(dir)?,
+            None => std::path::absolute(work_dir).unwrap_or_else(|_| work_dir.to_owned()),
+        };
+        let resolve =
+            |path: &Path| match paths.links.iter().any(|it| path.to_str() == Some(it.shown())) {
+                true => Ok(Target::Remote { url: path.to_owned(), staging: staging.clone() }),
+                false => Target::resolve(path),
+            };
         let side = |path: &Option<PathBuf>, option: &str| match path {
             Some(path) if path == Path::new("-") => {
                 Err(Error::Usage(format!("{option} cannot be standard output; only --output can")))
             }
-            Some(path) => Ok(Some(Target::resolve(path)?)),
+            Some(path) => Ok(Some(resolve(path)?)),
             None => Ok(None),
         };
         let targets = Self {
-            output: Target::resolve(&paths.output)?,
+            output: resolve(&paths.output)?,
             errors: side(&paths.errors, "--error-output")?,
             telemetry: side(&paths.telemetry, "--telemetry-output")?,
             delta: side(&paths.delta, "--output-delta")?,
@@ -94,11 +108,17 @@ impl Targets {
             .chain(reads)
             .filter_map(|(what, path)| Some((what, Target::resolve(path).ok()?)))
             .collect();
+        let remote = input.map(|(_, path)| path);
         let inside = work_dir.canonicalize().ok();
         for (index, (role, target)) in all.iter().enumerate() {
             let name = option(*role);
             if let Some((what, _)) = reads.iter().find(|(_, file)| file.is_same_as(target)) {
                 return Err(Error::Usage(format!("{name} must not be {what}")));
+            }
+            if let (Target::Remote { url, .. }, Some(input)) = (target, remote)
+                && url.as_os_str() == input.as_os_str()
+            {
+                return Err(Error::Usage(format!("{name} must not be the input")));
             }
             for (other, earlier) in &all[..index] {
                 if earlier.is_same_as(target) {
@@ -137,13 +157,13 @@ impl Targets {
     pub(super) fn output_file(&self) -> Option<&Path> {
         match &self.output {
             Target::File(path) => Some(path),
-            Target::Stream(_) | Target::Stdout => None,
+            Target::Stream(_) | Target::Stdout | Target::Remote { .. } => None,
         }
     }
 
     /// Removes what earlier processes of this run staged and did not publish.
     pub(super) fn sweep(&self, dir: &Held) -> Result<(), store::Error> {
-        self.all().try_for_each(|(_, target)| dir.sweep(target))
+        self.all().try_for_each(|(role, target)| dir.sweep(role, target))
     }
 }
 
@@ -171,6 +191,17 @@ pub fn check_log(
             refuse("in the work directory")
         }
         _ => Ok(()),
+    }
+}
+
+/// A directory in which outputs wait for their uploads.
+fn staging(dir: &Path) -> Result<PathBuf, Error> {
+    let refuse =
+        |reason: &str| store::Error::Target { path: dir.to_owned(), reason: reason.into() };
+    match dir.canonicalize() {
+        Ok(dir) if dir.is_dir() && dir.to_str().is_some() => Ok(dir),
+        Ok(_) => Err(refuse("cannot be a directory for outputs").into()),
+        Err(error) => Err(refuse(&error.to_string()).into()),
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Options {
     pub published: u32,
     /// Whether the input is a copy in the work directory.
     pub is_spooled: bool,
+    /// The URL that it is a copy of, without what is secret in it.
+    pub url: Option<String>,
     /// Whether somebody wants to know how many rows ask what others ask, also where each is called.
     pub counts_twins: bool,
     /// The time, in milliseconds since the Unix epoch.
@@ -190,7 +192,7 @@ pub fn update(
     let old = dir.begin_generation()?;
     let planned = (|| {
         let source = match options.is_spooled {
-            true => Source::open(&dir.take_spool(&old)?)?,
+            true => Source::open_as(&dir.take_spool(&old)?, source.is_csv())?,
             false => source,
         };
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
@@ -327,7 +329,7 @@ fn draw_up(
         routes: options.routes.clone(),
         pool: options.pool.clone(),
         replaces: options.replaces.clone(),
-        source: print(source, &scanned, options.is_spooled),
+        source: print(source, &scanned, options),
         chosen: choose(&job.selection, scanned.rows),
         selected: scanned.selected,
         skipped,
@@ -337,10 +339,11 @@ fn draw_up(
     Ok(Drawn { manifest, requests })
 }
 
-fn print(source: &Source, scanned: &scan::Scanned, is_spooled: bool) -> SourcePrint {
+fn print(source: &Source, scanned: &scan::Scanned, options: &Options) -> SourcePrint {
     let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
     SourcePrint {
-        path: (!is_spooled).then(|| path.to_string_lossy().into_owned()),
+        path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
+        url: options.url.clone(),
         format: source.format_name().to_owned(),
         columns: source.columns(),
         bytes: source.length,

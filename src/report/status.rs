@@ -84,6 +84,9 @@ pub struct Published {
     pub failed: u64,
     /// Where the outputs are.
     pub outputs: Vec<String>,
+    /// Where those of them are to be uploaded that are not there yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<String>,
 }
 
 /// Looks how far a run is. `now_ms` is the time in milliseconds since the Unix epoch.
@@ -206,6 +209,7 @@ fn published(commit: Commit) -> Published {
         done: commit.done,
         ok: commit.counts.ok,
         failed: commit.counts.failed,
+        waiting: commit.pending().map(|file| file.target.to_string_lossy().into_owned()).collect(),
         outputs: commit
             .files
             .iter()
@@ -290,7 +294,9 @@ impl std::fmt::Display for Status {
             Some(published) => {
                 let Published { publication, ok, failed, outputs, .. } = published;
                 writeln!(f, "published  {publication} times, last {ok} ok and {failed} failed:")?;
-                outputs.iter().try_for_each(|output| writeln!(f, "           {output}"))
+                outputs.iter().try_for_each(|output| writeln!(f, "           {output}"))?;
+                let waiting = |url| writeln!(f, "           waits for its upload: {url}");
+                published.waiting.iter().try_for_each(waiting)
             }
             None => writeln!(f, "published  not yet"),
         }?;

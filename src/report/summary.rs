@@ -93,6 +93,9 @@ pub struct Summary {
 pub struct Input {
     /// Where it was; nothing when it came through a pipe.
     pub path: Option<String>,
+    /// Where it was fetched from, without what is secret in that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Its format.
     pub format: String,
     /// Its length.
@@ -343,6 +346,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         base_url: facts.base_urls.into_iter().next().flatten(),
         input: Input {
             path: manifest.source.path.clone(),
+            url: manifest.source.url.clone(),
             format: manifest.source.format.clone(),
             bytes: manifest.source.bytes,
             blake3: manifest.source.blake3.clone(),

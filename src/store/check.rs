@@ -32,8 +32,14 @@ impl WorkDir {
                 offset: 0,
                 length: 0,
                 kind: DamageKind::Residue,
-                reason: "a publication was decided and cut off; the next start finishes it"
-                    .to_owned(),
+                reason: match commit.pending().next() {
+                    Some(file) => format!(
+                        "its upload to {} waits for a `run --resume` or `merge` with that URL",
+                        file.target.display()
+                    ),
+                    None => "a publication was decided and cut off; the next start finishes it"
+                        .to_owned(),
+                },
             }),
             Ok(_) => {}
             Err(Error::Damaged { path, reason }) => {
@@ -164,7 +170,7 @@ impl Held {
         let mut left = found;
         left.retain(|damage| damage.kind == DamageKind::Fatal);
         if left.is_empty() {
-            self.redo()?;
+            self.redo_here()?;
         }
         Ok(left)
     }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use super::last_run::LAST_RUN;
+use super::part::{PART, PART_NOTE};
 use super::workdir::{
     ADOPTING, CONTENTS, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SERVER_LOG, SHARDS, SPOOL, WIPING,
 };
@@ -63,6 +64,19 @@ impl Held {
     /// [`Error::Foreign`] when there is something that rowmill did not write: then nothing is
     /// removed.
     pub fn wipe(&mut self) -> Result<(), Error> {
+        self.wipe_but(&[])
+    }
+
+    /// As [`Held::wipe`], but for what has come of an input that is being fetched.
+    ///
+    /// # Errors
+    /// As [`Held::wipe`].
+    pub fn wipe_but_part(&mut self) -> Result<(), Error> {
+        let kept: &[&str] = if self.has_part() { &[PART, PART_NOTE, SPOOL] } else { &[] };
+        self.wipe_but(kept)
+    }
+
+    fn wipe_but(&mut self, kept: &[&str]) -> Result<(), Error> {
         if let Some(name) = self.strangers()?.first() {
             return Err(Error::Foreign {
                 path: self.path().to_owned(),
@@ -85,6 +99,7 @@ impl Held {
         for name in disk::names(root)? {
             match name.as_str() {
                 MARKER | LOCK | WIPING => {}
+                name if kept.contains(&name) => {}
                 SHARDS | QUARANTINE => disk::remove_dir(&root.join(name))?,
                 name if generations::number_of(name).is_some() => {
                     disk::remove_dir(&root.join(name))?;
@@ -124,11 +139,13 @@ fn is_known(name: &str) -> bool {
         || name.strip_suffix(".1") == Some(SERVER_LOG)
         || is_of_generation(name)
         || commit.is_some_and(|number| is_number(number, 6))
+        || name.starts_with('.') && name.ends_with(".staged")
 }
 
 /// Whether a name is one that rowmill gives where a generation stands.
 fn is_of_generation(name: &str) -> bool {
-    const NAMES: [&str; 6] = [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl"];
+    const NAMES: [&str; 8] =
+        [MANIFEST, SHARDS, IDS, CONTENTS, SPOOL, "input.new.jsonl", PART, PART_NOTE];
     const PARTS: [&str; 12] = [
         "new",
         "places",

@@ -314,8 +314,16 @@ fn commit(bytes: &[u8]) {
     assert_eq!(again.files, commit.files);
     for file in &commit.files {
         let Some(staged) = &file.staged else { continue };
-        let name = file.target.file_name().expect("a file has a name").to_string_lossy();
-        assert!(file.target.is_absolute());
+        let name = match &file.upload {
+            Some(upload) => {
+                assert!(upload.staging.is_absolute());
+                file.role.name().into()
+            }
+            None => {
+                assert!(file.target.is_absolute());
+                file.target.file_name().expect("a file has a name").to_string_lossy()
+            }
+        };
         assert_eq!(*staged, format!(".{name}.01234567.2.staged"));
     }
 }

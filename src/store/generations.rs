@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::part::{PART, PART_NOTE};
 use super::workdir::{CONTENTS, IDS, MANIFEST, SHARDS, SPOOL, second_spool};
 use super::{Damage, Error, Held, Manifest, Record, WorkDir, disk};
 
@@ -140,7 +141,7 @@ impl Held {
             }
             // The first one's manifest goes last: without it the rest is not known for what it is.
             disk::remove_dir(&place.join(SHARDS))?;
-            for name in [IDS, CONTENTS, SPOOL, MANIFEST] {
+            for name in [PART_NOTE, PART, IDS, CONTENTS, SPOOL, MANIFEST] {
                 disk::remove(&place.join(name))?;
             }
             disk::remove(&second_spool(&place))?;

@@ -127,6 +127,9 @@ pub struct Carried {
 pub struct SourcePrint {
     /// Where it was: an absolute path, or nothing when it was spooled into the work directory.
     pub path: Option<String>,
+    /// The URL that it was fetched from, without what is secret in it; it was spooled then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Its format: `jsonl` or `csv`.
     pub format: String,
     /// The names of its columns, for CSV.
@@ -538,6 +541,7 @@ pub(crate) mod tests {
             replaces: Vec::new(),
             source: SourcePrint {
                 path: None,
+                url: None,
                 format: "jsonl".into(),
                 columns: None,
                 bytes: 203,

@@ -3,17 +3,20 @@
 //! Every output is written in full beside its place and synced. Then the commit record is written:
 //! from that moment the new outputs are decided, and whoever opens the work directory next finishes
 //! what a crash cut off. Only then are the files renamed into place, the summary last.
+//!
+//! An output whose place is a URL is staged likewise, and uploaded in between by a function of the
+//! caller's: this module knows no network. That it was is written down at once, so that it is not
+//! uploaded again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::XattrFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::target::TAG;
-use super::{Error, Held, Target, WorkDir, disk};
+use super::stage::{BUFFER, staged_name, staged_remotely};
+use super::{Error, Held, Staged, Target, WorkDir, disk};
 use crate::guard::Guard;
 
 /// What an output is.
@@ -30,6 +33,20 @@ pub enum Role {
     Delta,
     /// What the run was.
     Summary,
+}
+
+impl Role {
+    /// Its name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Output => "output",
+            Self::Errors => "errors",
+            Self::Telemetry => "telemetry",
+            Self::Delta => "delta",
+            Self::Summary => "summary",
+        }
+    }
 }
 
 /// The rows of what was published.
@@ -83,140 +100,63 @@ pub struct CommitFile {
     pub bytes: u64,
     /// Its blake3 hash, as hex.
     pub blake3: String,
+    /// What became of it, where its place is a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<Upload>,
 }
 
-/// An output that is being written.
-pub struct Stage<'a> {
-    role: Role,
-    target: PathBuf,
-    staged: Option<PathBuf>,
-    sink: Sink<'a>,
-    hasher: blake3::Hasher,
-    bytes: u64,
+/// An output that is uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// Where it is staged until then; an absolute path.
+    pub staging: PathBuf,
+    /// When it was, as RFC 3339 has it; nothing as long as it was not.
+    pub done_at: Option<String>,
 }
 
-enum Sink<'a> {
-    File(BufWriter<File>),
-    Stream(BufWriter<File>),
-    Stdout(&'a mut (dyn Write + Send)),
-}
+impl CommitFile {
+    /// Where it is until it takes its place; nothing for what was streamed.
+    pub(super) fn staged_path(&self) -> Option<PathBuf> {
+        let staged = self.staged.as_ref()?;
+        Some(match &self.upload {
+            Some(upload) => upload.staging.join(staged),
+            None => self.target.with_file_name(staged),
+        })
+    }
 
-/// An output that is written and synced, waiting for its place.
-#[derive(Debug, Clone)]
-pub struct Staged(CommitFile);
-
-impl Staged {
-    /// What will stand in the commit record.
+    /// Whether it is still to be uploaded.
     #[must_use]
-    pub fn file(&self) -> &CommitFile {
-        &self.0
+    pub fn is_pending(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.done_at.is_none())
     }
 
-    /// Notes on the file what it is an output of; see [`Target::tag`]. Where the file system keeps
-    /// no such notes, there is none.
-    ///
-    /// # Errors
-    /// When the note cannot be made durable.
-    pub fn tag(&self, tag: &str) -> Result<(), Error> {
-        let Some(staged) = &self.0.staged else { return Ok(()) };
-        let path = self.0.target.with_file_name(staged);
-        if rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty()).is_err() {
-            return Ok(());
-        }
-        File::open(&path).and_then(|file| file.sync_all()).map_err(disk::context("sync", &path))
-    }
-}
-
-/// Bytes gathered before they are written to an output.
-const BUFFER: usize = 1 << 18;
-
-impl<'a> Stage<'a> {
-    /// Begins an output. `sequence` and the run's name make the name it is staged under; `stdout`
-    /// is where it goes if that is its target.
-    ///
-    /// # Errors
-    /// When the file cannot be made.
-    pub fn begin(
-        dir: &WorkDir,
-        sequence: u32,
-        role: Role,
-        target: &Target,
-        stdout: Option<&'a mut (dyn Write + Send)>,
-    ) -> Result<Self, Error> {
-        let (path, staged, sink) = match target {
-            Target::File(path) => {
-                let staged = path.with_file_name(staged_name(path, dir.run(), sequence));
-                let file = OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .open(&staged)
-                    .map_err(disk::context("create", &staged))?;
-                let sink = Sink::File(BufWriter::with_capacity(BUFFER, file));
-                (path.clone(), Some(staged), sink)
-            }
-            Target::Stream(path) => {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(path)
-                    .map_err(disk::context("open", path))?;
-                (path.clone(), None, Sink::Stream(BufWriter::with_capacity(BUFFER, file)))
-            }
-            Target::Stdout => {
-                let path = PathBuf::from("-");
-                let Some(stdout) = stdout else {
-                    let reason = "standard output is for another output".to_owned();
-                    return Err(Error::Target { path, reason });
-                };
-                (path, None, Sink::Stdout(stdout))
-            }
-        };
-        Ok(Self { role, target: path, staged, sink, hasher: blake3::Hasher::new(), bytes: 0 })
+    /// Whether the same bytes were uploaded to the same place.
+    #[must_use]
+    pub fn is_uploaded_as(&self, other: &Self) -> bool {
+        let is_done = self.upload.as_ref().is_some_and(|upload| upload.done_at.is_some());
+        is_done
+            && self.is_at(&other.target)
+            && (self.role, self.bytes, &self.blake3) == (other.role, other.bytes, &other.blake3)
     }
 
-    /// Appends bytes.
-    ///
-    /// # Errors
-    /// When they cannot be written: a full disk, or a reader that went away.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.hasher.update(bytes);
-        self.bytes += bytes.len() as u64;
-        let result = match &mut self.sink {
-            Sink::File(file) | Sink::Stream(file) => file.write_all(bytes),
-            Sink::Stdout(stdout) => stdout.write_all(bytes),
-        };
-        result.map_err(disk::context("write", self.staged.as_ref().unwrap_or(&self.target)))
-    }
-
-    /// Ends the output: all of it is on the disk then.
-    ///
-    /// # Errors
-    /// As [`Stage::write`].
-    pub fn finish(self) -> Result<Staged, Error> {
-        let place = self.staged.as_ref().unwrap_or(&self.target);
-        let result = match self.sink {
-            Sink::File(file) => {
-                file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|f| f.sync_all())
-            }
-            Sink::Stream(mut file) => file.flush(),
-            Sink::Stdout(stdout) => stdout.flush(),
-        };
-        result.map_err(disk::context("write", place))?;
-        let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
-        Ok(Staged(CommitFile {
-            role: self.role,
-            staged: self.staged.as_ref().and_then(name),
-            target: self.target,
-            bytes: self.bytes,
-            blake3: self.hasher.finalize().to_hex().to_string(),
-        }))
+    /// Whether this is its place, to the letter: in a URL a slash more is another place.
+    #[must_use]
+    pub fn is_at(&self, place: &Path) -> bool {
+        self.target.as_os_str() == place.as_os_str()
     }
 }
 
-fn staged_name(target: &Path, run: &str, sequence: u32) -> String {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    format!(".{name}.{}.{sequence}.staged", &run[..8.min(run.len())])
+impl Commit {
+    /// What is still to be uploaded, if the publication was cut off.
+    pub fn pending(&self) -> impl Iterator<Item = &CommitFile> {
+        self.files.iter().filter(|file| !self.done && file.is_pending())
+    }
 }
+
+/// Uploads a file that is staged at a path, and gives the time when that was done; nothing where it
+/// is not wanted any more.
+pub type Deliver<'a, E> = dyn FnMut(&CommitFile, &Path) -> Result<Option<String>, E> + 'a;
 
 fn commit_path(dir: &WorkDir, sequence: u32) -> PathBuf {
     dir.path().join(format!("commit-{sequence:06}.json"))
@@ -230,8 +170,11 @@ pub(super) fn parse(bytes: &[u8], run: &str, sequence: u32) -> Result<Commit, St
     }
     // What it says is renamed without being asked again, so it must be what this run would say.
     let is_ours = |file: &CommitFile| {
-        let staged = staged_name(&file.target, run, sequence);
-        file.staged.as_ref().is_none_or(|name| *name == staged && file.target.is_absolute())
+        let (staged, is_absolute) = match &file.upload {
+            Some(it) => (staged_remotely(file.role, run, sequence), it.staging.is_absolute()),
+            None => (staged_name(&file.target, run, sequence), file.target.is_absolute()),
+        };
+        file.staged.as_ref().is_none_or(|name| *name == staged && is_absolute)
     };
     match commit.files.iter().find(|file| !is_ours(file)) {
         Some(file) => Err(format!("it would move another file to {}", file.target.display())),
@@ -263,34 +206,52 @@ impl Held {
     /// Decides a publication and carries it out.
     ///
     /// # Errors
-    /// When files cannot be written or renamed. Once the commit record is there, [`Held::redo`]
-    /// finishes it.
-    pub fn publish(&self, mut commit: Commit) -> Result<Commit, Error> {
-        for file in &commit.files {
-            if file.staged.is_some() {
-                disk::sync_dir(disk::parent_of(&file.target))?;
-            }
+    /// When files cannot be written, renamed or uploaded. Once the commit record is there,
+    /// [`Held::redo`] finishes it.
+    pub fn publish<E: From<Error>>(
+        &self,
+        mut commit: Commit,
+        deliver: &mut Deliver<'_, E>,
+    ) -> Result<Commit, E> {
+        for staged in commit.files.iter().filter_map(CommitFile::staged_path) {
+            disk::sync_dir(disk::parent_of(&staged))?;
         }
         self.write_commit(&commit)?;
-        self.carry_out(&mut commit)?;
+        self.carry_out(&mut commit, deliver)?;
         if let Some(before) = commit.sequence.checked_sub(1).filter(|before| *before > 0) {
             disk::remove(&commit_path(self, before))?;
         }
         Ok(commit)
     }
 
-    /// Finishes a publication that was decided and cut off. Says whether there was one.
+    /// Finishes a publication that was decided and cut off. Says whether there was one. What is
+    /// to be uploaded and is not staged any more as it was written is left out of it: the journals
+    /// are all there, and it is made again.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when an output is neither staged nor in its place: somebody changed it.
-    pub fn redo(&self) -> Result<bool, Error> {
-        match self.last_commit()? {
-            Some(mut commit) if !commit.done => {
-                self.carry_out(&mut commit)?;
-                Ok(true)
-            }
-            _ => Ok(false),
+    /// [`Error::Damaged`] when an output is neither staged nor in its place: somebody changed it;
+    /// and those of `deliver`.
+    pub fn redo<E: From<Error>>(&self, deliver: &mut Deliver<'_, E>) -> Result<bool, E> {
+        let Some(mut commit) = self.last_commit()?.filter(|commit| !commit.done) else {
+            return Ok(false);
+        };
+        let mut deliver = |file: &CommitFile, staged: &Path| match is_written(staged, file)? {
+            true => deliver(file, staged),
+            false => Ok(None),
+        };
+        self.carry_out(&mut commit, &mut deliver)?;
+        Ok(true)
+    }
+
+    /// As [`Held::redo`], by those who can upload nothing: what waits for that goes on waiting.
+    ///
+    /// # Errors
+    /// As [`Held::redo`].
+    pub fn redo_here(&self) -> Result<bool, Error> {
+        if self.last_commit()?.is_some_and(|commit| commit.pending().next().is_some()) {
+            return Ok(false);
         }
+        self.redo(&mut |_, _| Ok::<_, Error>(None))
     }
 
     fn write_commit(&self, commit: &Commit) -> Result<(), Error> {
@@ -301,31 +262,42 @@ impl Held {
         disk::replace(&path, &text)
     }
 
-    fn carry_out(&self, commit: &mut Commit) -> Result<(), Error> {
+    /// Uploads and renames, the summary last, and what is elsewhere before what is here: here is
+    /// told what is there.
+    fn carry_out<E: From<Error>>(
+        &self,
+        commit: &mut Commit,
+        deliver: &mut Deliver<'_, E>,
+    ) -> Result<(), E> {
+        commit.files.sort_by_key(|file| (file.role == Role::Summary, file.upload.is_none()));
         if Guard::SummaryLast.is_left_out() {
             commit.files.reverse();
         }
-        for file in &commit.files {
-            let Some(staged) = &file.staged else { continue };
-            let staged = file.target.with_file_name(staged);
-            match fs::rename(&staged, &file.target) {
-                Ok(()) => disk::sync_dir(disk::parent_of(&file.target))?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if !is_in_place(file)? {
-                        return Err(Error::Damaged {
-                            path: file.target.clone(),
-                            reason:
-                                "it was to be published, but neither it nor its staged copy is \
-                                     there as written"
-                                    .to_owned(),
-                        });
+        let mut index = 0;
+        while let Some(file) = commit.files.get(index) {
+            index += 1;
+            if file.upload.is_none() {
+                take_place(file)?;
+                continue;
+            }
+            let Some(staged) = file.staged_path() else { continue };
+            if file.is_pending() {
+                match deliver(file, &staged)? {
+                    Some(when) => {
+                        let upload = commit.files[index - 1].upload.as_mut();
+                        upload.into_iter().for_each(|it| it.done_at = Some(when.clone()));
+                    }
+                    None => {
+                        index -= 1;
+                        commit.files.remove(index);
                     }
                 }
-                Err(error) => return Err(disk::context("publish", &file.target)(error)),
+                self.write_commit(commit)?;
             }
+            disk::remove(&staged)?;
         }
         commit.done = true;
-        self.write_commit(commit)
+        Ok(self.write_commit(commit)?)
     }
 
     /// Removes staged copies that are not wanted after all.
@@ -333,23 +305,28 @@ impl Held {
     /// # Errors
     /// When they cannot be removed.
     pub fn discard(&self, staged: &[Staged]) -> Result<(), Error> {
-        for Staged(file) in staged {
-            if let Some(name) = &file.staged {
-                disk::remove(&file.target.with_file_name(name))?;
+        for staged in staged {
+            if let Some(path) = staged.file().staged_path() {
+                disk::remove(&path)?;
             }
         }
         Ok(())
     }
 
-    /// Removes staged copies beside `target` that earlier processes of this run left behind.
+    /// Removes staged copies of an output that earlier processes of this run left behind.
     ///
     /// # Errors
     /// When they cannot be removed.
-    pub fn sweep(&self, target: &Target) -> Result<(), Error> {
-        let Target::File(path) = target else { return Ok(()) };
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    pub fn sweep(&self, role: Role, target: &Target) -> Result<(), Error> {
+        let (parent, name) = match target {
+            Target::File(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                (disk::parent_of(path), name.into_owned())
+            }
+            Target::Remote { staging, .. } => (staging.as_path(), role.name().to_owned()),
+            Target::Stream(_) | Target::Stdout => return Ok(()),
+        };
         let prefix = format!(".{name}.{}.", &self.run()[..8]);
-        let parent = disk::parent_of(path);
         for found in disk::names(parent)? {
             if found.starts_with(&prefix) && found.ends_with(".staged") {
                 disk::remove(&parent.join(found))?;
@@ -359,26 +336,49 @@ impl Held {
     }
 }
 
+/// Renames an output into its place.
+fn take_place(file: &CommitFile) -> Result<(), Error> {
+    let Some(staged) = file.staged_path() else { return Ok(()) };
+    match fs::rename(&staged, &file.target) {
+        Ok(()) => disk::sync_dir(disk::parent_of(&file.target)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match is_in_place(file)? {
+            true => Ok(()),
+            false => Err(Error::Damaged {
+                path: file.target.clone(),
+                reason: "it was to be published, but neither it nor its staged copy is there as \
+                         written"
+                    .to_owned(),
+            }),
+        },
+        Err(error) => Err(disk::context("publish", &file.target)(error)),
+    }
+}
+
 /// Whether an output stands in its place as it was published.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn is_in_place(file: &CommitFile) -> Result<bool, Error> {
-    match fs::metadata(&file.target) {
+    is_written(&file.target, file)
+}
+
+/// Whether a file is what an output was written as.
+fn is_written(path: &Path, file: &CommitFile) -> Result<bool, Error> {
+    match fs::metadata(path) {
         Ok(meta) if meta.len() == file.bytes => {}
         _ => return Ok(false),
     }
     let mut hasher = blake3::Hasher::new();
-    File::open(&file.target)
+    File::open(path)
         .and_then(|opened| io::copy(&mut io::BufReader::with_capacity(BUFFER, opened), &mut hasher))
-        .map_err(disk::context("read", &file.target))?;
+        .map_err(disk::context("read", path))?;
     Ok(hasher.finalize().to_hex().as_str() == file.blake3)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Holder;
+    use crate::store::{Holder, Stage};
 
     fn staged(dir: &Held, target: &Target, text: &str) -> Staged {
         let mut stage = Stage::begin(dir, 1, Role::Output, target, None).unwrap();
@@ -419,12 +419,73 @@ mod tests {
                 let staged = file.target.with_file_name(file.staged.as_ref().unwrap());
                 fs::rename(staged, &file.target).unwrap();
             }
-            assert!(dir.redo().unwrap());
+            assert!(dir.redo_here().unwrap());
             for name in ["a", "b"] {
                 assert_eq!(fs::read_to_string(outer.path().join(name)).unwrap(), "new");
             }
-            assert!(!dir.redo().unwrap(), "nothing is left to finish");
+            assert!(!dir.redo_here().unwrap(), "nothing is left to finish");
         }
+    }
+
+    #[test]
+    fn what_was_uploaded_is_not_uploaded_again_and_what_was_not_waits() {
+        let outer = tempfile::tempdir().unwrap();
+        let holder = Holder::this_process("test", 0);
+        let dir = Held::acquire(&outer.path().join("work"), holder, &mut || false).unwrap();
+        let files = || -> Vec<CommitFile> {
+            let remote = |name: &str| {
+                let url = PathBuf::from(format!("https://host/{name}"));
+                Target::Remote { url, staging: dir.path().to_owned() }
+            };
+            let here = Target::resolve(&outer.path().join("summary")).unwrap();
+            let places =
+                [(Role::Summary, here), (Role::Output, remote("a")), (Role::Errors, remote("b"))];
+            let stage = |(role, target): (Role, Target)| {
+                let mut stage = Stage::begin(&dir, 1, role, &target, None).unwrap();
+                stage.write(role.name().as_bytes()).unwrap();
+                stage.finish().unwrap().file().clone()
+            };
+            places.into_iter().map(stage).collect()
+        };
+        let mut taken = Vec::new();
+        let mut once = |file: &CommitFile, staged: &Path| -> Result<Option<String>, Error> {
+            if file.role == Role::Errors && taken.len() < 2 {
+                taken.push("no".to_owned());
+                let reason = "it is down".to_owned();
+                return Err(Error::Target { path: file.target.clone(), reason });
+            }
+            taken.push(fs::read_to_string(staged).unwrap());
+            Ok(Some("now".to_owned()))
+        };
+        dir.publish(commit(&dir, files()), &mut once).unwrap_err();
+        assert!(!outer.path().join("summary").exists(), "it would tell what is not there");
+        assert!(!dir.redo_here().unwrap(), "only who can upload goes on with it");
+        assert!(dir.redo(&mut once).unwrap());
+        assert!(outer.path().join("summary").exists());
+        assert!(!dir.redo(&mut once).unwrap());
+        assert_eq!(taken, ["output", "no", "errors"]);
+        let strangers = disk::names(dir.path()).unwrap();
+        assert_eq!(strangers, ["commit-000001.json", "lock", "rowmill.json"]);
+
+        // What is not staged any more, or is not wanted, is no part of the publication.
+        for is_lost in [true, false] {
+            let mut undone = commit(&dir, files());
+            let other = undone.files.remove(2);
+            disk::remove(&other.staged_path().unwrap()).unwrap();
+            dir.write_commit(&undone).unwrap();
+            if is_lost {
+                fs::write(undone.files[1].staged_path().unwrap(), "outpux").unwrap();
+            }
+            let mut never = |_: &CommitFile, _: &Path| match is_lost {
+                true => panic!("these are other bytes"),
+                false => Ok::<_, Error>(None),
+            };
+            assert!(dir.redo(&mut never).unwrap());
+            let commit = dir.last_commit().unwrap().unwrap();
+            assert!(commit.done && commit.files.len() == 1, "{commit:?}");
+        }
+        assert_eq!(disk::names(dir.path()).unwrap(), strangers);
+        dir.remove().unwrap();
     }
 
     #[test]
@@ -435,7 +496,7 @@ mod tests {
         let place = Target::resolve(&outer.path().join("a")).unwrap();
         let file = staged(&dir, &place, "new").file().clone();
         dir.write_commit(&commit(&dir, vec![file])).unwrap();
-        dir.sweep(&place).unwrap();
-        assert!(matches!(dir.redo(), Err(Error::Damaged { .. })));
+        dir.sweep(Role::Output, &place).unwrap();
+        assert!(matches!(dir.redo_here(), Err(Error::Damaged { .. })));
     }
 }

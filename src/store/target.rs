@@ -23,6 +23,13 @@ pub enum Target {
     Stream(PathBuf),
     /// Standard output.
     Stdout,
+    /// A URL: staged like a file, and then uploaded by whoever can.
+    Remote {
+        /// The URL, without what is secret in it.
+        url: PathBuf,
+        /// Where it is staged; an absolute path.
+        staging: PathBuf,
+    },
 }
 
 /// What is noted on a file about the run that published it.
@@ -101,6 +108,10 @@ impl Target {
         match (self, other) {
             (Self::File(a), Self::File(b)) => a == b || same_file(a, b),
             (Self::Stdout, Self::Stdout) => true,
+            // As paths, those that differ in a slash would be equal.
+            (Self::Remote { url: a, .. }, Self::Remote { url: b, .. }) => {
+                a.as_os_str() == b.as_os_str()
+            }
             _ => false,
         }
     }

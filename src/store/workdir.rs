@@ -419,7 +419,7 @@ impl Held {
         Ok(path)
     }
 
-    fn second_spool(&self) -> PathBuf {
+    pub(super) fn second_spool(&self) -> PathBuf {
         second_spool(&self.base())
     }
 

@@ -205,7 +205,9 @@ impl Log {
             Event::Alert(text) => self.line("error", "alert", text, json!({})),
             Event::Warning(text) => self.line("warning", "warning", text, json!({})),
             Event::Note(text) => self.line("info", "note", text, json!({})),
-            Event::Prepared => self.line("info", "prepared", "the server answers", json!({})),
+            Event::Prepared => {
+                self.line("info", "prepared", "what calls wait for is ready", json!({}))
+            }
             Event::Planning { .. }
             | Event::Preparing { .. }
             | Event::Waiting { .. }

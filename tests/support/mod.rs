@@ -1,5 +1,6 @@
 //! What every test needs: a directory of its own, the built binary, a server that misbehaves.
 
+pub mod depot;
 pub mod server;
 
 use std::collections::BTreeMap;

@@ -33,6 +33,8 @@ Examples:
     rowmill run reviews.jsonl -o out.jsonl -m my-model --id-field id -p '…' --resume
   Work at night only, and print nothing that needs no person:
     rowmill run reviews.jsonl -o out.jsonl … --resume --quiet --deadline 06:00
+  Fetch the rows, and upload the answers (docs/transfer.md); quote the URLs:
+    rowmill run 'https://…/reviews.jsonl?…' -o 'https://…/out.jsonl?…' -m my-model -p '…' --resume
   Spend five dollars at most, whatever happens and however often it is started:
     rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-4o-mini -p '…' --resume --max-cost 5
   See the first requests without sending any, and what all will cost:
@@ -68,7 +70,8 @@ Examples:
 pub(super) const MERGE_EXAMPLES: &str = "\
 Examples:
   rowmill merge --work-dir job1 -o out.jsonl --error-output errors.jsonl
-  rowmill merge --work-dir job1 -o - | jq .result";
+  rowmill merge --work-dir job1 -o - | jq .result
+  rowmill merge --work-dir job1 -o 'https://…/out.jsonl?…'";
 
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:

@@ -6,17 +6,21 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::dedupe::DedupeArgs;
+use crate::http::Link;
 use crate::job::{IdFrom, OnDuplicate};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(in crate::cli) struct InputArgs {
-    /// The rows: a .jsonl or .csv file, or - for JSON Lines on standard input
+    /// The rows: a .jsonl or .csv file, an http(s) URL of one, or - for JSON Lines on standard input
     #[arg(value_name = "INPUT", required_unless_present = "input", conflicts_with = "input")]
     pub(in crate::cli) file: Option<PathBuf>,
     /// The rows, as an option
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE|URL")]
     pub(in crate::cli) input: Option<PathBuf>,
+    /// The URL that the rows are at; in its place above stands what may be shown of it.
+    #[arg(skip)]
+    pub(in crate::cli) link: Option<Link>,
     /// The field that holds a row's id, a string or an integer; by default the row number is the id
     #[arg(long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) id_field: Option<String>,

@@ -50,7 +50,7 @@ fn of_error(error: &Error, surroundings: &Surroundings, typed: &Typed<'_>) -> Li
             (exit::DATA, "mend the ids, or keep the first of each: --on-duplicate first".into())
         }
         Error::Unlike(_) => (exit::DATA, "name files of one kind".into()),
-        Error::Usage(_) => (exit::USAGE, help(typed)),
+        Error::Usage(_) => (exit::USAGE, exit::help(typed)),
         Error::Exists { .. } => {
             (exit::CANNOT_CREATE, format!("replace it: {}", typed.overwriting()))
         }
@@ -85,11 +85,6 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
     };
     // Of several files some may be in their places.
     Line { code, what: error.to_string(), safe: "every file that is there is whole", next }
-}
-
-fn help(typed: &Typed<'_>) -> String {
-    let tool = typed.0.get(2).map(|word| word.to_string_lossy()).unwrap_or_default();
-    format!("rowmill files {tool} --help")
 }
 
 fn input(path: &Path) -> Result<Input, Error> {
