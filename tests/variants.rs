@@ -149,10 +149,7 @@ fn what_one_model_is_asked_does_not_wait_for_one_that_is_away() {
     let bench = bench(&nowhere(), &two.url(), 100);
     let line = format!("{ASK} {BOTH} --error-output errors.jsonl -c 4");
     // It ends as one endpoint is out of reach, but not before the other's rows are done.
-    bench
-        .run(&format!("{line} --max-outage 0.3"))
-        .expect(69)
-        .says("200 answers are left");
+    bench.run(&format!("{line} --max-outage 0.3")).expect(69).says("200 answers are left");
     assert_eq!(two.count(), 200);
     assert!(!bench.exists("out.jsonl"));
     let status: Value =
