@@ -139,7 +139,6 @@ fn what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_
         (ended_with("half", "error"), "server_error", "ServerError", 2),
         (ended_with("half", "abort"), "server_error", "ServerError", 2),
         (Reply::status(400), "bad_request", "BadRequestError", 1),
-        (Reply::status(404), "not_found", "NotFoundError", 1),
         (Reply::status(422), "bad_request", "BadRequestError", 1),
         (Reply::status(413), "too_long", "ContextLengthError", 1),
         (long, "too_long", "ContextLengthError", 1),
@@ -155,6 +154,37 @@ fn what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_
         let line = &bench.lines("out.jsonl")[4];
         assert_eq!((&line["ok"], &line["result"]), (&json!(false), &json!(null)));
     }
+}
+
+#[test]
+fn a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_does_not() {
+    let server = Server::start(|call| match call.body["model"].as_str().unwrap_or_default() {
+        "m" => Reply::Answer(answer_to(&call.prompt)),
+        _ => Reply::status(404),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(500));
+    let wrong = ASK.replace("-m m", "-m slip");
+    bench.run(&format!("{wrong} --retries 0")).expect(78).says("no row's model was found");
+    assert!(server.count() <= 8, "{} calls", server.count());
+    assert!(!bench.exists("out.jsonl"));
+    let status = bench.run("status --work-dir out.jsonl.rowmill").expect(0).stdout;
+    assert!(status.contains("0 failed"), "{status}");
+    // Who has answered others does not know this row.
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 5" => Reply::status(404),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(10));
+    bench.run(&format!("{ASK} -c 1")).expect(3);
+    assert_eq!(server.count(), 10);
+    let line = &bench.lines("out.jsonl")[4];
+    assert_eq!(line["error"]["class"], "not_found");
+    // Nor does one row alone show anything.
+    bench.write("in.jsonl", rows(5).lines().last().unwrap().to_owned() + "\n");
+    bench.run(&format!("{ASK} --overwrite")).expect(3);
+    assert_eq!(server.count(), 10 + 3);
 }
 
 #[test]

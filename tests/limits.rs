@@ -24,7 +24,8 @@
 //! | an error among events, a stream without an end | `streams` |
 //! | redirects | `faults::redirects_are_not_followed_and_the_key_goes_nowhere_else` |
 //! | 401, 403 | `faults::a_refused_key_or_an_empty_account_stops_the_run_and_fails_no_row` |
-//! | 400, 404, 413, 422, content filter, refusal, empty | `faults::what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer` |
+//! | 400, 413, 422, content filter, refusal, empty | `faults::what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer` |
+//! | 404 | `faults::a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_does_not` |
 //! | cut off at its longest | `faults::an_answer_that_was_cut_off_is_told` |
 //! | an answer that does not fit its schema | `structured` |
 //! | brown-out, outage, all of it together | `hostile` |

@@ -257,10 +257,15 @@ fn one_that_does_not_know_the_model_is_left_out() {
     bench.run(&format!("{ASK} -m pair -c 2")).expect(0).says("a does not know the model");
     bench.assert_answers(100);
     assert!((3..=5).contains(&a.count()), "{}", a.count());
-    // Alone it is as without a pool: the rows fail.
+    // Alone it is as without a pool.
     let bench = Bench::with_rows(3);
     bench.write("rowmill.toml", endpoint("a", &a, "") + "[pool.one]\nmembers = [\"a.m\"]\n");
-    bench.run(&format!("{ASK} -m one")).expect(3);
+    bench.run(&format!("{ASK} -m one")).expect(78);
+    // Where nobody knows it, there is nobody left.
+    let (a, b) = (Server::start(|_| Reply::status(404)), Server::start(|_| Reply::status(404)));
+    let bench = Bench::with_rows(100);
+    pair(&bench, &a, &b);
+    bench.run(&format!("{ASK} -m pair -c 2")).expect(78);
 }
 
 #[test]

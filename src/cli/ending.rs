@@ -110,6 +110,7 @@ fn word_of(reason: &StopReason) -> &'static str {
         StopReason::Quota { .. } => "stopped:quota",
         StopReason::Tls { .. } => "stopped:tls",
         StopReason::AsksTooMuch { .. } | StopReason::Outage { .. } => "stopped:outage",
+        StopReason::Unknown { .. } => "stopped:unknown_model",
         StopReason::ServerLost { .. } => "stopped:server_lost",
     }
 }

@@ -433,6 +433,10 @@ pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Lin
             let what = format!("stopped: the endpoint was out of reach for {out} s: {why}");
             (UNAVAILABLE, what, "wait until it is back")
         }
+        StopReason::Unknown { why } => {
+            let what = format!("stopped before rows fail of it: no row's model was found: {why}");
+            (MISMATCH, what, "see to -m and --base-url (rowmill models lists what there is)")
+        }
         StopReason::ServerLost { why } => {
             (UNAVAILABLE, format!("stopped: the server is not started again: {why}"), "see to it")
         }

@@ -215,6 +215,11 @@ pub enum StopReason {
         /// What it did last.
         why: String,
     },
+    /// The endpoint knows neither the path nor the model of any row.
+    Unknown {
+        /// In its words.
+        why: String,
+    },
     /// The server that was started for the run died again and again.
     ServerLost {
         /// How it died last.

@@ -111,6 +111,11 @@ impl Standing {
         }
     }
 
+    /// Whether it has answered a row.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
     /// It does not know the model of a call. True when it is clear that it never will.
     pub(super) fn is_unknown(&self) -> bool {
         let unknown = self.unknown.fetch_add(1, Ordering::Relaxed) + 1;

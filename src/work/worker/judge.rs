@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Worker;
 use crate::job::{Failure, FailureKind};
-use crate::policy::{Blame, Decision, Ended, Reception, Trouble, decide, retries_of};
+use crate::policy::{Blame, Decision, Ended, Reception, Trouble, backoff, decide, retries_of};
 use crate::telemetry::Event;
 use crate::work::attempt::Landing;
 use crate::work::lane::LaneIndex;
@@ -15,6 +15,9 @@ use crate::work::{Happened, StopReason};
 const CLOSED_MOST: u32 = 2;
 /// How often a server of this run's own may die of a row that it was called with alone.
 const KILLED_MOST: u32 = 2;
+
+/// How often a row is tried again whose model is not known, while nothing else is known of the endpoint.
+const UNKNOWN_TRIES: u32 = 2;
 
 impl Worker<'_> {
     /// What follows of a call's end for its row and for the endpoint; nothing for an answer.
@@ -59,6 +62,11 @@ impl Worker<'_> {
         if let Some(decision) = self.elsewhere(landing, failure, slot, now) {
             return Some(decision);
         }
+        if failure.kind == FailureKind::NotFound
+            && let Some(decision) = self.judge_unknown(landing, slot, failure, now)
+        {
+            return Some(decision);
+        }
         let decision = self.judge_row(landing, slot, failure, decision);
         // What everyone waits for is enough to wait for.
         let waits = matches!(decision, Decision::Again(_) | Decision::Later(_));
@@ -79,6 +87,32 @@ impl Worker<'_> {
             false => (0, false),
         };
         if killed > KILLED_MOST { Decision::GiveUp } else { Decision::Pause(None) }
+    }
+
+    /// What follows for a row whose model, or the path to it, is not known to an endpoint that has not
+    /// answered any: most likely it knows none, and the run ends before all of them have failed of a
+    /// slip of the pen. Nothing where that is the row's own.
+    fn judge_unknown(
+        &mut self,
+        landing: &Landing,
+        slot: usize,
+        failure: &Failure,
+        now: Instant,
+    ) -> Option<Decision> {
+        let flight = &landing.flight;
+        let standing = &self.shared.lanes.lane(flight.lane).standing;
+        let tries = self.slots[slot].feed.tries(flight.row);
+        if standing.has_answered() || tries.refused >= UNKNOWN_TRIES {
+            return None;
+        }
+        if tries.made == 0 && standing.is_unknown() {
+            let why = failure.message.clone();
+            self.lose(flight.lane, StopReason::Unknown { why }, now);
+            return Some(Decision::StopRun);
+        }
+        // Others will show whose trouble it is.
+        self.slots[slot].feed.note(flight.row).refused += 1;
+        Some(Decision::Later(backoff(tries.refused, fastrand::f64())))
     }
 
     /// What follows for the row of a call that failed: whether it may be tried again.
@@ -174,7 +208,7 @@ impl Worker<'_> {
             shared.gate.set_limit(shared.lanes.limit());
         }
         let lane = shared.lanes.lane(flight.lane);
-        if lane.is_pooled && reception == Reception::Answered {
+        if reception == Reception::Answered {
             lane.standing.answered(landing.result.is_ok());
         }
         if follows.has_recovered {

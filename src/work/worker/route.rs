@@ -282,7 +282,7 @@ impl Worker<'_> {
 
     fn stop_for(&self, why: Option<StopReason>) {
         if self.is_running() {
-            let unknown = || StopReason::Credentials { why: "nobody knows the model".to_owned() };
+            let unknown = || StopReason::Unknown { why: "nobody knows the model".to_owned() };
             self.stop(why.unwrap_or_else(unknown));
         }
     }
@@ -313,6 +313,7 @@ impl Worker<'_> {
             StopReason::Credentials { why } => format!("{name} refused the key ({why})"),
             StopReason::Quota { why } => format!("{name} has no quota left ({why})"),
             StopReason::Tls { why } => format!("{name} cannot be called ({why})"),
+            StopReason::Unknown { why } => format!("{name} does not know the model ({why})"),
             StopReason::ServerLost { why } => format!("{name} is lost ({why})"),
             StopReason::MaxErrors { .. } | StopReason::MaxCost { .. } => return self.stop(why),
         };
