@@ -9,7 +9,7 @@ use super::args::{
     RunArgs, SchemaArgs, TellArgs, WorkArgs,
 };
 use super::estimate::{estimate, mean_so_far};
-use super::exit::{self, Line, Typed};
+use super::exit::{self, Line};
 use super::model::key_file;
 use super::pool::Ways;
 use super::question::question;
@@ -18,6 +18,7 @@ use super::routes::Routes;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
+use super::typed::Typed;
 use super::{files, look, models, preview};
 use crate::http::Link;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};

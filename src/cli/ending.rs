@@ -1,8 +1,9 @@
 //! How a command ended, to those outside: its code, its closing line, and a word for monitors.
 
 use super::deadline::Kept;
-use super::exit::{self, Line, Typed};
+use super::exit::{self, Line};
 use super::signals::{Caught, Cause};
+use super::typed::Typed;
 use crate::pipeline::{End, Error, Finished};
 use crate::policy::Allowance;
 use crate::store::{self, SessionEnd};

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::EstimateArgs;
-use super::exit::{self, Typed};
+use super::exit;
 use super::preview::look_ahead;
 use super::question::question;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings};
+use super::typed::Typed;
 use crate::job::{JobSpec, Money};
 use crate::pipeline::{Error, Preview, Question};
 use crate::price;

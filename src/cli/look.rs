@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use super::args::{CheckArgs, StatusArgs};
-use super::exit::{self, Typed};
+use super::exit;
 use super::surroundings::{Failed, Settings, Surroundings};
+use super::typed::Typed;
 use crate::pipeline;
 use crate::report;
 use crate::store::{DamageKind, WorkDir};

@@ -27,6 +27,7 @@ mod serving;
 mod signals;
 mod surroundings;
 mod system;
+mod typed;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let run = || commands::dispatch(cli, &arguments);
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|_| {
                 // The panic itself was told where it happened.
-                let typed = exit::Typed(&arguments);
+                let typed = typed::Typed(&arguments);
                 exit::of_bug(&typed).print()
             })
         }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::ModelsArgs;
-use super::exit::{self, Line, Typed};
+use super::exit::{self, Line};
 use super::model::Who;
 use super::surroundings::Failed;
+use super::typed::Typed;
 use super::{config, question::variable};
 use crate::http::{Endpoint, Limits};
 use crate::job::Kinds;

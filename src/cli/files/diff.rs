@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::surroundings::Surroundings;
 use crate::cli::args::DiffArgs;
-use crate::cli::exit::{self, Line, Typed};
+use crate::cli::exit::{self, Line};
+use crate::cli::typed::Typed;
 use crate::files::diff::{self, Change, Counts, Kind, Options, Report};
 use crate::files::{Error, Input};
 use crate::telemetry::escape;

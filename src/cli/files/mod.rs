@@ -14,7 +14,8 @@ use self::surroundings::Surroundings;
 use super::args::{
     FilesCommand, FilesMergeArgs, PrepareArgs, SampleArgs, SplitArgs, StatsArgs, ToArgs,
 };
-use super::exit::{self, Line, Typed};
+use super::exit::{self, Line};
+use super::typed::{Typed, quoted};
 use crate::dialect::rules::OPENAI;
 use crate::files::prepare::{self, Glob};
 use crate::files::{Error, Input, Output, Tally, merge, sample, split, stats};
@@ -42,7 +43,7 @@ fn of_error(error: &Error, surroundings: &Surroundings, typed: &Typed<'_>) -> Li
         Error::Unreadable { .. } => (exit::NO_INPUT, "check the path and its permissions".into()),
         Error::NotLines { .. } => (exit::DATA, "convert it first, or give another file".into()),
         Error::Line { path, .. } => {
-            let file = exit::quoted(&path.to_string_lossy());
+            let file = quoted(&path.to_string_lossy());
             (exit::DATA, format!("see what else is wrong: rowmill files validate {file}"))
         }
         Error::Edit { .. } => (exit::DATA, "mend the line, or leave it out".into()),
@@ -50,7 +51,7 @@ fn of_error(error: &Error, surroundings: &Surroundings, typed: &Typed<'_>) -> Li
             (exit::DATA, "mend the ids, or keep the first of each: --on-duplicate first".into())
         }
         Error::Unlike(_) => (exit::DATA, "name files of one kind".into()),
-        Error::Usage(_) => (exit::USAGE, exit::help(typed)),
+        Error::Usage(_) => (exit::USAGE, typed.help()),
         Error::Exists { .. } => {
             (exit::CANNOT_CREATE, format!("replace it: {}", typed.overwriting()))
         }

@@ -1,0 +1,129 @@
+//! The command line as it was typed, and what can be typed next.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::links::shown as shown_word;
+use crate::http::Link;
+use crate::telemetry::escape;
+
+/// The command line as it was typed, for hints.
+pub(super) struct Typed<'a>(pub(super) &'a [OsString]);
+
+impl Typed<'_> {
+    /// As it was.
+    pub(super) fn again(&self) -> String {
+        self.with(&[], None)
+    }
+
+    /// With `--resume`, and without what contradicts it.
+    pub(super) fn resumed(&self) -> String {
+        // Only `run` has to be told to go on.
+        if self.0.get(1).is_none_or(|command| command != "run") {
+            self.with(&["--overwrite"], None)
+        } else {
+            self.with(&["--overwrite"], Some("--resume"))
+        }
+    }
+
+    /// The work directory that the command line names, for hints.
+    pub(super) fn work_dir(&self) -> String {
+        let words: Vec<_> = self.0.iter().map(|word| word.to_string_lossy()).collect();
+        let named = |option: &str| {
+            let behind = |at: usize| words.get(at + 1).map(|word| word.to_string());
+            words.iter().position(|word| *word == option).and_then(behind).or_else(|| {
+                let with = format!("{option}=");
+                words.iter().find_map(|word| word.strip_prefix(&with).map(str::to_owned))
+            })
+        };
+        let output = || named("-o").or_else(|| named("--output"));
+        let beside =
+            || output().map(|it| shown_word(&it).trim_end_matches("?…").to_owned() + ".rowmill");
+        let in_place = |it: String| {
+            let name = Path::new(&it).file_name();
+            match Link::is_meant(&it) {
+                true => name.unwrap_or("output.rowmill".as_ref()).to_string_lossy().into_owned(),
+                false => it,
+            }
+        };
+        let dir = named("--work-dir").or_else(|| beside().map(in_place));
+        dir.map_or_else(|| "DIR".to_owned(), |dir| quoted(&dir))
+    }
+
+    /// With `--overwrite`, and without what contradicts it.
+    pub(super) fn overwriting(&self) -> String {
+        self.with(&["--resume"], Some("--overwrite"))
+    }
+
+    /// What tells how the command is used.
+    pub(super) fn help(&self) -> String {
+        let word = |at: usize| {
+            self.0.get(at).map(|word: &OsString| word.to_string_lossy()).unwrap_or_default()
+        };
+        match &*word(1) {
+            "files" => format!("rowmill files {} --help", word(2)),
+            command => format!("rowmill {command} --help"),
+        }
+    }
+
+    /// The words without an option and its value.
+    pub(super) fn without(&self, option: &str) -> Vec<OsString> {
+        let mut words = Vec::new();
+        let mut is_value = false;
+        for word in self.0 {
+            let text = word.to_string_lossy();
+            let is_option = text == option;
+            let is_both = text.strip_prefix(option).is_some_and(|rest| rest.starts_with('='));
+            if !std::mem::replace(&mut is_value, is_option) && !is_option && !is_both {
+                words.push(word.clone());
+            }
+        }
+        words
+    }
+
+    /// As it was, without some words, and with another if it is not there.
+    pub(super) fn with(&self, without: &[&str], with: Option<&str>) -> String {
+        let mut words: Vec<String> = vec!["rowmill".to_owned()];
+        let mut is_there = false;
+        for word in self.0.iter().skip(1) {
+            let word = word.to_string_lossy();
+            if without.contains(&&*word) {
+                continue;
+            }
+            is_there |= with == Some(&*word);
+            words.push(quoted(&shown_word(&word)));
+        }
+        if let Some(with) = with.filter(|_| !is_there) {
+            words.push(with.to_owned());
+        }
+        words.join(" ")
+    }
+}
+
+/// A word as a shell takes it for one.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", escape(word).replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_can_be_typed() {
+        let words: Vec<OsString> =
+            ["/usr/bin/rowmill", "run", "a b.jsonl", "-p", "it's {{x}}", "--overwrite"]
+                .map(OsString::from)
+                .to_vec();
+        let typed = Typed(&words);
+        assert_eq!(typed.resumed(), r"rowmill run 'a b.jsonl' -p 'it'\''s {{x}}' --resume");
+        let words = ["rowmill", "run", "--deadline", "06:00", "in", "--deadline=1h", "--x"];
+        let words = words.map(OsString::from);
+        assert_eq!(Typed(&words).without("--deadline"), ["rowmill", "run", "in", "--x"]);
+        assert_eq!(typed.overwriting(), r"rowmill run 'a b.jsonl' -p 'it'\''s {{x}}' --overwrite");
+    }
+}
