@@ -493,3 +493,36 @@ fn images_are_put_into_their_lines() {
     bench.write("dir/a.jsonl", line("a.png") + &line("https://example.com/a.png"));
     assert_same(&bench.snapshot(), &before);
 }
+
+#[test]
+fn urls_are_refused_without_their_secrets() {
+    let bench = Bench::new();
+    bench.write("a.jsonl", request("a", "m"));
+    bench.write("parts/b.jsonl", request("b", "m"));
+    let before = bench.snapshot();
+    let url = "HTTPS://example.com/a.jsonl?sig=geheim";
+    let input =
+        "HTTPS://example.com/a.jsonl is a URL, and the file tools take none: fetch it first";
+    let output = "HTTPS://example.com/a.jsonl is a URL, and the file tools take none: write a file";
+    for (command, says) in [
+        (format!("files validate a.jsonl {url}"), input),
+        (format!("files stats {url}"), input),
+        (format!("files sample {url} -n 1"), input),
+        (format!("files sample a.jsonl -n 1 -o {url}"), output),
+        (format!("files split {url}"), input),
+        (format!("files split a.jsonl --output-dir {url}"), output),
+        (format!("files merge parts {url}"), input),
+        (format!("files merge a.jsonl parts --output={url}"), output),
+        (format!("files diff {url} a.jsonl"), input),
+        (format!("files diff a.jsonl {url}"), input),
+        (format!("files prepare {url} -m x --in-place"), input),
+        (format!("files prepare a.jsonl -m x -o {url}"), output),
+    ] {
+        let tool = command.split(' ').nth(1).unwrap();
+        let ended = bench.run(&command).expect(2).says(says).says("nothing was changed");
+        let ended = ended.says(&format!("rowmill files {tool} --help"));
+        assert!(!ended.stderr.contains("geheim"), "{command}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{command}");
+    }
+    assert_same(&bench.snapshot(), &before);
+}

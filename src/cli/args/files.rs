@@ -60,7 +60,7 @@ pub(in crate::cli) struct ValidateArgs {
     /// What the lines are: rows, openai, prompts or dria; by default the file tells
     #[arg(long, value_name = "DIALECT")]
     pub(in crate::cli) dialect: Option<Dialect>,
-    /// Check as for a run with -m: the lines need not name a model
+    /// Take lines that name no model as if they named this one
     #[arg(short, long, value_name = "MODEL")]
     pub(in crate::cli) model: Option<String>,
     /// How many bad lines, and how many duplicates, are shown of each file: a number, or all
