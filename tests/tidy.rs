@@ -43,7 +43,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("csv_core", &["format"]),
     ("jsonschema", &["schema"]),
     ("tiktoken_rs", &["tokens"]),
-    ("base64", &["input", "provider"]),
+    ("base64", &["files", "input", "provider"]),
     ("toml", &["config"]),
     ("indicatif", &["telemetry", "cli"]),
     ("signal_hook", &["cli"]),

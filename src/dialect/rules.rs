@@ -49,7 +49,7 @@ pub const ID_BYTES: usize = 512;
 
 const MB: u64 = 1_000_000;
 
-/// What rowmill runs itself.
+/// The rules without `--for`: the widest, with every endpoint whose answers can be lines.
 pub const ROWMILL: Rules = Rules {
     name: "rowmill",
     title: "rowmill",

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::edit::{Edit, range_of};
 use crate::dialect::members;
 use crate::format::json::Object;
+use crate::job::MediaType;
 
 /// The largest image that is taken, in bytes.
 const LARGEST: u64 = 64 << 20;
@@ -99,20 +100,12 @@ fn data_uri(path: &Path) -> Result<String, String> {
 
 /// What an image is, by its first bytes; SVG is text, and known by its name.
 fn media_type(bytes: &[u8], path: &Path) -> Option<&'static str> {
-    let magics: [(&[u8], &str); 3] = [
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
-        (b"\xff\xd8\xff", "image/jpeg"),
-        (b"GIF8", "image/gif"),
-    ];
-    if let Some((_, name)) = magics.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Some(name);
-    }
-    let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
+    // What servers take that take images.
+    const TAKEN: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
     let is_svg = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("svg"));
-    match (is_webp, is_svg) {
-        (true, _) => Some("image/webp"),
-        (_, true) => Some("image/svg+xml"),
-        _ => None,
+    match MediaType::of_bytes(bytes) {
+        Some(media) => Some(media.name).filter(|name| TAKEN.contains(name)),
+        None => is_svg.then_some("image/svg+xml"),
     }
 }
 
