@@ -410,6 +410,24 @@ fn answers_are_taken_over_from_an_output_without_a_work_dir() {
     bench.write("in.jsonl", rows(14));
     bench.run(&format!("{ASK} --resume")).expect(0).says("took over 12 answers");
     assert_eq!(server.count(), 12 + 4 + 2);
+    // Of rows that were edited nobody can tell which, once the work directory is gone.
+    let edited = rows(14).replace("text 3", "another");
+    bench.write("in.jsonl", &edited);
+    let before = bench.snapshot();
+    for option in ["--resume", "--resume --on-change update"] {
+        bench.run(&format!("{ASK} {option}")).expect(78).says("which rows have changed");
+        assert_same(&bench.snapshot(), &before);
+    }
+    // They are kept by id where that is asked for.
+    bench.run(&format!("{ASK} --resume --on-change new-only --keep-work-dir")).expect(0);
+    assert_eq!(server.count(), 12 + 4 + 2);
+    // An answer that may be one to another text is nobody else's.
+    let more = format!("{edited}{{\"id\":\"n\",\"text\":\"another\"}}\n");
+    bench.write("in.jsonl", more);
+    let update =
+        format!("{ASK} --resume --on-change new-only --temperature 0 --accept-change params");
+    bench.run(&update).expect(0);
+    assert_eq!(server.count(), 12 + 4 + 2 + 1);
 }
 
 #[test]

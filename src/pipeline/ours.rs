@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use serde::de::IgnoredAny;
 use super::Error;
 use super::targets::Targets;
 use crate::format::envelope;
-use crate::input;
+use crate::input::{self, Source};
 use crate::job::{Identity, JobSpec};
 use crate::store::{Manifest, Role, Tag, Target};
 
@@ -46,7 +47,9 @@ pub(super) fn may_be_replaced(targets: &Targets, job: &JobSpec) -> Result<(), Er
         }
     }
     match (targets.output.tag(), targets.output_file()) {
-        (Tag::Is(tag), Some(path)) if noted(&tag).is_some_and(|it| it.0 != question(job)) => {
+        (Tag::Is(tag), Some(path))
+            if noted(&tag).is_some_and(|it| it.question != question(job)) =>
+        {
             Err(Error::OtherQuestion {
                 path: path.to_owned(),
                 what: "the model, the prompt or the parameters were others",
@@ -56,33 +59,92 @@ pub(super) fn may_be_replaced(targets: &Targets, job: &JobSpec) -> Result<(), Er
     }
 }
 
-/// Makes sure that rows without ids are those that an output's lines are about.
-pub(super) fn is_of_this_input(targets: &Targets, manifest: &Manifest) -> Result<(), Error> {
-    let is_by_number = manifest.job.identity() == Identity::RowNumber;
-    let Some(path) = targets.output_file().filter(|_| is_by_number) else { return Ok(()) };
-    let is_other = match targets.output.tag() {
-        Tag::Is(tag) => noted(&tag).is_some_and(|it| it.1 != manifest.source.blake3),
-        Tag::Missing => true,
-        Tag::Unknown => false,
+/// Whether the rows that an output's lines are about are known to be as they were then: the input is the
+/// same, or it has only grown.
+///
+/// # Errors
+/// When it is known to be another, or may be where only its row numbers tell rows apart; but not where
+/// answers of rows that changed are to be kept (`keeps_changed`).
+pub(super) fn is_of_this_input(
+    targets: &Targets,
+    manifest: &Manifest,
+    source: &Source,
+    keeps_changed: bool,
+) -> Result<bool, Error> {
+    let identity = manifest.job.identity();
+    let Some(path) = targets.output_file().filter(|_| identity != Identity::Hash) else {
+        // The id is the text.
+        return Ok(true);
     };
-    if !is_other {
-        return Ok(());
+    let is_by_number = identity == Identity::RowNumber;
+    let is_known = match targets.output.tag() {
+        Tag::Is(tag) => match noted(&tag) {
+            Some(Noted { input, .. }) if input == manifest.source.blake3 => Some(true),
+            Some(Noted { input, bytes: Some(bytes), .. }) if !is_by_number => {
+                Some(has_grown(source, input, bytes)?)
+            }
+            Some(_) => Some(false),
+            None => None,
+        },
+        Tag::Missing if is_by_number => Some(false),
+        Tag::Missing | Tag::Unknown => None,
+    };
+    let what = match is_by_number {
+        true => {
+            "the input was another, or it is a copy that does not tell; without --id-field its rows \
+             cannot be told apart"
+        }
+        false => {
+            "the input was another, and without its work directory nobody can tell which rows have \
+             changed since; --on-change new-only keeps the answers of all that have the same id, and \
+             --work-dir has it told the next time"
+        }
+    };
+    match is_known {
+        Some(false) if is_by_number || !keeps_changed => {
+            Err(Error::OtherQuestion { path: path.to_owned(), what })
+        }
+        known => Ok(known == Some(true)),
     }
-    Err(Error::OtherQuestion {
-        path: path.to_owned(),
-        what: "the input was another, or it is a copy that does not tell; without --id-field its \
-               rows cannot be told apart",
-    })
 }
 
-/// What an output is noted to answer: hashes of the question and of the input.
-fn noted(tag: &str) -> Option<(&str, &str)> {
-    tag.strip_prefix("1 ")?.split_once(' ')
+/// Whether an input begins with all of what was once the whole of it, and goes on with another row.
+fn has_grown(source: &Source, blake3: &str, bytes: u64) -> Result<bool, Error> {
+    let unreadable = |error| input::Error::Unreadable { path: source.path.clone(), source: error };
+    if bytes > source.length {
+        return Ok(false);
+    }
+    let mut file = File::open(&source.path).map_err(unreadable)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file.by_ref().take(bytes)).map_err(unreadable)?;
+    if hasher.finalize().to_hex().as_str() != blake3 {
+        return Ok(false);
+    }
+    // A last line without an end may have been continued.
+    let mut around = [b'\n'; 2];
+    let first = bytes.saturating_sub(1);
+    let there = file.read_at(&mut around, first).map_err(unreadable)?;
+    Ok(there < 2 || around.iter().any(|byte| matches!(byte, b'\n' | b'\r')))
+}
+
+/// What an output is noted to answer: hashes of the question and of the input, and that one's length;
+/// notes of before do not say it.
+struct Noted<'t> {
+    question: &'t str,
+    input: &'t str,
+    bytes: Option<u64>,
+}
+
+fn noted(tag: &str) -> Option<Noted<'_>> {
+    let mut words = tag.strip_prefix("1 ")?.split(' ');
+    let (question, input) = (words.next()?, words.next()?);
+    Some(Noted { question, input, bytes: words.next().and_then(|bytes| bytes.parse().ok()) })
 }
 
 /// What is noted on a run's output.
 pub(super) fn tag(manifest: &Manifest) -> String {
-    format!("1 {} {}", question(&manifest.job), manifest.source.blake3)
+    let Manifest { job, source, .. } = manifest;
+    format!("1 {} {} {}", question(job), source.blake3, source.bytes)
 }
 
 /// A hash of all that decides the answer to a row.

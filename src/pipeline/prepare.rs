@@ -105,11 +105,13 @@ pub(super) fn prepare(
             let question = Question { job: each, ..run.question.clone() };
             let (planned, mut source) = make_plan(dir, &question, source, there, context)?;
             let mut manifest = planned.manifest;
-            if let Err(error) = ours::is_of_this_input(targets, &manifest) {
+            let keeps_changed =
+                matches!(run.on_change, OnChange::Update(keeping) if keeping.changed_rows);
+            let is_known = ours::is_of_this_input(targets, &manifest, &source, keeps_changed);
+            if is_known.is_err() {
                 dir.wipe()?;
-                return Err(error);
             }
-            adopt(dir, &manifest, &source, targets, context)?;
+            adopt(dir, &manifest, &source, targets, is_known?, context)?;
             if job.is_deduped() {
                 let is_spooled = manifest.source.path.is_none();
                 let options = plan::Options { is_spooled, now_ms: now_ms(), ..plan.clone() };
@@ -322,17 +324,18 @@ fn adopt(
     manifest: &Manifest,
     source: &Source,
     targets: &Targets,
+    is_known: bool,
     context: &mut Context<'_>,
 ) -> Result<(), Error> {
     let Some(path) = targets.output_file() else { return Ok(()) };
-    let adopted = plan::adopt(dir, manifest, source, path, now_ms())?;
+    let adopted = plan::adopt(dir, manifest, source, (path, is_known), now_ms())?;
     let plan::Adopted { rows, strangers, damaged, first_damaged } = adopted;
     let mut say = |text: String| context.sink.emit(&Event::Note(text));
-    say(format!(
-        "took over {rows} answers from {}; what they were asked with is not known and was not \
-         compared",
-        path.display()
-    ));
+    let then = match is_known {
+        true => "",
+        false => "; whether their rows have changed since is not known",
+    };
+    say(format!("took over {rows} answers from {}{then}", path.display()));
     if strangers > 0 {
         let of = match manifest.job.is_varied() {
             true => "rows or variants that the job does not have",

@@ -32,7 +32,8 @@ pub struct Adopted {
     pub first_damaged: u64,
 }
 
-/// Takes the answers of `output` over into the journals of a fresh plan.
+/// Takes the answers of `output` over into the journals of a fresh plan; `is_known` says that its rows
+/// are known to be as they were. Where they are not, an answer is its row's alone.
 ///
 /// # Errors
 /// When files cannot be read or written.
@@ -40,7 +41,7 @@ pub fn adopt(
     dir: &Held,
     manifest: &Manifest,
     source: &Source,
-    output: &Path,
+    (output, is_known): (&Path, bool),
     now_ms: u64,
 ) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
@@ -50,7 +51,8 @@ pub fn adopt(
     let variants = manifest.job.variants();
     for variant in 0..variants {
         let mut writer = IdIndexWriter::new(&places);
-        let from = Answers { file: &file, path: output, job: &manifest.job, variant, now_ms };
+        let from =
+            Answers { file: &file, path: output, job: &manifest.job, variant, is_known, now_ms };
         let found = find_answers(dir, manifest, &from, &mut |row, answer| {
             let entry = IdEntry { id: spread.key(row), row: answer.row, content: answer.content };
             Ok(writer.add(&[entry])?)
@@ -123,6 +125,7 @@ struct Answers<'a> {
     path: &'a Path,
     job: &'a JobSpec,
     variant: usize,
+    is_known: bool,
     now_ms: u64,
 }
 
@@ -249,7 +252,7 @@ fn fill_shard(
         let asked = prompt.map(|prompt| Asked {
             generation: dir.generation(),
             prompt: prompt.hash(),
-            is_accepted: false,
+            is_accepted: !from.is_known,
         });
         let mut envelope = Vec::new();
         envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
