@@ -78,6 +78,21 @@ fn an_input_is_fetched_once_and_again_for_an_update() {
 }
 
 #[test]
+fn with_answers_taken_over_an_input_is_still_known_to_be_of_its_url() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let depot = Depot::start(|_| Say::document(rows(30)));
+    let ask = format!("run -i {} {ASK} --dedupe -o out.jsonl", depot.url("/rows.jsonl"));
+    run(&bench, &ask).expect(0);
+    assert!(!bench.exists("out.jsonl.rowmill"));
+    let again = format!("{ask} --resume --work-dir job");
+    run(&bench, &again).expect(0).says("took over 30 answers");
+    assert_eq!((depot.seen().len(), server.count()), (2, 30));
+    run(&bench, &again).expect(0);
+    assert_eq!((depot.seen().len(), server.count()), (2, 30), "the plan's copy counts");
+}
+
+#[test]
 fn what_broke_off_is_gone_on_with_where_it_is_the_same() {
     let whole = rows(200);
     for (has_ranges, etag, is_changed) in [

@@ -114,7 +114,8 @@ pub(super) fn prepare(
             adopt(dir, &manifest, &source, targets, is_known?, context)?;
             if job.is_deduped() {
                 let is_spooled = manifest.source.path.is_none();
-                let options = plan::Options { is_spooled, now_ms: now_ms(), ..plan.clone() };
+                let (url, now_ms) = (manifest.source.url.clone(), now_ms());
+                let options = plan::Options { is_spooled, url, now_ms, ..plan.clone() };
                 let keeping = plan::Keeping::default();
                 (manifest, source) =
                     update(dir, &manifest, source, job, &options, keeping, context)?;
