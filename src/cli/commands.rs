@@ -193,9 +193,13 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let planned = Some(&*args.work_dir).filter(|_| !args.overwrite);
     let (question, mut reach) =
         question(&args.input, &args.prompt, &args.schema, model, args.include_input, planned)?;
+    if args.model.require_model.is_some() {
+        let text =
+            "--require-model is said to those who call, run and work: a plan does not keep it";
+        return Err(Error::Usage(text.to_owned()).into());
+    }
     // Made only to see whether it can be.
-    let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
-    reach.answerer(&question.job, required, false, FormArgs::default(), config)?;
+    reach.answerer(&question.job, None, false, FormArgs::default(), &args.config.read)?;
     within(settings, typed, |surroundings| {
         warn(&reach, surroundings);
         let place = Place { path: args.work_dir.clone(), is_temporary: false };

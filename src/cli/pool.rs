@@ -389,8 +389,7 @@ impl Ways {
             let model = &way.model.model;
             required.is_none_or(|name| name == model || *name == format!("{}.{model}", way.place()))
         };
-        let wanted: Vec<_> = self.ways.iter().filter(|way| is_wanted(way)).cloned().collect();
-        if let (Some(name), true) = (required, wanted.is_empty()) {
+        if let (Some(name), false) = (required, self.ways.iter().any(is_wanted)) {
             let known: BTreeSet<_> = self.ways.iter().map(|way| way.model.model.as_str()).collect();
             let known: Vec<_> = known.into_iter().collect();
             return Err(usage(format!(
@@ -399,9 +398,10 @@ impl Ways {
                 known.join(", ")
             )));
         }
+        self.ways.retain(is_wanted);
         let mut structured_as = None;
         let mut team = Vec::new();
-        for way in wanted {
+        for way in self.ways.clone() {
             let job = job.asking(&way.model);
             structured_as = structured(&job, form)?;
             let key = self.key(&way, is_made)?;

@@ -4,8 +4,29 @@
 /// That rows which never succeed are tried again and again does not count.
 #[derive(Debug, Clone, Default)]
 pub struct Blame {
+    // The last few tell soon that it has changed, many tell surely how it is: the worse counts.
+    lately: Share,
+    long: Share,
+}
+
+/// How many first tries there were, and how many of them failed, the last ones weighing most.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
     first: f64,
     failed: f64,
+}
+
+impl Share {
+    fn add(&mut self, has_failed: bool, memory: f64) {
+        let keep = 1.0 - 1.0 / memory;
+        self.first = self.first * keep + 1.0;
+        self.failed = self.failed * keep + f64::from(u8::from(has_failed));
+    }
+
+    /// The share that failed. One failure is left out: it may be that of the row which is judged.
+    fn failed(self) -> f64 {
+        (self.failed - 1.0).max(0.0) / (self.first + Blame::PRIOR)
+    }
 }
 
 /// A row's failed tries: how many count, and how likely the endpoint alone would have failed them all.
@@ -25,7 +46,8 @@ impl Default for Tried {
 
 impl Blame {
     /// How many first tries are remembered: each weighs less by a part of this with every next.
-    const MEMORY: f64 = 200.0;
+    const LATELY: f64 = 200.0;
+    const LONG: f64 = 2000.0;
     /// So many that were answered are taken for granted at the beginning.
     const PRIOR: f64 = 20.0;
     /// What an endpoint that never failed is taken to do, and one that always does.
@@ -40,16 +62,14 @@ impl Blame {
 
     /// The first try of a row was answered, or failed in a way that may be the endpoint's.
     pub fn first_try(&mut self, has_failed: bool) {
-        let keep = 1.0 - 1.0 / Self::MEMORY;
-        self.first = self.first * keep + 1.0;
-        self.failed = self.failed * keep + f64::from(u8::from(has_failed));
+        self.lately.add(has_failed, Self::LATELY);
+        self.long.add(has_failed, Self::LONG);
     }
 
-    /// How likely a try fails by the endpoint alone. One failure is left out: it may be that of the
-    /// row which is judged.
+    /// How likely a try fails by the endpoint alone.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        let rate = (self.failed - 1.0).max(0.0) / (self.first + Self::PRIOR);
+        let rate = self.lately.failed().max(self.long.failed());
         if rate <= Self::WELL { Self::LEAST } else { rate.min(Self::MOST) }
     }
 
@@ -130,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_long_ago_is_forgotten() {
         let mut blame = after(1000, 60);
-        (0..1500).for_each(|_| blame.first_try(false));
+        (0..10_000).for_each(|_| blame.first_try(false));
         assert_eq!(tries(&blame, 3, false), 4);
     }
 

@@ -120,7 +120,7 @@ impl Outage {
     /// A call was answered: the endpoint is there. True when that ends a pause. Answers to calls
     /// that were under way when the pause began do not end it: what the endpoint asked for holds.
     pub fn answered(&mut self, now: Instant) -> bool {
-        self.failing = 0;
+        (self.failing, self.failing_since) = (0, None);
         if now < self.until {
             return false;
         }
@@ -226,6 +226,18 @@ mod tests {
         assert!(outage.answered(at(7)));
         assert_eq!(outage.may_call(at(7)), MayCall::Yes);
         assert!(!outage.answered(at(8)));
+    }
+
+    #[test]
+    fn an_endpoint_that_refuses_some_and_answers_others_is_never_out() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        for second in 0..10_000 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(outage.refused(now, 1.0), None, "second {second}");
+            assert_eq!(outage.refused(now, 1.0), None, "second {second}");
+            outage.answered(now);
+        }
     }
 
     #[test]

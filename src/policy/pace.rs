@@ -33,6 +33,8 @@ pub struct Pace {
     concurrency: Concurrency,
     budget: RetryBudget,
     blame: Blame,
+    // The same of calls that were not let in, or closed without an answer.
+    refusals: Blame,
     calls: Option<Rate>,
     tokens: Option<Rate>,
     told_calls: Allotment,
@@ -137,6 +139,7 @@ impl Pace {
             },
             budget: RetryBudget::default(),
             blame: Blame::default(),
+            refusals: Blame::default(),
             calls: rate(bounds.calls_a_minute),
             tokens: rate(bounds.tokens_a_minute),
             told_calls: Allotment::default(),
@@ -270,6 +273,9 @@ impl Pace {
                 (trouble, false)
             }
             Reception::Refused { is_overload } => {
+                if ended.is_first {
+                    self.refusals.first_try(true);
+                }
                 self.failed(permit, is_overload, now);
                 (self.outage.refused(now, random), false)
             }
@@ -307,6 +313,7 @@ impl Pace {
     fn first(&mut self, is_first: bool, has_failed: bool) {
         if is_first {
             self.blame.first_try(has_failed);
+            self.refusals.first_try(false);
             self.outage.first_call(has_failed);
         }
     }
@@ -328,6 +335,12 @@ impl Pace {
     #[must_use]
     pub fn add(&self, tried: Tried) -> Tried {
         self.blame.add(tried, self.outage.is_out())
+    }
+
+    /// Adds a call that was not let in, or closed without an answer, to those of a row.
+    #[must_use]
+    pub fn add_refused(&self, tried: Tried) -> Tried {
+        self.refusals.add(tried, self.outage.is_out())
     }
 }
 

@@ -173,10 +173,13 @@ fn kind_of(status: u16, codes: &str, message: &str) -> FailureKind {
         || has("string_above_max")
         || message.starts_with("prompt is too long")
         || message.contains("maximum context length");
+    // One request of more tokens than a minute allows: no waiting lets it in.
+    let is_too_large = message.starts_with("Request too large");
     match status {
         401 | 403 => FailureKind::Credentials,
         402 => FailureKind::Quota,
         429 | 400 if is_broke => FailureKind::Quota,
+        429 if is_too_large => FailureKind::TooLong,
         429 => FailureKind::RateLimit,
         // How OpenAI and others end a WebSocket that has been open for long.
         400 if has("websocket_connection_limit_reached") => FailureKind::Stale,

@@ -71,6 +71,9 @@ pub struct Log {
     failed: u64,
     calls: u64,
     last_progress: Option<Instant>,
+    // Until when a pause was told of, and what was waited for, and when that was told.
+    paused_until: Option<Instant>,
+    waiting: Option<(&'static str, Instant)>,
 }
 
 impl Log {
@@ -119,6 +122,8 @@ impl Log {
             failed: 0,
             calls: 0,
             last_progress: None,
+            paused_until: None,
+            waiting: None,
         }
     }
 
@@ -181,17 +186,14 @@ impl Log {
                 self.calls += calls;
             }
             Event::Tick { now, in_flight } => self.tick(*now, *in_flight),
-            Event::Paused { until, why } => {
-                let wait = until.saturating_duration_since(Instant::now());
-                let fields = json!({"seconds": wait.as_secs()});
-                self.line("warning", "paused", why, fields);
-            }
+            Event::Paused { until, why } => self.paused(*until, why),
+            Event::Waiting { until, why } => self.waiting(*until, why),
             Event::Recovered => {
                 self.line("info", "recovered", "the endpoint answers again", json!({}));
             }
             Event::LeftAlone { who, until, why } => {
                 let wait = until.saturating_duration_since(Instant::now());
-                let fields = json!({"seconds": wait.as_secs(), "endpoint": who});
+                let fields = json!({"seconds": whole(wait), "endpoint": who});
                 self.line("warning", "paused", why, fields);
             }
             Event::Back { who } => {
@@ -210,9 +212,32 @@ impl Log {
             }
             Event::Planning { .. }
             | Event::Preparing { .. }
-            | Event::Waiting { .. }
             | Event::Idle { .. }
             | Event::Ended => {}
+        }
+    }
+
+    /// A pause that all calls under way tell of is one.
+    fn paused(&mut self, until: Instant, why: &str) {
+        const MORE: Duration = Duration::from_secs(1);
+        let now = Instant::now();
+        let is_known = |known: Instant| known > now && until < known + MORE;
+        if !self.paused_until.is_some_and(is_known) {
+            self.paused_until = Some(until);
+            let fields = json!({"seconds": whole(until.saturating_duration_since(now))});
+            self.line("warning", "paused", why, fields);
+        }
+    }
+
+    /// What calls wait for, when that is something else than before, and now and then.
+    fn waiting(&mut self, until: Instant, why: &'static str) {
+        let now = Instant::now();
+        let is_known =
+            |(known, at): (&str, Instant)| known == why && now.duration_since(at) < PROGRESS_EVERY;
+        if !self.waiting.is_some_and(is_known) {
+            self.waiting = Some((why, now));
+            let fields = json!({"seconds": whole(until.saturating_duration_since(now))});
+            self.line("info", "waiting", &format!("calls wait: {why}"), fields);
         }
     }
 
@@ -254,6 +279,11 @@ impl Log {
             }
         }
     }
+}
+
+/// Whole seconds, and one more for what is left.
+fn whole(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

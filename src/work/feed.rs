@@ -43,6 +43,8 @@ pub(super) struct Tries {
     pub(super) unusable: u32,
     /// Calls that were refused, and whether the last one was for nothing and is made again at once.
     pub(super) refused: u32,
+    /// Calls that were refused or closed without an answer, whoever is to blame.
+    pub(super) shut: Tried,
     pub(super) is_free: bool,
     // Closed without an answer; this worker's answers when that happened first.
     closed: u32,

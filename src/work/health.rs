@@ -151,6 +151,11 @@ impl Health {
         self.with(|pace| pace.add(tried))
     }
 
+    /// Adds a call that was not let in, or closed without an answer, to those of a row.
+    pub(super) fn add_refused(&self, tried: Tried) -> Tried {
+        self.with(|pace| pace.add_refused(tried))
+    }
+
     /// A call was lost with a server of this run's own.
     pub(super) fn lost(&self) {
         self.with(|pace| pace.outage().lost());

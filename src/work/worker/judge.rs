@@ -11,8 +11,8 @@ use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
 use crate::work::{Happened, StopReason};
 
-/// How often more than a row may be tried its calls may be closed without an answer.
-const CLOSED_MOST: u32 = 2;
+/// How often more than a row may be tried its calls may be refused, or closed without an answer.
+const SHUT_MOST: u32 = 2;
 /// How often a server of this run's own may die of a row that it was called with alone.
 const KILLED_MOST: u32 = 2;
 
@@ -126,10 +126,16 @@ impl Worker<'_> {
         let (lane, row) = (landing.flight.lane, landing.flight.row);
         let retries = self.shared.options.retries;
         let feed = &mut self.slots[slot].feed;
-        if matches!(failure.kind, FailureKind::Closed | FailureKind::Stale) {
-            // An endpoint that answers others and never this row does so because of the row.
-            let (closed, answers_others) = feed.closed(row, self.answers[lane]);
-            if closed > retries + CLOSED_MOST && answers_others {
+        let is_shut = matches!(
+            failure.kind,
+            FailureKind::Closed | FailureKind::Stale | FailureKind::RateLimit
+        );
+        if is_shut && failure.retry_after.is_none() {
+            // An endpoint that lets others in and never this row does so because of the row.
+            let (_, answers_others) = feed.closed(row, self.answers[lane]);
+            let tries = feed.note(row);
+            tries.shut = self.shared.lanes.lane(lane).health.add_refused(tries.shut);
+            if answers_others && Blame::is_rows_own(tries.shut, retries + SHUT_MOST) {
                 return Decision::GiveUp;
             }
         }

@@ -160,6 +160,11 @@ impl Worker<'_> {
             }
         }
         while let Some((row, kinds)) = self.slots[slot].queue.take_shy(self.turn.number) {
+            if !self.is_served(slot, kinds) {
+                self.slots[slot].queue.add(row, kinds);
+                self.spare += 1;
+                return None;
+            }
             if let Some(chosen) = self.choose(slot, Some(row), kinds, now) {
                 return start(row, chosen);
             }
@@ -324,12 +329,15 @@ impl Worker<'_> {
         } else {
             (lane.standing.leave(Some(why)), "it is not called any more")
         };
+        let mut others = self.shared.lanes.iter();
+        let has_others = others.any(|other| other.is_pooled && other.standing.is_up());
         if is_new {
-            let mut others = self.shared.lanes.iter();
-            let has_others = others.any(|other| other.is_pooled && other.standing.is_up());
             let others = if has_others { ", and the others answer" } else { "" };
             self.tell(Happened::Shown(Event::Warning(format!("{what}: {then}{others}"))));
             self.shared.gate.wake_all();
+        }
+        if !has_others {
+            self.stop_for(lane.standing.why());
         }
     }
 
@@ -357,6 +365,8 @@ impl Worker<'_> {
                 let made = self.slots[slot].feed.tries(row).made;
                 backoff(made, fastrand::f64()).max(Duration::from_millis(200))
             }
+            // What one makes of a row says little of the others.
+            FailureKind::BadResponse | FailureKind::EmptyAnswer => SLOW,
             FailureKind::NotFound => {
                 if lane.standing.is_unknown() && lane.standing.leave(None) {
                     let text = format!(
