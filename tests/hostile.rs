@@ -62,6 +62,21 @@ fn a_brown_out_for_a_whole_run_fails_no_row() {
 }
 
 #[test]
+fn calls_that_are_not_let_in_fail_no_row_and_are_no_outage_while_others_are_answered() {
+    // One of five, however often it was before, and for longer than the endpoint may be out of reach.
+    let (server, _) = faulty(|call| {
+        (dice(call, 3) < 20).then(|| match dice(call, 4) % 2 {
+            0 => Reply::Close,
+            _ => Reply::status(429),
+        })
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3_000));
+    bench.run(&format!("{ASK} --max-outage 1s")).expect(0);
+    bench.assert_answers(3_000);
+}
+
+#[test]
 fn an_outage_in_the_middle_fails_no_row_and_the_pace_comes_back() {
     const LASTS: Duration = Duration::from_secs(2);
     let seen = Arc::new([const { AtomicUsize::new(0) }; 4]);

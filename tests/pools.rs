@@ -269,6 +269,17 @@ fn one_that_does_not_know_the_model_is_left_out() {
 }
 
 #[test]
+fn what_one_makes_nothing_of_another_answers() {
+    let useless = || Server::start(|_| Reply::body("{\"choices\":[]}"));
+    let (a, b) = (useless(), Server::echo());
+    let bench = Bench::with_rows(100);
+    pair(&bench, &a, &b);
+    bench.run(&format!("{ASK} -m pair -c 4")).expect(0);
+    bench.assert_answers(100);
+    assert!(a.count() > 10, "{}", a.count());
+}
+
+#[test]
 fn an_endpoint_has_no_more_calls_than_it_takes_over_all_its_models() {
     // The first calls wait for each other, until there are as many as there may be.
     let start = |most: usize| {
