@@ -16,7 +16,7 @@ pub enum Error {
         reason: String,
     },
     /// No connection was made in time.
-    #[error("no connection to {authority} within {} s", after.as_secs_f64())]
+    #[error("no connection to {authority} within {} s", seconds(*after))]
     ConnectTimeout {
         /// Host and port.
         authority: String,
@@ -54,7 +54,7 @@ pub enum Error {
         reason: String,
     },
     /// The answer was not whole in time.
-    #[error("no whole answer of {authority} within {} s", after.as_secs_f64())]
+    #[error("no whole answer of {authority} within {} s", seconds(*after))]
     Timeout {
         /// Host and port.
         authority: String,
@@ -62,7 +62,7 @@ pub enum Error {
         after: Duration,
     },
     /// The answer did not begin in time.
-    #[error("no answer of {authority} began within {} s", after.as_secs_f64())]
+    #[error("no answer of {authority} began within {} s", seconds(*after))]
     FirstByte {
         /// Host and port.
         authority: String,
@@ -70,7 +70,7 @@ pub enum Error {
         after: Duration,
     },
     /// An answer that had begun made no progress for a while.
-    #[error("no progress of the answer of {authority} for {} s", after.as_secs_f64())]
+    #[error("no progress of the answer of {authority} for {} s", seconds(*after))]
     Idle {
         /// Host and port.
         authority: String,
@@ -126,4 +126,9 @@ pub(super) fn chain(error: &dyn StdError) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Seconds as people say them: to the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }

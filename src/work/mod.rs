@@ -227,6 +227,23 @@ pub enum StopReason {
     },
 }
 
+impl StopReason {
+    /// The same with the name of who said or did it, where there are several.
+    fn at(mut self, who: &str) -> Self {
+        match &mut self {
+            Self::Credentials { why }
+            | Self::Quota { why }
+            | Self::Tls { why }
+            | Self::AsksTooMuch { why, .. }
+            | Self::Outage { why, .. }
+            | Self::Unknown { why }
+            | Self::ServerLost { why } => *why = format!("{who}: {why}"),
+            Self::MaxErrors { .. } | Self::MaxCost { .. } => {}
+        }
+        self
+    }
+}
+
 /// What workers tell the coordinator.
 #[derive(Debug)]
 enum Happened {

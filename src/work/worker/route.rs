@@ -323,6 +323,7 @@ impl Worker<'_> {
             StopReason::MaxErrors { .. } | StopReason::MaxCost { .. } => return self.stop(why),
         };
         let is_passing = matches!(why, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
+        let why = why.at(name);
         let (is_new, then) = if is_passing {
             lane.health.spare(now);
             (lane.standing.fall(why), "it is tried on")
