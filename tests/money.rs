@@ -286,6 +286,29 @@ fn a_call_that_does_not_tell_its_usage_is_charged_with_what_was_set_aside() {
 }
 
 #[test]
+fn a_usage_without_counts_is_charged_like_none_at_all() {
+    let server = Server::start(|call| {
+        let usage = match call.prompt.len() % 3 {
+            0 => json!({}),
+            1 => json!({"prompt_tokens": null, "completion_tokens": null}),
+            _ => json!({"total_tokens": 500}),
+        };
+        let choice = json!({"message": {"content": "yes"}, "finish_reason": "stop"});
+        Reply::body(json!({"model": "m", "choices": [choice], "usage": usage}).to_string())
+    });
+    let bench = bench(&server, 0);
+    let said: Vec<_> = (0..30).map(|row| format!("text{}", "!".repeat(row % 3))).collect();
+    let rows = said.iter().enumerate().map(|(id, text)| json!({"id": id, "text": text}));
+    bench.write("in.jsonl", rows.map(|row| format!("{row}\n")).collect::<String>());
+    bench.run(&format!("{ASK} --max-tokens 10 -c 1 --max-cost 0.1")).expect(4);
+    // At $0.0112 or a little more each, of $0.10.
+    assert!((7..=8).contains(&server.count()), "{} calls", server.count());
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!(status["cost_usd"], Value::Null);
+    assert_eq!(status["unknown_calls"].as_u64(), Some(server.count() as u64));
+}
+
+#[test]
 fn what_has_no_price_or_is_no_price_is_refused_with_what_to_do() {
     let server = Server::echo();
     let bench = bench(&server, 2);
