@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use rowmill::job::Money;
+
 use crate::support::server::{Reply, Server, answer_to};
 use crate::support::{Bench, assert_same, rows};
 
@@ -280,9 +282,28 @@ fn a_call_that_does_not_tell_its_usage_is_charged_with_what_was_set_aside() {
         Reply::body(json!({"choices": [{"message": {"content": "yes"}}]}).to_string())
     });
     let bench = bench(&server, 30);
-    bench.run(&format!("{ASK} --max-tokens 10 -c 1 --max-cost 0.1")).expect(4);
+    let ask =
+        format!("{ASK} --max-tokens 10 -c 1 --shard-rows 3 --telemetry-output t.jsonl --resume");
     // $0.0112 each, of $0.10.
-    assert_eq!(server.count(), 8);
+    let spent = |cap: &str, calls: u64| {
+        let assumed = Money::from_picodollars(11_200_000_000).times(calls);
+        let told = format!(
+            "{assumed} of the {cap} of --max-cost are spent ({assumed} of that is assumed: {calls} \
+             calls did not tell what they used), and the next call may cost $0.0112"
+        );
+        bench.run(&format!("{ask} --max-cost {cap}")).expect(4).says(&told);
+        assert_eq!(server.count() as u64, calls);
+    };
+    spent("$0.10", 8);
+    // The next session takes them for the same, from seals and from a journal that is open, and so
+    // has money for as many more as there is room for.
+    spent("$0.10", 8);
+    spent("$0.20", 17);
+    // Where a call told its usage, its cost is known and nothing assumed.
+    bench.run(&format!("{ask} --max-cost 1")).expect(0);
+    let lines = bench.lines("t.jsonl");
+    assert_eq!(lines.len(), 30);
+    assert!(lines.iter().all(|line| line["assumed_usd"] == json!(0.0112)), "{}", lines[0]);
 }
 
 #[test]
