@@ -55,7 +55,7 @@ fn every_call_that_tells_its_usage_has_its_cost_and_the_summary_their_sum() {
     assert_eq!((&status["cost_usd"], &status["unknown_calls"]), (&json!(0.0324), &json!(1)));
     assert_eq!(status["last_run"]["done"]["cost_usd"], json!(0.0324));
     let text = bench.run("status --work-dir out.jsonl.rowmill").expect(0).stdout;
-    assert!(text.contains("cost       $0.0324, and 1 calls of unknown cost"), "{text}");
+    assert!(text.contains("cost       $0.0324, and 1 call of unknown cost"), "{text}");
 }
 
 #[test]
@@ -227,7 +227,9 @@ fn a_cap_holds_after_a_kill_for_calls_that_nobody_heard_of_again() {
         }
     });
     let bench = bench(&server, 40);
-    let ask = format!("{ASK} --max-tokens 10 -c 4 --shard-rows 5 --resume --max-cost {CAP}");
+    let ask = format!(
+        "{ASK} --max-tokens 10 -c 4 --shard-rows 5 --resume --keep-work-dir --max-cost {CAP}"
+    );
     let running = bench.start(&ask);
     server.wait_for_calls(8);
     running.kill();
@@ -241,6 +243,14 @@ fn a_cap_holds_after_a_kill_for_calls_that_nobody_heard_of_again() {
     let calls = server.count();
     bench.run(&ask).expect(4);
     assert_eq!(server.count(), calls);
+    // Nobody knows what the four cost that were under way.
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!((&status["calls"], &status["unknown_calls"]), (&json!(calls), &json!(4)));
+    let summary = bench.run(&ask.replace("0.1", "9")).expect(0).summary();
+    assert_eq!(summary["calls"]["repeated_after_crash"], 4);
+    assert_eq!(summary["cost"]["unknown_calls"], 4);
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!((&status["calls"], &status["unknown_calls"]), (&json!(44), &json!(4)));
 }
 
 #[test]

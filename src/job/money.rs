@@ -212,6 +212,11 @@ impl Spending {
         self.unpriced += u64::from(cost.is_none() && is_unpriced);
     }
 
+    /// Adds so many calls that a crash took: they were made, and nobody heard what they cost.
+    pub fn lose(&mut self, calls: u64) {
+        self.unpriced = self.unpriced.saturating_add(calls);
+    }
+
     /// What is known to have been spent; nothing where nothing is known of any call that may have
     /// cost something.
     #[must_use]
