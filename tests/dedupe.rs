@@ -35,6 +35,7 @@ fn a_thousand_rows_of_seven_prompts_are_seven_calls() {
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", turns(1000, 7));
     let line = format!("{ASK} --summary-output s.json --telemetry-output t.jsonl");
+    bench.run(&format!("{line} --dry-run")).expect(0).says("1000 selected, 7 calls");
     let ended = bench.run(&line).expect(0);
     ended.says("993 rows ask what another row asks");
     assert_eq!(server.count(), 7);
