@@ -236,7 +236,7 @@ fn where_the_call_fails_all_its_rows_do_and_it_is_tried_again_once() {
     bench.run(&format!("{line} --resume --retry-class timeout")).expect(3);
     // Who names a row that took the failure means its original.
     bench.write("ids", "r2\nr97\n");
-    bench.run(&format!("{line} --resume --retry-ids ids")).expect(3).says("1 rows that failed");
+    bench.run(&format!("{line} --resume --retry-ids ids")).expect(3).says("1 row that failed");
     assert_eq!(server.count(), 6);
     *fails.lock().unwrap() = false;
     bench.run(&format!("{line} --resume --retry-class bad_request")).expect(0);

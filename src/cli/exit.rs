@@ -370,7 +370,8 @@ pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Lin
             return of_max_cost((*cap, *spent, *call), *assumed, left, typed);
         }
         StopReason::MaxErrors { failed } => {
-            (LIMIT, format!("stopped: {failed} rows failed (--max-errors)"), "see to the cause")
+            let rows = if *failed == 1 { "row" } else { "rows" };
+            (LIMIT, format!("stopped: {failed} {rows} failed (--max-errors)"), "see to the cause")
         }
         StopReason::Credentials { why } => {
             (NO_PERMISSION, format!("stopped: the endpoint refused the key: {why}"), "mend the key")

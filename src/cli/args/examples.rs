@@ -34,7 +34,8 @@ Examples:
   Work at night only, and print nothing that needs no person:
     rowmill run reviews.jsonl -o out.jsonl … --resume --quiet --deadline 06:00
   Spend five dollars at most, whatever happens and however often it is started:
-    rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-4o-mini -p '…' --resume --max-cost 5
+    rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-4o-mini -p '…' --resume --max-cost 5 \\
+      --work-dir reviews-job
   See the first requests without sending any, and what all will cost:
     rowmill run reviews.jsonl -o out.jsonl -m my-model -p '…' --dry-run
 
@@ -89,8 +90,9 @@ Examples:
   rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p 'Classify: {{text}}' --expect-output 5
   rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p '…' --limit 1000 --json | jq .cost_usd.high
 
-Takes the arguments of run for the input, the prompt and the model. Prices are those of a table that
-comes with rowmill, or of rowmill.toml.";
+Takes the arguments of run for the input, the prompt and the model. It is of the whole job: nothing is
+taken off for rows that have answers already. Prices are those of a table that comes with rowmill, or of
+rowmill.toml.";
 
 pub(super) const MODELS_EXAMPLES: &str = "\
 Examples:
