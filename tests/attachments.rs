@@ -263,7 +263,7 @@ fn another_attachment_is_another_question() {
     let resume = format!("{ASK} --work-dir job --resume");
     bench.run(&resume).expect(78).says("an update would keep 1 answers and ask about 2 rows");
     let ended = bench.run(&format!("{resume} --on-change update")).expect(0);
-    ended.says("1 rows keep their answers, 2 changed");
+    ended.says("1 row keeps its answer, 2 changed");
     assert_eq!(server.count(), 5);
     assert_eq!(content(&server, "z"), "about z", "it was asked as text before");
     // Without the field, all are other questions but those of text.

@@ -35,6 +35,7 @@ fn a_thousand_rows_of_seven_prompts_are_seven_calls() {
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", turns(1000, 7));
     let line = format!("{ASK} --summary-output s.json --telemetry-output t.jsonl");
+    bench.run(&format!("{line} --dry-run")).expect(0).says("1000 selected, 7 calls");
     let ended = bench.run(&line).expect(0);
     ended.says("993 rows ask what another row asks");
     assert_eq!(server.count(), 7);
@@ -235,7 +236,7 @@ fn where_the_call_fails_all_its_rows_do_and_it_is_tried_again_once() {
     bench.run(&format!("{line} --resume --retry-class timeout")).expect(3);
     // Who names a row that took the failure means its original.
     bench.write("ids", "r2\nr97\n");
-    bench.run(&format!("{line} --resume --retry-ids ids")).expect(3).says("1 rows that failed");
+    bench.run(&format!("{line} --resume --retry-ids ids")).expect(3).says("1 row that failed");
     assert_eq!(server.count(), 6);
     *fails.lock().unwrap() = false;
     bench.run(&format!("{line} --resume --retry-class bad_request")).expect(0);

@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use rowmill::job::Money;
+
 use crate::support::server::{Reply, Server, answer_to};
 use crate::support::{Bench, assert_same, rows};
 
@@ -53,7 +55,7 @@ fn every_call_that_tells_its_usage_has_its_cost_and_the_summary_their_sum() {
     assert_eq!((&status["cost_usd"], &status["unknown_calls"]), (&json!(0.0324), &json!(1)));
     assert_eq!(status["last_run"]["done"]["cost_usd"], json!(0.0324));
     let text = bench.run("status --work-dir out.jsonl.rowmill").expect(0).stdout;
-    assert!(text.contains("cost       $0.0324, and 1 calls of unknown cost"), "{text}");
+    assert!(text.contains("cost       $0.0324, and 1 call of unknown cost"), "{text}");
 }
 
 #[test]
@@ -225,7 +227,9 @@ fn a_cap_holds_after_a_kill_for_calls_that_nobody_heard_of_again() {
         }
     });
     let bench = bench(&server, 40);
-    let ask = format!("{ASK} --max-tokens 10 -c 4 --shard-rows 5 --resume --max-cost {CAP}");
+    let ask = format!(
+        "{ASK} --max-tokens 10 -c 4 --shard-rows 5 --resume --keep-work-dir --max-cost {CAP}"
+    );
     let running = bench.start(&ask);
     server.wait_for_calls(8);
     running.kill();
@@ -239,6 +243,14 @@ fn a_cap_holds_after_a_kill_for_calls_that_nobody_heard_of_again() {
     let calls = server.count();
     bench.run(&ask).expect(4);
     assert_eq!(server.count(), calls);
+    // Nobody knows what the four cost that were under way.
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!((&status["calls"], &status["unknown_calls"]), (&json!(calls), &json!(4)));
+    let summary = bench.run(&ask.replace("0.1", "9")).expect(0).summary();
+    assert_eq!(summary["calls"]["repeated_after_crash"], 4);
+    assert_eq!(summary["cost"]["unknown_calls"], 4);
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!((&status["calls"], &status["unknown_calls"]), (&json!(44), &json!(4)));
 }
 
 #[test]
@@ -280,9 +292,51 @@ fn a_call_that_does_not_tell_its_usage_is_charged_with_what_was_set_aside() {
         Reply::body(json!({"choices": [{"message": {"content": "yes"}}]}).to_string())
     });
     let bench = bench(&server, 30);
-    bench.run(&format!("{ASK} --max-tokens 10 -c 1 --max-cost 0.1")).expect(4);
+    let ask =
+        format!("{ASK} --max-tokens 10 -c 1 --shard-rows 3 --telemetry-output t.jsonl --resume");
     // $0.0112 each, of $0.10.
-    assert_eq!(server.count(), 8);
+    let spent = |cap: &str, calls: u64| {
+        let assumed = Money::from_picodollars(11_200_000_000).times(calls);
+        let told = format!(
+            "{assumed} of the {cap} of --max-cost are spent ({assumed} of that is assumed: {calls} \
+             calls did not tell what they used), and the next call may cost $0.0112"
+        );
+        bench.run(&format!("{ask} --max-cost {cap}")).expect(4).says(&told);
+        assert_eq!(server.count() as u64, calls);
+    };
+    spent("$0.10", 8);
+    // The next session takes them for the same, from seals and from a journal that is open, and so
+    // has money for as many more as there is room for.
+    spent("$0.10", 8);
+    spent("$0.20", 17);
+    // Where a call told its usage, its cost is known and nothing assumed.
+    bench.run(&format!("{ask} --max-cost 1")).expect(0);
+    let lines = bench.lines("t.jsonl");
+    assert_eq!(lines.len(), 30);
+    assert!(lines.iter().all(|line| line["assumed_usd"] == json!(0.0112)), "{}", lines[0]);
+}
+
+#[test]
+fn a_usage_without_counts_is_charged_like_none_at_all() {
+    let server = Server::start(|call| {
+        let usage = match call.prompt.len() % 3 {
+            0 => json!({}),
+            1 => json!({"prompt_tokens": null, "completion_tokens": null}),
+            _ => json!({"total_tokens": 500}),
+        };
+        let choice = json!({"message": {"content": "yes"}, "finish_reason": "stop"});
+        Reply::body(json!({"model": "m", "choices": [choice], "usage": usage}).to_string())
+    });
+    let bench = bench(&server, 0);
+    let said: Vec<_> = (0..30).map(|row| format!("text{}", "!".repeat(row % 3))).collect();
+    let rows = said.iter().enumerate().map(|(id, text)| json!({"id": id, "text": text}));
+    bench.write("in.jsonl", rows.map(|row| format!("{row}\n")).collect::<String>());
+    bench.run(&format!("{ASK} --max-tokens 10 -c 1 --max-cost 0.1")).expect(4);
+    // At $0.0112 or a little more each, of $0.10.
+    assert!((7..=8).contains(&server.count()), "{} calls", server.count());
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!(status["cost_usd"], Value::Null);
+    assert_eq!(status["unknown_calls"].as_u64(), Some(server.count() as u64));
 }
 
 #[test]

@@ -383,6 +383,7 @@ fn auto_asks_what_there_is_and_spreads_by_nodes() {
     ] {
         assert!(shown.stderr.contains(line), "{line} is not in {}", shown.stderr);
     }
+    assert!(shown.stderr.contains("the first of the pool"), "{}", shown.stderr);
     bench.run(&format!("{ASK} -c 4")).expect(0);
     bench.assert_answers(800);
     let of = |server: &Server, model: &str| {

@@ -450,10 +450,20 @@ fn each_model_has_its_price_and_the_cap_is_for_all() {
     let models = "-m one.a -m two.b -m passthrough --repeat 2";
     let estimate = "estimate in.jsonl -p {{text}} --expect-output 7";
     let shown = bench.run(&format!("{estimate} {models}")).expect(0).stdout;
-    assert!(
-        shown.contains("model          a\n") && shown.contains("cost in all    unknown"),
-        "{shown}"
-    );
+    for says in [
+        "model          one.a\n",
+        "rows           10 in the input, 10 selected, 20 calls\n",
+        "cost in all    unknown",
+    ] {
+        assert!(shown.contains(says), "{says}: {shown}");
+    }
+    assert!(!shown.contains("spread over all"), "all were counted: {shown}");
+    let told =
+        bench.run(&format!("{estimate} -m one.a?temperature=0 -m one.a?temperature=1 --json"));
+    let told: Value = serde_json::from_str(&told.expect(0).stdout).unwrap();
+    let of = |at: usize| ["asked_model", "model"].map(|field| told[at][field].clone());
+    assert_eq!(of(0), ["one.a?temperature=0", "a"]);
+    assert_eq!(of(1), ["one.a?temperature=1", "a"]);
     let line = format!("{ASK} {models}");
     bench.run(&format!("{line} --max-cost 1")).expect(2).says("no price of two.b");
     let summary = bench.run(&line).expect(0).summary();

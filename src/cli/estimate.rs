@@ -51,7 +51,9 @@ pub(super) fn estimate(args: &EstimateArgs, typed: &Typed<'_>) -> Result<ExitCod
 /// Estimates for people: of several models one after the other, and what they cost together.
 pub(super) fn told(estimates: Vec<Estimate>) -> String {
     let [estimate] = &estimates[..] else {
-        let of = |it: &Estimate| format!("model          {}\n{it}", it.model);
+        let of = |it: &Estimate| {
+            format!("model          {}\n{it}", it.asked_model.as_ref().unwrap_or(&it.model))
+        };
         let all: Option<Vec<_>> = estimates.iter().map(|it| it.cost_usd).collect();
         let together = match all {
             None => "cost in all    unknown".to_owned(),

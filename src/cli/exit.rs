@@ -12,7 +12,7 @@ use crate::pipeline::Error;
 use crate::plan;
 use crate::store;
 use crate::telemetry::escape;
-use crate::work::{self, StopReason};
+use crate::work::{self, Assumed, StopReason};
 
 pub(super) const OK: u8 = 0;
 pub(super) const BUG: u8 = 1;
@@ -305,11 +305,12 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
 /// The code and the line of a run that ended itself; `left` is what is left, in words.
 pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Line {
     let (code, what, first) = match reason {
-        StopReason::MaxCost { cap, spent, call } => {
-            return of_max_cost((*cap, *spent, *call), left, typed);
+        StopReason::MaxCost { cap, spent, assumed, call } => {
+            return of_max_cost((*cap, *spent, *call), *assumed, left, typed);
         }
         StopReason::MaxErrors { failed } => {
-            (LIMIT, format!("stopped: {failed} rows failed (--max-errors)"), "see to the cause")
+            let rows = if *failed == 1 { "row" } else { "rows" };
+            (LIMIT, format!("stopped: {failed} {rows} failed (--max-errors)"), "see to the cause")
         }
         StopReason::Credentials { why } => {
             (NO_PERMISSION, format!("stopped: the endpoint refused the key: {why}"), "mend the key")
@@ -346,9 +347,22 @@ pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Lin
 }
 
 /// The line of a run that may not spend what its next call may cost.
-fn of_max_cost((cap, spent, call): (Money, Money, Money), left: &str, typed: &Typed<'_>) -> Line {
+fn of_max_cost(
+    (cap, spent, call): (Money, Money, Money),
+    assumed: Assumed,
+    left: &str,
+    typed: &Typed<'_>,
+) -> Line {
+    let Assumed { money, calls } = assumed;
+    let unknown = match calls {
+        0 => String::new(),
+        1 => format!(" ({money} of that is assumed: 1 call did not tell what it used)"),
+        calls => {
+            format!(" ({money} of that is assumed: {calls} calls did not tell what they used)")
+        }
+    };
     let what = format!(
-        "stopped: {spent} of the {cap} of --max-cost are spent, and the next call may cost {call}"
+        "stopped: {spent} of the {cap} of --max-cost are spent{unknown}, and the next call may cost {call}"
     );
     // Enough for the call in any case.
     let more = cap.times(2).max(spent.plus(call.times(2))).to_decimal();

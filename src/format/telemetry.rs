@@ -11,7 +11,7 @@ use crate::format::json;
 use crate::job::{Attempt, Money, Spending, Usage, may_be_billed, rfc3339};
 
 /// Appends an attempt as a JSON object without its row's id and number, as journals keep it:
-/// `{"ok":…,"attempt":…,"model":…[,"endpoint"],"timing":{…},"usage":{…}[,"cost_usd"][,"finish_reason"][,"status"][,"error"]}`.
+/// `{"ok":…,"attempt":…,"model":…[,"endpoint"],"timing":{…},"usage":{…}[,"cost_usd"][,"assumed_usd"][,"finish_reason"][,"status"][,"error"]}`.
 pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"ok\":{},\"attempt\":{}", attempt.error.is_none(), attempt.number);
@@ -37,6 +37,9 @@ pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     out.push(b'}');
     if let Some(cost) = attempt.cost {
         let _ = write!(out, ",\"cost_usd\":{}", cost.to_decimal());
+    }
+    if let Some(assumed) = attempt.assumed {
+        let _ = write!(out, ",\"assumed_usd\":{}", assumed.to_decimal());
     }
     if let Some(reason) = &attempt.finish_reason {
         out.extend_from_slice(b",\"finish_reason\":");
@@ -109,6 +112,8 @@ pub struct Facts<'a> {
     pub usage: Option<Usage>,
     /// What it cost.
     pub cost: Option<Money>,
+    /// What it is taken to have cost, where that is not known and there was a cap.
+    pub assumed: Option<Money>,
     /// Whether it may have cost something that is not known.
     pub is_unpriced: bool,
     /// Why the model stopped.
@@ -138,7 +143,7 @@ pub fn read_attempts(list: &[u8]) -> Vec<Facts<'_>> {
 #[must_use]
 pub fn spending(facts: &[Facts<'_>]) -> Spending {
     let mut sum = Spending::default();
-    facts.iter().for_each(|facts| sum.note(facts.cost, facts.is_unpriced));
+    facts.iter().for_each(|it| sum.note(it.cost, it.is_unpriced, it.assumed));
     sum
 }
 
@@ -187,6 +192,9 @@ impl<'a> Rest<'a> {
         self.skip("}")?;
         if self.skip(",\"cost_usd\":").is_some() {
             facts.cost = Some(self.money()?);
+        }
+        if self.skip(",\"assumed_usd\":").is_some() {
+            facts.assumed = Some(self.money()?);
         }
         facts.is_unpriced = facts.cost.is_none();
         if self.skip(",\"finish_reason\":").is_some() {
@@ -271,6 +279,7 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
         timing: Timing,
         usage: Turn,
         cost_usd: Option<Money>,
+        assumed_usd: Option<Money>,
         #[serde(borrow)]
         finish_reason: Option<Cow<'a, str>>,
         status: Option<u16>,
@@ -311,6 +320,7 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
             ttft: written.timing.ttft_ms.map(duration),
             usage: written.usage.turn,
             cost: written.cost_usd,
+            assumed: written.assumed_usd,
             is_unpriced: written.cost_usd.is_none() && may_be_billed,
             finish_reason: written.finish_reason,
         }
@@ -341,6 +351,7 @@ mod tests {
             ttft: Some(Duration::from_micros(9_500)),
             usage: Some(Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() }),
             cost: Some("0.00012".parse().unwrap()),
+            assumed: None,
             status: Some(200),
             finish_reason: Some("stop".into()),
             error: None,
@@ -414,6 +425,7 @@ mod tests {
                     cache_write_tokens: reasoning / 2,
                 }),
                 cost: (input % 3 == 0).then_some(Money::from_picodollars(input)),
+                assumed: (input % 3 == 1).then_some(Money::from_picodollars(output)),
                 status: has_more.then_some(200),
                 finish_reason: (output > 3).then(|| word.clone()),
                 error: (!ok).then_some(("ServerError", word)),
@@ -433,6 +445,7 @@ mod tests {
             ttft: None,
             usage: None,
             cost: None,
+            assumed: None,
             status: Some(500),
             finish_reason: None,
             error: Some(("ServerError", "went \"away\"".into())),

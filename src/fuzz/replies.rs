@@ -65,6 +65,7 @@ fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8])
         ttft: None,
         usage: None,
         cost: None,
+        assumed: None,
         status: Some(status),
         finish_reason: None,
         error: None,

@@ -157,6 +157,22 @@ pub struct Spending {
     pub unpriced: u64,
     /// What the dearest call cost of which it is known.
     pub dearest: Money,
+    /// What some of the unpriced calls are taken to have cost: what a cap set aside for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub assumed: Money,
+    /// How many of the unpriced calls those are.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub assumed_calls: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(money: &Money) -> bool {
+    *money == Money::ZERO
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Spending {
@@ -166,6 +182,8 @@ impl Spending {
         self.priced = self.priced.saturating_add(other.priced);
         self.unpriced = self.unpriced.saturating_add(other.unpriced);
         self.dearest = self.dearest.max(other.dearest);
+        self.assumed = self.assumed.plus(other.assumed);
+        self.assumed_calls = self.assumed_calls.saturating_add(other.assumed_calls);
     }
 
     /// What is left of it without what some of the calls cost.
@@ -176,15 +194,27 @@ impl Spending {
             priced: self.priced.saturating_sub(some.priced),
             unpriced: self.unpriced.saturating_sub(some.unpriced),
             dearest: self.dearest,
+            assumed: self.assumed.minus(some.assumed),
+            assumed_calls: self.assumed_calls.saturating_sub(some.assumed_calls),
         }
     }
 
-    /// Adds a call: what it cost, or whether it may have cost something that is not known.
-    pub fn note(&mut self, cost: Option<Money>, is_unpriced: bool) {
+    /// Adds a call: what it cost, or whether it may have cost something that is not known, and what it
+    /// is then taken to have cost, where somebody took it for something.
+    pub fn note(&mut self, cost: Option<Money>, is_unpriced: bool, assumed: Option<Money>) {
+        if let Some(assumed) = assumed.filter(|_| cost.is_none() && is_unpriced) {
+            self.assumed = self.assumed.plus(assumed);
+            self.assumed_calls += 1;
+        }
         self.usd = self.usd.plus(cost.unwrap_or_default());
         self.dearest = self.dearest.max(cost.unwrap_or_default());
         self.priced += u64::from(cost.is_some());
         self.unpriced += u64::from(cost.is_none() && is_unpriced);
+    }
+
+    /// Adds so many calls that a crash took: they were made, and nobody heard what they cost.
+    pub fn lose(&mut self, calls: u64) {
+        self.unpriced = self.unpriced.saturating_add(calls);
     }
 
     /// What is known to have been spent; nothing where nothing is known of any call that may have
@@ -244,14 +274,22 @@ mod tests {
     fn what_is_not_known_is_not_nothing() {
         let mut spending = Spending::default();
         assert_eq!(spending.known(), Some(Money::ZERO));
-        spending.note(None, true);
+        spending.note(None, true, Some(money("0.25")));
         assert_eq!(spending.known(), None);
-        spending.note(Some(money("0.5")), false);
-        spending.note(None, false);
+        spending.note(Some(money("0.5")), false, Some(money("7")));
+        spending.note(None, false, Some(money("7")));
         assert_eq!(
             spending,
-            Spending { usd: money("0.5"), priced: 1, unpriced: 1, dearest: money("0.5") }
+            Spending {
+                usd: money("0.5"),
+                priced: 1,
+                unpriced: 1,
+                dearest: money("0.5"),
+                assumed: money("0.25"),
+                assumed_calls: 1,
+            }
         );
+        assert_eq!(spending.minus(&spending).assumed_calls, 0);
         assert_eq!(spending.known(), Some(money("0.5")));
     }
 

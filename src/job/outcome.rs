@@ -159,6 +159,8 @@ pub struct Attempt {
     pub usage: Option<Usage>,
     /// What it cost; nothing where that is not known, which is not the same as nothing.
     pub cost: Option<Money>,
+    /// What it is taken to have cost where that is not known and there is a cap: what was set aside.
+    pub assumed: Option<Money>,
     /// The HTTP status, where a server answered.
     pub status: Option<u16>,
     /// Why the model stopped.

@@ -97,7 +97,7 @@ impl Totals {
                 let key = (endpoint.to_owned(), facts.model.clone().into_owned());
                 *self.answers.entry(key).or_default() += 1;
             }
-            self.cost.note(facts.cost, facts.is_unpriced);
+            self.cost.note(facts.cost, facts.is_unpriced, facts.assumed);
             self.truncated +=
                 u64::from(facts.ok && facts.finish_reason.as_deref() == Some("length"));
             self.duration.add(facts.duration);

@@ -22,8 +22,13 @@ pub(super) fn estimate(
     answerer: &Answerer,
     expecting: &Expecting,
 ) -> Result<Vec<Estimate>, Error> {
-    let models = 0..manifest.job.model_count();
-    models.map(|model| of_model((dir, manifest, source), model, answerer, expecting)).collect()
+    let job = &manifest.job;
+    let of = |model| {
+        let estimate = of_model((dir, manifest, source), model, answerer, expecting)?;
+        let asked_model = (job.model_count() > 1).then(|| job.named(model).to_owned());
+        Ok(Estimate { asked_model, ..estimate })
+    };
+    (0..job.model_count()).map(of).collect()
 }
 
 /// What one of its models would come to; each repeat of it counts.
@@ -35,8 +40,8 @@ fn of_model(
 ) -> Result<Estimate, Error> {
     let (job, rows) = (&manifest.job.of_model(model), manifest.source.rows);
     let called = answerer.first(model).filter(|member| member.endpoint.is_some());
-    let Some(Member { name, price, .. }) = called else {
-        let counted = Counted { selected: wanted(manifest), ..Counted::default() };
+    let Some(Member { name, place, price, .. }) = called else {
+        let counted = wanted(manifest);
         return Ok(Estimate::of_nothing(&job.model, rows, &counted));
     };
     let tokenizer = Tokenizer::of(name);
@@ -45,12 +50,18 @@ fn of_model(
     let estimate =
         Estimate::new((name, tokenizer.name(), rows), &counted, &expecting, price.as_ref());
     let has_attachments = job.attachment_field.is_some();
-    Ok(Estimate { leaves_out_attachments: has_attachments, ..estimate })
+    let is_pool = answerer.teams.get(model).is_some_and(|team| team.len() > 1);
+    let whole = |place: &String| format!("{place}.{name}");
+    let priced_as = is_pool.then(|| place.as_ref().map_or_else(|| name.clone(), whole));
+    Ok(Estimate { leaves_out_attachments: has_attachments, priced_as, ..estimate })
 }
 
-/// The answers that are wanted of one model.
-fn wanted(manifest: &Manifest) -> u64 {
-    manifest.wanted() / manifest.job.model_count() as u64
+/// What is wanted of one model, before anything is counted.
+fn wanted(manifest: &Manifest) -> Counted {
+    let Manifest { selected, skipped, job, .. } = manifest;
+    let selected = selected.saturating_sub(*skipped);
+    let asked = manifest.wanted() / job.variants() as u64;
+    Counted { selected, asked, repeats: u64::from(job.repeat.max(1)), ..Counted::default() }
 }
 
 fn count(
@@ -61,9 +72,9 @@ fn count(
     let template = Template::parse(&job.prompt);
     let around = tokenizer.around(job.protocol, job.instruction.as_deref(), job.schema.as_deref());
     let ranges = || manifest.ranges().filter(|(_, shard)| shard.wanted > 0);
-    let mut counted = Counted { selected: wanted(manifest), ..Counted::default() };
+    let mut counted = wanted(manifest);
     let bytes: u64 = ranges().map(|(_, shard)| shard.bytes).sum();
-    let bytes = bytes.saturating_add(counted.selected.saturating_mul(job.prompt.len() as u64));
+    let bytes = bytes.saturating_add(counted.asked.saturating_mul(job.prompt.len() as u64));
     let step = bytes.div_ceil(SAMPLE).max(1);
     let mut nth = 0_u64;
     for (number, shard) in ranges() {

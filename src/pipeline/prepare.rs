@@ -309,6 +309,7 @@ fn alarm(before: &Manifest, now: &Manifest) -> Option<Event> {
 fn told(manifest: &Manifest) -> String {
     let Carried { kept, changed, unanswered, new, gone, .. } = manifest.carried.unwrap_or_default();
     let what = match manifest.job.variants() {
+        1 if kept == 1 => "1 row keeps its answer".to_owned(),
         1 => format!("{kept} rows keep their answers"),
         variants => format!("{variants} variants a row, each counted: {kept} keep their answers"),
     };

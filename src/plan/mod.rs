@@ -162,10 +162,13 @@ pub fn run(
 fn report_twins(is_deduped: bool, count: u64, sink: &mut dyn Sink) {
     let what = match (count, is_deduped) {
         (0, _) => return,
+        (1, true) => "no call is made for it (--no-dedupe makes one for each row)",
         (_, true) => "no call is made for them (--no-dedupe makes one for each row)",
+        (1, false) => "--dedupe would save its call",
         (_, false) => "--dedupe would save as many calls",
     };
-    sink.emit(&Event::Note(format!("{count} rows ask what another row asks: {what}")));
+    let rows = if count == 1 { "row asks" } else { "rows ask" };
+    sink.emit(&Event::Note(format!("{count} {rows} what another row asks: {what}")));
 }
 
 /// Plans the next generation: takes over the answers of the one that counts, as far as they still

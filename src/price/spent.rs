@@ -75,13 +75,26 @@ impl Spent {
         (self.usage.output_tokens > 0).then(|| self.usage.output_tokens.div_ceil(self.calls.max(1)))
     }
 
-    /// What is to be taken for spent where more must not be: what calls cost of which nobody knows it
-    /// is that of the dearest, or else `guess`.
+    /// Calls of which nobody knows what they cost.
     #[must_use]
-    pub fn at_most(&self, price: &Price, guess: Money) -> Money {
+    pub fn unknown(&self) -> u64 {
+        self.cost.unpriced.saturating_add(self.lost)
+    }
+
+    /// What calls cost that told what they used.
+    #[must_use]
+    pub fn told(&self, price: &Price) -> Money {
+        self.cost.usd.plus(price.cost(&self.untold))
+    }
+
+    /// What the others are to be taken for where more must not be spent than is allowed: what was set
+    /// aside for them, where that is kept, so that it is the same in every session; else what the
+    /// dearest cost, or else `guess`.
+    #[must_use]
+    pub fn assumed(&self, guess: Money) -> Money {
         let dearest = self.cost.dearest;
         let each = if dearest > Money::ZERO { dearest } else { guess };
-        let unknown = self.cost.unpriced.saturating_add(self.lost);
-        self.cost.usd.plus(price.cost(&self.untold)).plus(each.times(unknown))
+        let others = self.unknown().saturating_sub(self.cost.assumed_calls);
+        self.cost.assumed.plus(each.times(others))
     }
 }

@@ -276,3 +276,116 @@ pub(super) fn headers(
     }
     Ok(headers)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(protocol: &str, transport: Transport) -> Api {
+        let job = format!(
+            r#"{{"model":"m","protocol":"{protocol}","prompt":"","instruction":null,
+                "parameters":{{}},"id_field":null,"on_duplicate":"error","max_row_bytes":9,
+                "selection":{{"offset":0,"limit":null,"sample":null}},
+                "on_missing_field":"error","include_input":false}}"#
+        );
+        Api::new(&serde_json::from_str(&job).unwrap(), transport, None).unwrap()
+    }
+
+    /// The tokens that went in and came out, where a whole reply with such counts tells them.
+    fn whole(protocol: &str, counts: &str) -> Option<(u64, u64)> {
+        let answer = match protocol {
+            "chat" => r#""choices":[{"message":{"content":"x"}}]"#,
+            "responses" => r#""output":[{"type":"message","content":[{"text":"x"}]}]"#,
+            "messages" => r#""content":[{"type":"text","text":"x"}]"#,
+            _ => r#""data":[{"embedding":[1]}]"#,
+        };
+        let body = format!(r#"{{{answer},"usage":{counts}}}"#);
+        let api = api(protocol, Transport::Http);
+        let answer = api.decode(200, &HeaderMap::new(), body.as_bytes(), 0).unwrap();
+        answer.usage.map(|usage| (usage.input_tokens, usage.output_tokens))
+    }
+
+    /// The same of an answer in events.
+    fn streamed(protocol: &str, events: &[&str]) -> Option<(u64, u64)> {
+        let api = api(protocol, Transport::Sse);
+        let mut stream = api.stream();
+        events.iter().for_each(|event| {
+            stream.event(event.as_bytes());
+        });
+        let usage = stream.finish(Some(200)).unwrap().usage;
+        usage.map(|usage| (usage.input_tokens, usage.output_tokens))
+    }
+
+    #[test]
+    fn counts_that_are_not_all_there_are_no_usage() {
+        const NONE: [&str; 5] = ["null", "{}", "[1,2]", "7", r#"{"total_tokens":500}"#];
+        for protocol in ["chat", "responses", "messages"] {
+            for counts in NONE {
+                assert_eq!(whole(protocol, counts), None, "{protocol} {counts}");
+            }
+            let (input, output) = match protocol {
+                "chat" => ("prompt_tokens", "completion_tokens"),
+                _ => ("input_tokens", "output_tokens"),
+            };
+            for (counts, told) in [
+                (format!(r#"{{"{input}":null,"{output}":null}}"#), None),
+                (format!(r#"{{"{output}":5}}"#), None),
+                (format!(r#"{{"{input}":10}}"#), None),
+                (format!(r#"{{"{input}":10,"total_tokens":9}}"#), None),
+                (format!(r#"{{"{input}":10,"{output}":0}}"#), Some((10, 0))),
+                (format!(r#"{{"{input}":10,"{output}":4}}"#), Some((10, 4))),
+            ] {
+                assert_eq!(whole(protocol, &counts), told, "{protocol} {counts}");
+            }
+        }
+        for (protocol, input) in [("chat", "prompt_tokens"), ("responses", "input_tokens")] {
+            let counts = format!(r#"{{"{input}":10,"total_tokens":14}}"#);
+            assert_eq!(whole(protocol, &counts), Some((10, 4)), "{protocol}");
+        }
+        // An embedding has no tokens of an answer: the total is the prompt.
+        for (counts, told) in [
+            ("{}", None),
+            ("[1,2]", None),
+            (r#"{"prompt_tokens":null}"#, None),
+            (r#"{"prompt_tokens":10}"#, Some((10, 0))),
+            (r#"{"total_tokens":500}"#, Some((500, 0))),
+        ] {
+            assert_eq!(whole("embeddings", counts), told, "{counts}");
+        }
+    }
+
+    #[test]
+    fn a_stream_has_usage_only_where_it_was_counted_to_the_end() {
+        let chat = |counts: &str| {
+            let last = format!(r#"{{"choices":[],"usage":{counts}}}"#);
+            streamed("chat", &[r#"{"choices":[{"delta":{"content":"x"}}]}"#, &last, "[DONE]"])
+        };
+        assert_eq!(chat("{}"), None);
+        assert_eq!(chat(r#"{"prompt_tokens":10}"#), None);
+        assert_eq!(chat(r#"{"prompt_tokens":10,"completion_tokens":4}"#), Some((10, 4)));
+        let response = |counts: &str| {
+            let output = r#"[{"type":"message","content":[{"text":"x"}]}]"#;
+            let response = format!(r#"{{"output":{output},"usage":{counts}}}"#);
+            let last = format!(r#"{{"type":"response.completed","response":{response}}}"#);
+            streamed("responses", &[&last])
+        };
+        assert_eq!(response("{}"), None);
+        assert_eq!(response(r#"{"input_tokens":10,"output_tokens":4}"#), Some((10, 4)));
+        let message = |begin: &str, end: &str| {
+            let begin = format!(r#"{{"type":"message_start","message":{{"usage":{begin}}}}}"#);
+            let text = r#"{"type":"content_block_delta","delta":{"text":"x"}}"#;
+            let end = format!(r#"{{"type":"message_delta","usage":{end}}}"#);
+            streamed("messages", &[&begin, text, &end, r#"{"type":"message_stop"}"#])
+        };
+        let begun = r#"{"input_tokens":10,"output_tokens":1}"#;
+        let nothing = r#"{"input_tokens":0,"output_tokens":0}"#;
+        let whole = r#"{"input_tokens":12,"output_tokens":4}"#;
+        assert_eq!(message(begun, "null"), None, "the answer was never counted");
+        assert_eq!(message(begun, "{}"), None);
+        assert_eq!(message("null", r#"{"output_tokens":4}"#), None, "the prompt never was");
+        assert_eq!(message(nothing, r#"{"output_tokens":4}"#), None);
+        assert_eq!(message(begun, r#"{"output_tokens":4}"#), Some((10, 4)));
+        assert_eq!(message("null", whole), Some((12, 4)));
+        assert_eq!(message(nothing, whole), Some((12, 4)));
+    }
+}

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
 use super::attached::{Piece, write, write_place};
-use super::reply::{ErrorDetail, Said, error_event, error_in_spite, unreadable};
+use super::reply::{ErrorDetail, Said, counts, error_event, error_in_spite, told, unreadable};
 use super::stream::{Step, parse};
 use crate::format::json;
 use crate::job::{Answer, Attachment, Failure, FailureKind, JobSpec, Modality, Payload, Usage};
@@ -168,9 +168,19 @@ struct Message<'a> {
     refusal: Option<Cow<'a, str>>,
 }
 
-/// Counts that cannot be read cost the counts, not the answer they came with.
-fn usage(counts: &RawValue) -> Option<Usage> {
-    serde_json::from_str::<WireUsage>(counts.get()).ok().map(Usage::from)
+/// What the call used, where the endpoint says what both the prompt and the answer had.
+fn usage(raw: &RawValue) -> Option<Usage> {
+    let wire: WireUsage = counts(raw)?;
+    let (input, output) = told(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)?;
+    let prompt = wire.prompt_tokens_details.unwrap_or_default();
+    let reasoning = wire.completion_tokens_details.and_then(|details| details.reasoning_tokens);
+    Some(Usage {
+        input_tokens: input,
+        output_tokens: output,
+        cached_input_tokens: prompt.cached_tokens.unwrap_or_default(),
+        reasoning_tokens: reasoning.unwrap_or_default(),
+        cache_write_tokens: prompt.cache_write_tokens.unwrap_or_default(),
+    })
 }
 
 #[derive(Deserialize)]
@@ -179,6 +189,8 @@ struct WireUsage {
     prompt_tokens: Option<u64>,
     #[serde(default)]
     completion_tokens: Option<u64>,
+    #[serde(default)]
+    total_tokens: Option<u64>,
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
@@ -197,20 +209,6 @@ struct PromptDetails {
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Option<u64>,
-}
-
-impl From<WireUsage> for Usage {
-    fn from(wire: WireUsage) -> Self {
-        let prompt = wire.prompt_tokens_details.unwrap_or_default();
-        let reasoning = wire.completion_tokens_details.and_then(|details| details.reasoning_tokens);
-        Self {
-            input_tokens: wire.prompt_tokens.unwrap_or_default(),
-            output_tokens: wire.completion_tokens.unwrap_or_default(),
-            cached_input_tokens: prompt.cached_tokens.unwrap_or_default(),
-            reasoning_tokens: reasoning.unwrap_or_default(),
-            cache_write_tokens: prompt.cache_write_tokens.unwrap_or_default(),
-        }
-    }
 }
 
 /// The text of a message: a string, or the text parts of a list.

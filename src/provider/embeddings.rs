@@ -9,7 +9,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
-use super::reply::{ErrorDetail, bad, error_in_spite, shortened, unreadable};
+use super::reply::{ErrorDetail, bad, counts, error_in_spite, shortened, unreadable};
 use crate::job::{Answer, Content, Failure, FailureKind, JobSpec, Paid, Usage};
 
 pub(super) const RESERVED: Reserved = &[
@@ -97,13 +97,16 @@ impl<'de> Deserialize<'de> for Numbers {
     }
 }
 
-/// Counts that cannot be read cost the counts, not the answer they came with.
-fn usage(counts: &RawValue) -> Option<Usage> {
+/// What the call used, where the endpoint says it: all of it is the prompt.
+fn usage(raw: &RawValue) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Wire {
         #[serde(default)]
         prompt_tokens: Option<u64>,
+        #[serde(default)]
+        total_tokens: Option<u64>,
     }
-    let wire: Wire = serde_json::from_str(counts.get()).ok()?;
-    Some(Usage { input_tokens: wire.prompt_tokens.unwrap_or_default(), ..Usage::default() })
+    let wire: Wire = counts(raw)?;
+    let input_tokens = wire.prompt_tokens.or(wire.total_tokens)?;
+    Some(Usage { input_tokens, ..Usage::default() })
 }

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
 use super::attached::{Piece, write};
-use super::reply::{ErrorDetail, REFUSED, Said, bad, error_event, error_in_spite, unreadable};
+use super::reply::{
+    ErrorDetail, REFUSED, Said, bad, counts, error_event, error_in_spite, told, unreadable,
+};
 use super::stream::{Step, parse};
 use crate::format::json;
 use crate::job::{Answer, Attachment, Failure, JobSpec, Modality, Payload, Usage};
@@ -88,7 +90,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let mut said = Said {
         finish_reason: message.stop_reason.map(finish_reason),
         model: message.model.map(Cow::into_owned),
-        usage: message.usage.and_then(counts).map(Counts::usage),
+        usage: message.usage.and_then(counts).and_then(Counts::usage),
         ..Said::default()
     };
     // Thinking stands beside the text.
@@ -115,7 +117,11 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
         "message_start" => {
             if let Some(message) = event.message {
                 said.model = message.model.map(Cow::into_owned);
-                said.usage = message.usage.and_then(counts).map(Counts::usage);
+                // Of the answer it counts what there is by now, which is no count of the answer; some
+                // servers count the prompt at the end only, and nothing here.
+                let begun: Option<Counts> = message.usage.and_then(counts);
+                let begun = begun.and_then(|it| Counts { output_tokens: Some(0), ..it }.usage());
+                said.begun = begun.filter(|usage| usage.input_tokens > 0);
             }
             Ok(Step::Nothing)
         }
@@ -130,12 +136,13 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
                 said.finish_reason = Some(finish_reason(reason));
             }
             // These counts are of the whole answer, and leave out what did not change.
-            if let Some(more) = event.usage.and_then(counts) {
-                let usage = said.usage.get_or_insert_default();
-                usage.output_tokens = more.output_tokens.unwrap_or(usage.output_tokens);
-                if more.input_tokens.is_some() && more.has_cache_counts() {
-                    *usage = more.usage();
-                }
+            let more: Option<Counts> = event.usage.and_then(counts);
+            if let Some(more) = more {
+                let begun = said.begun.filter(|_| !more.has_cache_counts());
+                let counted = begun.zip(more.output_tokens);
+                let of_answer = counted.map(|(it, output_tokens)| Usage { output_tokens, ..it });
+                let whole = more.usage();
+                said.usage = of_answer.or(whole).or(said.usage);
             }
             Ok(Step::Nothing)
         }
@@ -188,11 +195,6 @@ struct Block<'a> {
     stop_reason: Option<Cow<'a, str>>,
 }
 
-/// Counts that cannot be read cost the counts, not the answer they came with.
-fn counts(counts: &RawValue) -> Option<Counts> {
-    serde_json::from_str(counts.get()).ok()
-}
-
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
@@ -209,16 +211,16 @@ impl Counts {
     }
 
     /// What goes into the cache and what comes out of it is not counted as input here, and is there.
-    fn usage(self) -> Usage {
+    fn usage(self) -> Option<Usage> {
         let written = self.cache_creation_input_tokens.unwrap_or_default();
         let read = self.cache_read_input_tokens.unwrap_or_default();
-        let input = self.input_tokens.unwrap_or_default();
-        Usage {
+        let (input, output_tokens) = told(self.input_tokens, self.output_tokens, None)?;
+        Some(Usage {
             input_tokens: input.saturating_add(written).saturating_add(read),
-            output_tokens: self.output_tokens.unwrap_or_default(),
+            output_tokens,
             cached_input_tokens: read,
             reasoning_tokens: 0,
             cache_write_tokens: written,
-        }
+        })
     }
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use hyper::header::{self, HeaderMap};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::Secret;
 use crate::job::{Answer, Content, Failure, FailureKind, Paid, Usage};
@@ -22,6 +24,8 @@ pub(super) struct Said {
     pub(super) awaits_beginning: bool,
     /// The name that the endpoint gave this answer when it began.
     pub(super) id: Option<String>,
+    /// What the endpoint counted before the answer, of which the length is not known then.
+    pub(super) begun: Option<Usage>,
 }
 
 /// The finish reason of an answer that a content filter cut off.
@@ -85,6 +89,25 @@ impl Said {
             }
         }
     }
+}
+
+/// Reads the counts that came with an answer, where they are an object: a list would be read as the
+/// fields in their order. Counts that cannot be read cost the counts, not the answer they came with.
+pub(super) fn counts<T: DeserializeOwned>(counts: &RawValue) -> Option<T> {
+    let object = Some(counts.get()).filter(|text| text.starts_with('{'))?;
+    serde_json::from_str(object).ok()
+}
+
+/// Counts of a prompt and its answer, which are counts only together: what is not told is not
+/// nothing, and a cost that is made of it would be none. The answer's may be told by the total.
+pub(super) fn told(
+    input: Option<u64>,
+    output: Option<u64>,
+    total: Option<u64>,
+) -> Option<(u64, u64)> {
+    let input = input?;
+    let rest = || total.and_then(|total| total.checked_sub(input));
+    Some((input, output.or_else(rest)?))
 }
 
 /// A reply that is no answer of its protocol.

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 
 use super::api::{Frame, Reserved};
 use super::attached::{Piece, write, write_place};
-use super::reply::{ErrorDetail, FILTERED, Said, bad, error_event, error_in_spite, unreadable};
+use super::reply::{
+    ErrorDetail, FILTERED, Said, bad, counts, error_event, error_in_spite, told, unreadable,
+};
 use super::stream::{Step, parse};
 use crate::format::json;
 use crate::job::{Answer, Attachment, Failure, JobSpec, Modality, Payload, Usage};
@@ -223,14 +225,15 @@ struct Part<'a> {
     refusal: Option<Cow<'a, str>>,
 }
 
-/// Counts that cannot be read cost the counts, not the answer they came with.
-fn usage(counts: &RawValue) -> Option<Usage> {
+/// What the call used, where the endpoint says what both the prompt and the answer had.
+fn usage(raw: &RawValue) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(default)]
     #[derive(Default)]
     struct Wire {
         input_tokens: Option<u64>,
         output_tokens: Option<u64>,
+        total_tokens: Option<u64>,
         input_tokens_details: Option<Input>,
         output_tokens_details: Option<Output>,
     }
@@ -245,12 +248,14 @@ fn usage(counts: &RawValue) -> Option<Usage> {
     struct Output {
         reasoning_tokens: Option<u64>,
     }
-    let wire: Wire = serde_json::from_str(counts.get()).ok()?;
+    let wire: Wire = counts(raw)?;
+    let (input_tokens, output_tokens) =
+        told(wire.input_tokens, wire.output_tokens, wire.total_tokens)?;
     let (input, output) = (wire.input_tokens_details, wire.output_tokens_details);
     let input = input.unwrap_or_default();
     Some(Usage {
-        input_tokens: wire.input_tokens.unwrap_or_default(),
-        output_tokens: wire.output_tokens.unwrap_or_default(),
+        input_tokens,
+        output_tokens,
         cached_input_tokens: input.cached_tokens.unwrap_or_default(),
         reasoning_tokens: output.unwrap_or_default().reasoning_tokens.unwrap_or_default(),
         cache_write_tokens: input.cache_write_tokens.unwrap_or_default(),

@@ -10,8 +10,15 @@ use crate::price::Price;
 /// What a job will come to. Its fields stand in `--json` in this order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Estimate {
+    /// How the model was named by who asks for it, where there are several: their parameters may be all
+    /// that tells them apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_model: Option<String>,
     /// The model asked for.
     pub model: String,
+    /// Whose tokenizer and price these are, where a pool answers: its first member's, as `ENDPOINT.MODEL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priced_as: Option<String>,
     /// Rows in the input.
     pub rows: u64,
     /// Rows that would be asked about.
@@ -26,6 +33,9 @@ pub struct Estimate {
     pub tokenizer: &'static str,
     /// Of how many rows the prompts were counted; what the others have follows from these.
     pub counted_rows: u64,
+    /// Whether those are only some of the rows that are called for.
+    #[serde(skip)]
+    pub is_sample: bool,
     /// Whether rows have attachments: those are not counted.
     pub leaves_out_attachments: bool,
     /// Tokens of all answers.
@@ -121,8 +131,12 @@ impl Expecting {
 /// Prompts, as far as they were counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Rows that would be asked about.
+    /// Rows that are to have an outcome.
     pub selected: u64,
+    /// Of those, rows that would be asked about; the others take the outcome of one that asks the same.
+    pub asked: u64,
+    /// How often each is asked about.
+    pub repeats: u64,
     /// Rows that were looked at.
     pub rows: u64,
     /// Of those, rows that cannot be asked about.
@@ -132,14 +146,14 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Rows that cannot be asked about, calls, and tokens, of all that are selected.
+    /// Rows that cannot be asked about, calls, and tokens, of all that are to be asked about.
     fn scaled(&self) -> (u64, u64, u64) {
         let scaled = |part: u64, of: u64, whole: u64| {
             let exact = u128::from(part) * u128::from(whole) / u128::from(of.max(1));
             u64::try_from(exact).unwrap_or(u64::MAX)
         };
-        let invalid = scaled(self.invalid, self.rows, self.selected);
-        let calls = self.selected - invalid;
+        let invalid = scaled(self.invalid, self.rows, self.asked);
+        let calls = (self.asked - invalid).saturating_mul(self.repeats);
         (invalid, calls, scaled(self.tokens, self.rows - self.invalid, calls))
     }
 }
@@ -166,7 +180,9 @@ impl Estimate {
             Range { low: of(output_tokens.low), high: of(output_tokens.high) }
         };
         Self {
+            asked_model: None,
             model: model.to_owned(),
+            priced_as: None,
             rows,
             selected: counted.selected,
             invalid,
@@ -174,6 +190,7 @@ impl Estimate {
             input_tokens,
             tokenizer,
             counted_rows: counted.rows,
+            is_sample: counted.rows < counted.asked,
             leaves_out_attachments: false,
             output_tokens,
             answer_tokens,
@@ -220,7 +237,8 @@ impl<T: fmt::Display + PartialEq> fmt::Display for Range<T> {
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, selected, invalid, calls, .. } = self;
-        write!(f, "rows           {rows} in the input, {selected} selected, {calls} calls")?;
+        let word = if *calls == 1 { "call" } else { "calls" };
+        write!(f, "rows           {rows} in the input, {selected} selected, {calls} {word}")?;
         match invalid {
             0 => writeln!(f)?,
             _ => writeln!(f, "; {invalid} cannot be asked about")?,
@@ -233,9 +251,12 @@ impl fmt::Display for Estimate {
             name => format!("counted with {name}"),
         };
         write!(f, "input tokens   {}, {how}", self.input_tokens)?;
-        match self.counted_rows < *selected {
+        match self.is_sample {
             true => writeln!(f, ", from {} rows spread over all", self.counted_rows)?,
             false => writeln!(f)?,
+        }
+        if let Some(member) = &self.priced_as {
+            writeln!(f, "               counted and priced as {member}, the first of the pool")?;
         }
         if self.leaves_out_attachments {
             writeln!(
@@ -297,7 +318,14 @@ mod tests {
     #[test]
     fn a_sample_stands_for_all_and_invalid_rows_cost_nothing() {
         let price = of_table("openai", "gpt-4o-mini").unwrap();
-        let counted = Counted { selected: 1000, rows: 100, invalid: 10, tokens: 9000 };
+        let counted = Counted {
+            selected: 1000,
+            asked: 1000,
+            repeats: 1,
+            rows: 100,
+            invalid: 10,
+            tokens: 9000,
+        };
         let expecting = Expecting { expected: Some(10), ..Expecting::default() };
         let about = ("gpt-4o-mini", "o200k_base", 1200);
         let estimate = Estimate::new(about, &counted, &expecting, Some(&price));
@@ -310,6 +338,13 @@ mod tests {
         let text = estimate.to_string();
         for says in ["from 100 rows", "100 cannot", "$0.0189", "$0.00945", "$0.15 in, $0.60 out"] {
             assert!(text.contains(says), "{says}: {text}");
+        }
+        // Counted in full, with each row asked twice, or only some rows asked at all.
+        for (asked, repeats, calls) in [(100, 2, 180), (50, 1, 45)] {
+            let counted = Counted { asked, repeats, rows: asked, invalid: asked / 10, ..counted };
+            let estimate = Estimate::new(about, &counted, &expecting, None);
+            assert_eq!((estimate.selected, estimate.calls), (1000, calls));
+            assert!(!estimate.to_string().contains("spread"), "{estimate}");
         }
         let unknown = Estimate::new(about, &counted, &expecting, None);
         assert!(unknown.to_string().contains("cost           unknown"), "{unknown}");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::format::telemetry::{read_attempts, spending};
 use crate::job::{JobSpec, Money, Spending, Usage, Variant};
-use crate::store::{Commit, Error, Holder, LastRun, Record, WorkDir};
+use crate::store::{Commit, Error, Holder, LastRun, Manifest, Record, WorkDir};
 
 /// How far a run is. Its fields stand in `--json` in this order.
 #[derive(Debug, Clone, Serialize)]
@@ -124,7 +124,8 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
     (status.rows, status.twins) = (manifest.answered_for(), manifest.twins());
     // Rows that were worked: a rate is of those.
     let mut worked = 0;
-    let mut cost = Spending::default();
+    let mut cost = lost_before(&manifest);
+    status.calls = cost.unpriced;
     for (number, entry) in manifest.open_shards() {
         let variant = entry.variant as usize;
         let is_called = job.is_called(job.model_of(variant));
@@ -136,6 +137,7 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
             let unknown = Spending { unpriced: seal.calls, ..Spending::default() };
             if is_called {
                 status.calls += seal.calls + seal.repeated;
+                cost.lose(seal.repeated);
                 cost.add(&seal.cost.unwrap_or(unknown));
             }
         }
@@ -178,6 +180,13 @@ impl Status {
     }
 }
 
+/// The calls of earlier generations that a crash took: nobody knows what they cost.
+fn lost_before(manifest: &Manifest) -> Spending {
+    let mut lost = Spending::default();
+    lost.lose(if manifest.job.is_any_called() { manifest.repeated_before() } else { 0 });
+    lost
+}
+
 fn variants(job: &JobSpec) -> Vec<VariantStatus> {
     let all = 0..job.variants();
     all.filter(|_| job.is_varied())
@@ -194,7 +203,9 @@ fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
         Record::Outcome(outcome) => outcome.attempts,
         Record::Retry { attempts, .. } => attempts,
         Record::Repeated { .. } => {
-            return (record.repeated(), Usage::default(), Spending::default());
+            let mut lost = Spending::default();
+            lost.lose(record.repeated());
+            return (record.repeated(), Usage::default(), lost);
         }
     };
     let facts = read_attempts(attempts);
@@ -276,6 +287,7 @@ impl std::fmt::Display for Status {
         if let Some(cost) = self.cost_usd {
             let unknown = match self.unknown_calls {
                 0 => String::new(),
+                1 => ", and 1 call of unknown cost".to_owned(),
                 calls => format!(", and {calls} calls of unknown cost"),
             };
             writeln!(f, "cost       {cost}{unknown}")?;

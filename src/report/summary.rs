@@ -435,10 +435,13 @@ fn answered_by(answers: BTreeMap<(String, String), u64>) -> Vec<AnsweredBy> {
 
 fn cost(manifest: &Manifest, facts: &Facts) -> Cost {
     // Who answers with the prompt takes nothing for it.
-    let [all, now] = match facts.is_called {
+    let [mut all, now] = match facts.is_called {
         true => [facts.cost, facts.cost_now],
         false => [Spending::default(); 2],
     };
+    if facts.is_called {
+        all.lose(facts.repeated.saturating_add(manifest.repeated_before()));
+    }
     Cost {
         cost_usd: all.known(),
         in_this_session_usd: now.known(),

@@ -294,6 +294,7 @@ fn describe(
         ttft: call.ttft,
         usage,
         cost: None,
+        assumed: None,
         status: call.status,
         finish_reason: finish_reason.clone(),
         error: error(&call.result),

@@ -211,7 +211,10 @@ impl Coordinator {
         shards.sort_unstable();
         let mut effects = Vec::new();
         if matches!(self.options.retry, Retry::Only { .. }) {
-            let text = format!("{} rows that failed before are tried again", self.again);
+            let text = match self.again {
+                1 => "1 row that failed before is tried again".to_owned(),
+                again => format!("{again} rows that failed before are tried again"),
+            };
             effects.push(Effect::Show(Event::Note(text)));
         }
         if self.variants > 1 {

@@ -54,6 +54,7 @@ use gate::Gate;
 use lane::Lanes;
 use queue::Queue;
 pub use structured::Structured;
+pub use wallet::Assumed;
 use wallet::Wallet;
 
 pub use retry::Retry;
@@ -183,6 +184,8 @@ pub enum StopReason {
         cap: Money,
         /// What is spent of it.
         spent: Money,
+        /// What of that nobody knows to be spent.
+        assumed: Assumed,
         /// What the call may cost.
         call: Money,
     },

@@ -26,7 +26,17 @@ pub(super) struct Wallet {
 struct State {
     purse: Purse,
     learned: Learned,
+    assumed: Assumed,
     is_awaited: bool,
+}
+
+/// What of the money that is spent nobody knows to be spent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Assumed {
+    /// What was set aside for those calls, or an earlier session took them for.
+    pub money: Money,
+    /// How many did not tell what they used.
+    pub calls: u64,
 }
 
 /// What was set aside for a call.
@@ -43,7 +53,7 @@ pub(super) enum Short {
     /// Calls in flight may leave enough.
     Now,
     /// So much is spent, and a call may cost so much.
-    ForGood { spent: Money, call: Money },
+    ForGood { spent: Money, assumed: Assumed, call: Money },
 }
 
 /// How tokens are guessed at: counting them takes longer than a call may cost in time.
@@ -76,12 +86,14 @@ impl Wallet {
         let dearest = |(lane, price): (LaneIndex, &Price)| {
             // Of a prompt that is not known, a short one.
             const PROMPT: u64 = 1000;
-            spent.at_most(price, price.estimate(PROMPT, learned.output(most(lane))))
+            let assumed = spent.assumed(price.estimate(PROMPT, learned.output(most(lane))));
+            (spent.told(price).plus(assumed), assumed)
         };
         let all = || lanes.iter().enumerate();
         let prices = all().filter_map(|(index, lane)| Some((index, lane.price.as_ref()?)));
-        let before = prices.map(dearest).max().unwrap_or(spent.cost.usd);
-        let state = State { purse: Purse::new(cap, before), learned, is_awaited: false };
+        let (before, money) = prices.map(dearest).max().unwrap_or((spent.cost.usd, Money::ZERO));
+        let assumed = Assumed { money, calls: spent.unknown() };
+        let state = State { purse: Purse::new(cap, before), learned, assumed, is_awaited: false };
         let (instruction, schema) = (job.instruction.as_deref(), job.schema.as_deref());
         let around = all()
             .map(|(index, lane)| tokens(lane).around(job_of(index).protocol, instruction, schema));
@@ -117,21 +129,24 @@ impl Wallet {
                 state.is_awaited = true;
                 Err(Short::Now)
             }
-            Funds::Gone => Err(Short::ForGood { spent: state.purse.spent(), call: money }),
+            Funds::Gone => {
+                let (spent, assumed) = (state.purse.spent(), state.assumed);
+                Err(Short::ForGood { spent, assumed, call: money })
+            }
         }
     }
 
-    /// Takes what a call has cost; where the endpoint did not say, what was set aside for it. True
-    /// when somebody waits for what it may have left.
-    pub(super) fn settle(&self, flight: &Flight, attempt: &Attempt) -> bool {
+    /// Takes what a call has cost; where the endpoint did not say, what was set aside for it, which the
+    /// attempt is told for later sessions. True when somebody waits for what it may have left.
+    pub(super) fn settle(&self, flight: &Flight, attempt: &mut Attempt) -> bool {
         let Some(Reserved { money, guessed }) = flight.reserved else { return false };
-        let cost = match attempt.cost {
-            Some(cost) => cost,
-            None if attempt.is_unpriced() => money,
-            None => Money::ZERO,
-        };
+        attempt.assumed = attempt.is_unpriced().then_some(money);
         let mut state = self.state();
-        state.purse.settle(money, cost);
+        if attempt.assumed.is_some() {
+            state.assumed.money = state.assumed.money.plus(money);
+            state.assumed.calls += 1;
+        }
+        state.purse.settle(money, attempt.cost.or(attempt.assumed).unwrap_or_default());
         if let Some(usage) = &attempt.usage {
             state.learned.saw(guessed, usage.input_tokens, usage.output_tokens);
         }

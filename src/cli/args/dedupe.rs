@@ -8,7 +8,8 @@ use crate::job::Dedupe;
 #[command(next_help_heading = "Input")]
 pub(in crate::cli) struct DedupeArgs {
     /// Ask rows that ask the same only once, and give the answer to all of them [default: only with
-    /// --temperature 0 and for embeddings, whose answers are the same each time]
+    /// --temperature 0 and for embeddings, whose answers are the same each time; never where several
+    /// answers are wanted to a row (several -m, --repeat)]
     #[arg(long, overrides_with = "no_dedupe", action = ArgAction::SetTrue)]
     dedupe: bool,
     /// Make a call for each row

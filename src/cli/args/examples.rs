@@ -36,7 +36,8 @@ Examples:
   Fetch the rows, and upload the answers (docs/transfer.md); quote the URLs:
     rowmill run 'https://…/reviews.jsonl?…' -o 'https://…/out.jsonl?…' -m my-model -p '…' --resume
   Spend five dollars at most, whatever happens and however often it is started:
-    rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-4o-mini -p '…' --resume --max-cost 5
+    rowmill run reviews.jsonl -o out.jsonl -m openai.gpt-4o-mini -p '…' --resume --max-cost 5 \\
+      --work-dir reviews-job
   See the first requests without sending any, and what all will cost:
     rowmill run reviews.jsonl -o out.jsonl -m my-model -p '…' --dry-run
 
@@ -92,8 +93,9 @@ Examples:
   rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p 'Classify: {{text}}' --expect-output 5
   rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p '…' --limit 1000 --json | jq .cost_usd.high
 
-Takes the arguments of run for the input, the prompt and the model. Prices are those of a table that
-comes with rowmill, or of rowmill.toml.";
+Takes the arguments of run for the input, the prompt and the model. It is of the whole job: nothing is
+taken off for rows that have answers already. Prices are those of a table that comes with rowmill, or of
+rowmill.toml.";
 
 pub(super) const MODELS_EXAMPLES: &str = "\
 Examples:

@@ -111,7 +111,8 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) screen: ScreenArgs,
     /// The work directory; by default the output's path with .rowmill behind it, or the input's name
     /// where the output is standard output. A default one is
-    /// removed once all rows have answers and are published, a named one is kept
+    /// removed once all rows have answers and are published, unless --on-change says update or new-only;
+    /// a named one is kept
     #[arg(long, value_name = "DIR", help_heading = "Work")]
     pub(in crate::cli) work_dir: Option<PathBuf>,
     /// Keep a default work directory
@@ -135,7 +136,8 @@ pub(in crate::cli) struct RunArgs {
     /// Exit with 0 though so many rows failed: a number of rows or a share of them (5%)
     #[arg(long, value_name = "N|P%", help_heading = "Work")]
     pub(in crate::cli) allow_failed: Option<Allowance>,
-    /// Plan, render and print the first requests; call nothing, keep nothing
+    /// Plan, render and print the first requests and what the whole job will cost, rows that are done
+    /// included; call nothing, keep nothing
     #[arg(long, help_heading = "Outputs")]
     pub(in crate::cli) dry_run: bool,
 }

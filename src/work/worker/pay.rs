@@ -17,8 +17,8 @@ impl Worker<'_> {
                 true
             }
             Err(Short::Now) => false,
-            Err(Short::ForGood { spent, call }) => {
-                self.stop(StopReason::MaxCost { cap: wallet.cap(), spent, call });
+            Err(Short::ForGood { spent, assumed, call }) => {
+                self.stop(StopReason::MaxCost { cap: wallet.cap(), spent, assumed, call });
                 false
             }
         }
@@ -30,11 +30,11 @@ impl Worker<'_> {
         let attempt = &mut landing.attempt;
         let known = lane.price.as_ref().zip(attempt.usage);
         attempt.cost = known.map(|(price, usage)| price.cost(&usage));
-        self.written.cost.note(attempt.cost, attempt.is_unpriced());
         if let Some(wallet) = &self.shared.wallet
             && wallet.settle(&landing.flight, attempt)
         {
             self.shared.gate.wake_all();
         }
+        self.written.cost.note(attempt.cost, attempt.is_unpriced(), attempt.assumed);
     }
 }
