@@ -166,7 +166,8 @@ fn a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_doe
     bench.write("in.jsonl", rows(500));
     let wrong = ASK.replace("-m m", "-m slip");
     bench.run(&format!("{wrong} --retries 0")).expect(78).says("no row's model was found");
-    assert!(server.count() <= 8, "{} calls", server.count());
+    // Those in flight when it was clear, and rows that waited for another try.
+    assert!(server.count() <= 40, "{} calls", server.count());
     assert!(!bench.exists("out.jsonl"));
     let status = bench.run("status --work-dir out.jsonl.rowmill").expect(0).stdout;
     assert!(status.contains("0 failed"), "{status}");

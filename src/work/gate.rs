@@ -77,14 +77,26 @@ impl Gate {
         }
     }
 
+    /// Takes one for the next row of a worker that has so many calls under way, and `spare` permits that
+    /// came back from others: one of those, if it may keep it. Else all of those go back, and it asks as
+    /// everybody does, so that it is woken: it may have no call under way whose end would do that.
+    pub(super) fn take_next(&self, worker: usize, in_flight: usize, spare: &mut usize) -> bool {
+        if *spare > 0 && self.may_keep(worker, in_flight + *spare) {
+            *spare -= 1;
+            return true;
+        }
+        self.give_back(worker, std::mem::take(spare));
+        self.take(worker, in_flight)
+    }
+
     /// Whether a worker that holds so many may keep one for its next row.
-    pub(super) fn may_keep(&self, worker: usize, held: usize) -> bool {
+    fn may_keep(&self, worker: usize, held: usize) -> bool {
         held <= self.allowed(worker) && self.used() <= self.limit()
     }
 
     /// Takes one for a worker that holds so many. When there is none for it, it is woken once there
     /// may be.
-    pub(super) fn take(&self, worker: usize, held: usize) -> bool {
+    fn take(&self, worker: usize, held: usize) -> bool {
         let taken = held < self.allowed(worker) && self.count_up();
         self.set_hungry(worker, !taken);
         // One may have been given back before the wish was noted.
@@ -192,6 +204,26 @@ mod tests {
         assert!(gate.may_keep(0, 2) && !gate.take(1, 0));
         gate.set_limit(3);
         assert!(gate.take(1, 0) && !gate.take(1, 1));
+    }
+
+    #[test]
+    fn who_must_give_back_what_it_held_is_woken_when_there_is_room() {
+        let gate = Gate::new(8, 2);
+        for worker in [0, 1] {
+            gate.set_demanding(worker, true);
+            (0..4).for_each(|held| assert!(gate.take(worker, held)));
+        }
+        // All calls of the first have ended, and fewer are allowed now than the second has.
+        gate.set_limit(3);
+        let mut spare = 4;
+        assert!(!gate.take_next(0, 0, &mut spare));
+        assert_eq!((spare, gate.used()), (0, 4));
+        gate.set_demanding(1, false);
+        gate.give_back(1, 4);
+        let woken = std::pin::pin!(gate.woken(0));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(woken.poll(&mut context).is_ready());
+        assert!(gate.take_next(0, 0, &mut spare));
     }
 
     #[test]

@@ -50,13 +50,7 @@ impl Worker<'_> {
         if lanes.iter().all(|lane| self.lines[*lane].is_none()) {
             return true;
         }
-        let (gate, held) = (&self.shared.gate, in_flight + self.spare);
-        if self.spare == 0 {
-            return gate.take(self.number, held);
-        }
-        let may = gate.may_keep(self.number, held);
-        self.spare -= usize::from(may);
-        may
+        self.shared.gate.take_next(self.number, in_flight, &mut self.spare)
     }
 
     /// The lane that takes a row of a slot for which a permit was taken; true for a probe. A lane
