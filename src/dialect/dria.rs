@@ -6,12 +6,8 @@
 //! Source: <https://docs.dria.co>.
 
 use std::borrow::Cow;
-use std::io::Write;
 
-use super::{
-    Answer, Content, Outcome, Problem, shown, some_string, text, write_error, write_model,
-    wrong_type,
-};
+use super::{Answer, Content, Outcome, Problem, Spelling, shown, some_string, text, wrong_type};
 use crate::format::json::Object;
 
 /// A line in. All values are slices of the line; the body's bytes are never changed.
@@ -90,6 +86,9 @@ impl<'a> Request<'a> {
     }
 }
 
+/// The fields of a line out.
+const SPELLING: Spelling = Spelling { id: "custom_id", answer: "result", tokens: "token_count" };
+
 /// Appends the line of an answer, with its line end. `id` is as the line in spelled it; `tokens` are those of the answer,
 /// null where they are not known.
 pub fn write_answer(
@@ -99,14 +98,7 @@ pub fn write_answer(
     answer: Answer<'_>,
     tokens: Option<u64>,
 ) {
-    begin(out, id, model);
-    out.extend_from_slice(b",\"result\":");
-    answer.write(out);
-    // Writing to a Vec cannot fail.
-    let _ = match tokens {
-        Some(tokens) => writeln!(out, ",\"token_count\":{tokens}}}"),
-        None => writeln!(out, ",\"token_count\":null}}"),
-    };
+    SPELLING.answer(out, (id, model), answer, tokens);
 }
 
 /// Appends the line of a failure, with its line end; `status` is that of the HTTP response, if there was one.
@@ -117,15 +109,7 @@ pub fn write_failure(
     status: Option<u16>,
     message: &str,
 ) {
-    begin(out, id, model);
-    out.extend_from_slice(b",\"error\":");
-    write_error(out, status, message);
-    out.extend_from_slice(b"}\n");
-}
-
-fn begin(out: &mut Vec<u8>, id: &str, model: Option<&str>) {
-    let _ = write!(out, "{{\"custom_id\":{id},\"model\":");
-    write_model(out, model);
+    SPELLING.failure(out, (id, model), status, message);
 }
 
 /// Reads a line out.

@@ -19,6 +19,7 @@ pub mod rules;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 use serde_json::value::RawValue;
@@ -223,19 +224,55 @@ pub fn members(list: &str) -> Vec<&str> {
     members.into_iter().map(RawValue::get).collect()
 }
 
-/// A failure as lines out of [`prompts`] and [`dria`] have it: `503: no nodes available`.
-fn write_error(out: &mut Vec<u8>, status: Option<u16>, message: &str) {
-    match status {
-        Some(status) => json::write_string(out, &format!("{status}: {message}")),
-        None => json::write_string(out, message),
-    }
+/// How a line out of [`prompts`] and of [`dria`] is spelled: they have the same fields under other names.
+struct Spelling {
+    id: &'static str,
+    answer: &'static str,
+    tokens: &'static str,
 }
 
-/// A model's name, or null where none is known.
-fn write_model(out: &mut Vec<u8>, model: Option<&str>) {
-    match model {
-        Some(model) => json::write_string(out, model),
-        None => out.extend_from_slice(b"null"),
+impl Spelling {
+    fn answer(
+        &self,
+        out: &mut Vec<u8>,
+        of: (&str, Option<&str>),
+        answer: Answer<'_>,
+        tokens: Option<u64>,
+    ) {
+        self.begin(out, of);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, ",\"{}\":", self.answer);
+        answer.write(out);
+        let _ = match tokens {
+            Some(tokens) => writeln!(out, ",\"{}\":{tokens}}}", self.tokens),
+            None => writeln!(out, ",\"{}\":null}}", self.tokens),
+        };
+    }
+
+    /// A failure is told as `503: no nodes available`.
+    fn failure(
+        &self,
+        out: &mut Vec<u8>,
+        of: (&str, Option<&str>),
+        status: Option<u16>,
+        message: &str,
+    ) {
+        self.begin(out, of);
+        out.extend_from_slice(b",\"error\":");
+        match status {
+            Some(status) => json::write_string(out, &format!("{status}: {message}")),
+            None => json::write_string(out, message),
+        }
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// The id, and the model's name or null where none is known.
+    fn begin(&self, out: &mut Vec<u8>, (id, model): (&str, Option<&str>)) {
+        let _ = write!(out, "{{\"{}\":{id},\"model\":", self.id);
+        match model {
+            Some(model) => json::write_string(out, model),
+            None => out.extend_from_slice(b"null"),
+        }
     }
 }
 
