@@ -4,9 +4,9 @@ use std::io;
 
 use bytes::Bytes;
 use hyper::Uri;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap};
 
-use super::{Client, Connector, Endpoint, Error, Limits, Reply};
+use super::{Client, Connector, Endpoint, Error, Limits, Reply, of_document};
 
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +66,8 @@ pub fn fetch(url: &str, limits: Limits) -> Result<Bytes, NotFetched> {
     let base = format!("{}://{host}", uri.scheme_str().unwrap_or_default());
     let endpoint = Endpoint::parse(&base).map_err(|error| bad(error.to_string()))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut headers = HeaderMap::new();
-    let agent = concat!("rowmill/", env!("CARGO_PKG_VERSION"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-    let reply = get(&endpoint, path, headers, limits).map_err(|error| bad(error.to_string()))?;
+    let reply =
+        get(&endpoint, path, of_document(), limits).map_err(|error| bad(error.to_string()))?;
     let place = reply.headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
     match (reply.status, place) {
         (200, _) => Ok(reply.body),

@@ -16,6 +16,8 @@ mod probe;
 mod transfer;
 mod websocket;
 
+use hyper::header::{self, HeaderMap, HeaderValue};
+
 pub use client::{Client, Header, Reply};
 pub use connect::{Connector, Limits};
 pub use endpoint::{BadEndpoint, Endpoint};
@@ -25,3 +27,14 @@ pub use link::{BadLink, Link};
 pub use probe::probe;
 pub use transfer::{Download, NotMoved, Transfer};
 pub use websocket::{Flow, Sockets};
+
+/// What rowmill says it is, in every request to an endpoint or for a document (RFC 9110, section 10.1.5).
+pub const USER_AGENT: &str = concat!("rowmill/", env!("CARGO_PKG_VERSION"));
+
+/// The headers of a request for a document of any type.
+fn of_document() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    headers
+}

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use super::connect::head;
 use super::error::{Error, chain, closed_early};
 use super::link::Link;
-use super::{Connector, Endpoint, Limits};
+use super::{Connector, Endpoint, Limits, of_document};
 
 /// Why a document did not come, or was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +82,7 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// When there is no answer. Any status but those that point elsewhere is one.
     pub fn get(&self, link: &Link, from: Option<(u64, &str)>) -> Result<Download<'_>, NotMoved> {
-        let mut headers = HeaderMap::new();
-        let agent = concat!("rowmill/", env!("CARGO_PKG_VERSION"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        let mut headers = of_document();
         // A part of what is compressed on the way is no part of the document.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some((offset, validator)) = from

@@ -8,6 +8,7 @@ use super::stream::{Step, Stream};
 use super::structure::{Untellable, begin_user_message, complain, converse, in_prompt, natively};
 use super::{Secret, Wording, chat, embeddings, messages, reply, responses};
 use crate::format::json;
+use crate::http::USER_AGENT;
 use crate::job::{Answer, Attachment, Failure, JobSpec, Protocol, Transport};
 use crate::policy::retry_after;
 
@@ -257,8 +258,7 @@ pub(super) fn headers(
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-    let agent = concat!("rowmill/", env!("CARGO_PKG_VERSION"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     let is_messages = protocol == Protocol::Messages;
     if is_messages {
         let version = HeaderValue::from_static(messages::VERSION);
