@@ -41,16 +41,18 @@ pub(super) struct Tries {
     pub(super) failed: Tried,
     /// Answers that could not be used.
     pub(super) unusable: u32,
-    /// Calls that were refused, and whether the last one was for nothing and is made again at once.
+    /// Calls that were refused.
     pub(super) refused: u32,
+    /// Whether the last call was for nothing and is made again at once.
+    pub(super) is_free: bool,
     /// Calls that were refused or closed without an answer, whoever is to blame.
     pub(super) shut: Tried,
-    pub(super) is_free: bool,
-    // Closed without an answer; this worker's answers when that happened first.
-    closed: u32,
+    /// Calls with which a server of this run's own was lost that was called with this row alone.
+    pub(super) killed: u32,
     /// Answers that did not fit their schema.
     pub(super) misfits: u32,
-    answers_then: u64,
+    // This worker's answers when the row was first shut out.
+    answers_then: Option<u64>,
 }
 
 impl Feed {
@@ -119,15 +121,10 @@ impl Feed {
         self.tries.entry(row).or_default()
     }
 
-    /// A call for a row was closed without an answer, when this worker had so many answers. Says how
-    /// often that happened, and whether others were answered since the first time.
-    pub(super) fn closed(&mut self, row: RowIndex, answers: u64) -> (u32, bool) {
-        let tries = self.tries.entry(row).or_default();
-        if tries.closed == 0 {
-            tries.answers_then = answers;
-        }
-        tries.closed += 1;
-        (tries.closed, answers > tries.answers_then)
+    /// A row was not let in, when this worker had so many answers. Whether others were answered since
+    /// that happened first.
+    pub(super) fn shut_out(&mut self, row: RowIndex, answers: u64) -> bool {
+        answers > *self.note(row).answers_then.get_or_insert(answers)
     }
 
     /// How often a row was tried before.

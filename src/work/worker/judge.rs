@@ -82,11 +82,14 @@ impl Worker<'_> {
         // was under way besides is none of a row's fault, and is asked for one by one.
         self.shared.lanes.lane(flight.lane).health.lost();
         self.ended(landing, slot, Reception::Away { is_overload: false, asked: None }, now);
-        let (killed, _) = match flight.is_probe {
-            true => self.slots[slot].feed.closed(flight.row, self.answers[flight.lane]),
-            false => (0, false),
-        };
-        if killed > KILLED_MOST { Decision::GiveUp } else { Decision::Pause(None) }
+        if flight.is_probe {
+            let tries = self.slots[slot].feed.note(flight.row);
+            tries.killed += 1;
+            if tries.killed > KILLED_MOST {
+                return Decision::GiveUp;
+            }
+        }
+        Decision::Pause(None)
     }
 
     /// What follows for a row whose model, or the path to it, is not known to an endpoint that has not
@@ -132,7 +135,7 @@ impl Worker<'_> {
         );
         if is_shut && failure.retry_after.is_none() {
             // An endpoint that lets others in and never this row does so because of the row.
-            let (_, answers_others) = feed.closed(row, self.answers[lane]);
+            let answers_others = feed.shut_out(row, self.answers[lane]);
             let tries = feed.note(row);
             tries.shut = self.shared.lanes.lane(lane).health.add_refused(tries.shut);
             if answers_others && Blame::is_rows_own(tries.shut, retries + SHUT_MOST) {
