@@ -241,8 +241,13 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     within(settings, typed, |surroundings| {
         let shards = args.shard.as_ref().map(|list| list.0.clone());
         let retry = args.retry.retry(args.retry_failed)?;
-        let serving = Serving::of_plan(args)?;
-        let in_flight = pool_in_flight(args)?;
+        let planned = WorkDir::open(&args.work_dir)?.manifest()?;
+        let planned = planned.as_ref();
+        let serving =
+            planned.map(|manifest| Serving::of_plan(args, manifest)).transpose()?.flatten();
+        let of_pool = planned.filter(|manifest| manifest.pool.is_some());
+        let of_pool = of_pool.map(|manifest| planned_reach(manifest, args, false)).transpose()?;
+        let in_flight = of_pool.and_then(|reach| reach.in_flight());
         let options =
             work_options((&args.pace, serving.as_ref(), in_flight), retry, shards, surroundings)?;
         let is_served = serving.is_some();
@@ -273,16 +278,6 @@ fn planned_reach(manifest: &Manifest, args: &WorkArgs, is_served: bool) -> Resul
     }
     let ways = Ways::planned(manifest, pool, config, args.has_timeout)?;
     Ok(Reach::Pool(Box::new(ways)))
-}
-
-/// The most calls in flight that the pool of a plan says.
-fn pool_in_flight(args: &WorkArgs) -> Result<Option<u32>, Error> {
-    // What cannot be read is told where it is needed.
-    let manifest = WorkDir::open(&args.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
-    let Some(manifest) = manifest.filter(|manifest| manifest.pool.is_some()) else {
-        return Ok(None);
-    };
-    Ok(planned_reach(&manifest, args, false)?.in_flight())
 }
 
 /// Tells what a person should know of who answers.

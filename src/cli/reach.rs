@@ -10,7 +10,7 @@ use crate::job::{JobSpec, Pool};
 use crate::pipeline::Error;
 use crate::report::Estimate;
 use crate::store::NotedRoute;
-use crate::work::{Answerer, Member};
+use crate::work::Answerer;
 
 /// The way to whoever answers.
 pub(super) enum Reach {
@@ -71,11 +71,10 @@ impl Reach {
 
     /// What to do about the first of those who answer that has no price.
     pub(super) fn unpriced(&self, answerer: &Answerer) -> Option<String> {
-        let is_unpriced = |it: &Member| it.endpoint.is_some() && it.price.is_none();
         match self {
             Self::Models(routes) => routes.unpriced(answerer),
             Self::Pool(ways) => {
-                let member = answerer.members().find(|it| is_unpriced(it))?;
+                let member = answerer.members().find(|member| member.is_unpriced())?;
                 Some(no_price(ways.who(member), &member.name))
             }
         }

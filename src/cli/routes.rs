@@ -12,7 +12,7 @@ use crate::pipeline::Error;
 use crate::provider::Secret;
 use crate::report::Estimate;
 use crate::store::{Manifest, NotedRoute};
-use crate::work::{Answerer, Member};
+use crate::work::Answerer;
 
 /// The ways to the models of a job, in their order.
 pub(super) struct Routes(Vec<Way>);
@@ -111,8 +111,7 @@ impl Routes {
     pub(super) fn unpriced(&self, answerer: &Answerer) -> Option<String> {
         let members = answerer.teams.iter().zip(&self.0);
         let mut members = members.flat_map(|(team, way)| team.iter().map(move |it| (it, way)));
-        let unpriced = |(it, _): &(&Member, &Way)| it.endpoint.is_some() && it.price.is_none();
-        let (member, way) = members.find(unpriced)?;
+        let (member, way) = members.find(|(member, _)| member.is_unpriced())?;
         Some(no_price(&way.route.who, &member.name))
     }
 

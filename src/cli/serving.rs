@@ -17,7 +17,7 @@ use super::surroundings::cores;
 use crate::launch::{self, LOCAL_MODEL, Launcher, Local, LocalSource, Recipe, What};
 use crate::pipeline::Error;
 use crate::provider::ModelName;
-use crate::store::WorkDir;
+use crate::store::Manifest;
 
 /// The model that needs neither key nor server.
 const LOCAL: &str = "local";
@@ -76,9 +76,8 @@ impl Serving {
     }
 
     /// What a plan asks for that is worked by itself.
-    pub(super) fn of_plan(asked: &WorkArgs) -> Result<Option<Self>, Error> {
+    pub(super) fn of_plan(asked: &WorkArgs, manifest: &Manifest) -> Result<Option<Self>, Error> {
         let (args, concurrency) = (&asked.serve, asked.pace.concurrency);
-        let Some(manifest) = WorkDir::open(&asked.work_dir)?.manifest()? else { return Ok(None) };
         if args.serve.is_some() && manifest.job.model_count() > 1 {
             let text = "--serve starts a server for one model, and the plan has several";
             return Err(Error::Usage(text.to_owned()));

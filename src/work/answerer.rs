@@ -51,6 +51,12 @@ impl Member {
         let (price, rates, concurrency, timeout) = (None, Rates::default(), None, None);
         Self { name, model, endpoint, place, weight, price, rates, kinds, concurrency, timeout }
     }
+
+    /// Whether it is called, and nobody knows at what price.
+    #[must_use]
+    pub fn is_unpriced(&self) -> bool {
+        self.endpoint.is_some() && self.price.is_none()
+    }
 }
 
 /// The most that an endpoint may be asked a minute.
