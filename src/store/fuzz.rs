@@ -126,18 +126,7 @@ fn assert_glued_survive(spelled: &[u8], records: &[Vec<u8>]) {
 const ROWS: u64 = 8;
 
 fn entry() -> ShardEntry {
-    ShardEntry {
-        offset: 0,
-        bytes: 100,
-        blake3: String::new(),
-        first_row: 3,
-        first_line: 1,
-        rows: ROWS,
-        wanted: ROWS,
-        duplicates: None,
-        variant: 0,
-        twins: None,
-    }
+    ShardEntry::of_rows(3, ROWS)
 }
 
 /// A shard with any journal opens; no whole record of its rows is lost, nothing is thrown away

@@ -199,6 +199,23 @@ pub struct Twinned {
 }
 
 impl ShardEntry {
+    /// So many rows that are all to have an outcome, behind nothing else.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn of_rows(first_row: u64, rows: u64) -> Self {
+        Self {
+            offset: 0,
+            bytes: 100,
+            blake3: String::new(),
+            first_row,
+            first_line: 1,
+            rows,
+            wanted: rows,
+            duplicates: None,
+            variant: 0,
+            twins: None,
+        }
+    }
+
     /// Its rows that take the outcome of another row.
     #[must_use]
     pub fn twin_rows(&self) -> u64 {
@@ -491,15 +508,9 @@ pub(crate) mod tests {
     pub(crate) fn manifest() -> Manifest {
         let shard = |offset, first_row| ShardEntry {
             offset,
-            bytes: 100,
             blake3: "00".into(),
-            first_row,
             first_line: first_row,
-            rows: 10,
-            wanted: 10,
-            duplicates: None,
-            variant: 0,
-            twins: None,
+            ..ShardEntry::of_rows(first_row, 10)
         };
         let mut parameters = Parameters::new();
         parameters.insert("top_p".into(), RawValue::from_string("0.50".into()).unwrap());

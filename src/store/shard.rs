@@ -336,18 +336,7 @@ mod tests {
     const ROWS: u64 = 5;
 
     fn entry() -> ShardEntry {
-        ShardEntry {
-            offset: 0,
-            bytes: 100,
-            blake3: String::new(),
-            first_row: 1,
-            first_line: 1,
-            rows: ROWS,
-            wanted: ROWS,
-            duplicates: None,
-            variant: 0,
-            twins: None,
-        }
+        ShardEntry::of_rows(1, ROWS)
     }
 
     fn held(dir: &Path) -> Held {

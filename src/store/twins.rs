@@ -407,18 +407,7 @@ mod tests {
     use crate::store::{Holder, Seal};
 
     fn entry() -> ShardEntry {
-        ShardEntry {
-            offset: 0,
-            bytes: 100,
-            blake3: String::new(),
-            first_row: 1,
-            first_line: 1,
-            rows: 6,
-            wanted: 3,
-            duplicates: None,
-            variant: 0,
-            twins: None,
-        }
+        ShardEntry { wanted: 3, ..ShardEntry::of_rows(1, 6) }
     }
 
     fn twin(row: u64, of: u64, input: Option<&str>) -> Twin {
