@@ -93,9 +93,7 @@ impl Held {
         part.cut(length)?;
         Ok(part)
     }
-}
 
-impl Held {
     /// Forgets what the copy of an input is a copy of: there is a plan of it now, or there never will
     /// be one.
     ///

@@ -58,8 +58,10 @@ const SLOW: Duration = Duration::from_secs(30);
 impl Worker<'_> {
     /// Begins to look for rows to start.
     pub(super) fn begin_turn(&mut self) {
-        let (number, lanes) = (self.turn.number + 1, self.lines.len());
-        self.turn = Turn { number, closed: vec![false; lanes], ..Turn::default() };
+        let Turn { number, mut closed, .. } = std::mem::take(&mut self.turn);
+        closed.clear();
+        closed.resize(self.lines.len(), false);
+        self.turn = Turn { number: number + 1, closed, ..Turn::default() };
     }
 
     /// The next row that may be called for, and where, with a permit taken for the call.
