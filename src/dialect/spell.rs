@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Content, Dialect, dria, openai, prompts};
 use crate::format::telemetry::{self, Facts};
 use crate::format::{envelope, json};
-use crate::job::{JobSpec, Protocol};
+use crate::job::{JobSpec, Protocol, Usage};
 
 /// Writes the lines of one job in one dialect.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Speller {
     has_bodies: bool,
     /// Whether answers are vectors.
     has_vectors: bool,
+    /// Whether answers are JSON of which the model wrote the text: those that fit a schema are, strings too.
+    has_json: bool,
     seed: String,
 }
 
@@ -77,6 +79,7 @@ impl Speller {
             format,
             has_bodies: job.dialect == Dialect::OpenAi,
             has_vectors: job.protocol == Protocol::Embeddings,
+            has_json: job.schema.is_some(),
             seed: run.to_owned(),
         }
     }
@@ -142,9 +145,30 @@ impl Speller {
         let body = |out: &mut Vec<u8>| match (self.has_bodies, self.has_vectors) {
             (true, _) => out.extend_from_slice(result.as_bytes()),
             (false, true) => write_embedding(out, result, attempt),
-            (false, false) => write_completion(out, result, attempt),
+            (false, false) => self.completion(out, result, attempt),
         };
         openai::write_response(out, (&self.seed, id), (status, request_id(attempt)), body);
+    }
+
+    /// Appends a body in the shape of Chat Completions, made of what is known: it has neither `id` nor `created`.
+    fn completion(&self, out: &mut Vec<u8>, result: &str, attempt: Option<&Facts<'_>>) {
+        out.extend_from_slice(b"{\"object\":\"chat.completion\",\"model\":");
+        write_or_null(out, model(attempt));
+        out.extend_from_slice(
+            b",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":",
+        );
+        if result.starts_with('"') && !self.has_json {
+            out.extend_from_slice(result.as_bytes());
+        } else {
+            json::write_string(out, result);
+        }
+        out.extend_from_slice(b"},\"finish_reason\":");
+        write_or_null(out, attempt.and_then(|attempt| attempt.finish_reason.as_deref()));
+        out.extend_from_slice(b"}]");
+        if let Some(usage) = attempt.and_then(|attempt| attempt.usage) {
+            write_usage(out, usage);
+        }
+        out.push(b'}');
     }
 
     /// A failure as `openai` has it.
@@ -219,38 +243,22 @@ fn string(id: &str) -> Cow<'_, str> {
     if id.starts_with('"') { Cow::Borrowed(id) } else { Cow::Owned(format!("\"{id}\"")) }
 }
 
-/// Appends a body in the shape of Chat Completions, made of what is known: it has neither `id` nor `created`.
-fn write_completion(out: &mut Vec<u8>, result: &str, attempt: Option<&Facts<'_>>) {
-    out.extend_from_slice(b"{\"object\":\"chat.completion\",\"model\":");
-    write_or_null(out, model(attempt));
-    out.extend_from_slice(
-        b",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":",
-    );
-    if result.starts_with('"') {
-        out.extend_from_slice(result.as_bytes());
-    } else {
-        json::write_string(out, result);
-    }
-    out.extend_from_slice(b"},\"finish_reason\":");
-    write_or_null(out, attempt.and_then(|attempt| attempt.finish_reason.as_deref()));
-    out.extend_from_slice(b"}]");
-    if let Some(usage) = attempt.and_then(|attempt| attempt.usage) {
-        let (input, output, all) = (usage.input_tokens, usage.output_tokens, usage.total());
-        // Writing to a Vec cannot fail.
-        let _ = write!(
-            out,
-            ",\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\
+/// Appends the tokens of a completion as Chat Completions has them.
+fn write_usage(out: &mut Vec<u8>, usage: Usage) {
+    let (input, output, all) = (usage.input_tokens, usage.output_tokens, usage.total());
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out,
+        ",\"usage\":{{\"prompt_tokens\":{input},\"completion_tokens\":{output},\
              \"total_tokens\":{all}"
-        );
-        if usage.cached_input_tokens > 0 {
-            let cached = usage.cached_input_tokens;
-            let _ = write!(out, ",\"prompt_tokens_details\":{{\"cached_tokens\":{cached}}}");
-        }
-        if usage.reasoning_tokens > 0 {
-            let of_it = usage.reasoning_tokens;
-            let _ = write!(out, ",\"completion_tokens_details\":{{\"reasoning_tokens\":{of_it}}}");
-        }
-        out.push(b'}');
+    );
+    if usage.cached_input_tokens > 0 {
+        let cached = usage.cached_input_tokens;
+        let _ = write!(out, ",\"prompt_tokens_details\":{{\"cached_tokens\":{cached}}}");
+    }
+    if usage.reasoning_tokens > 0 {
+        let of_it = usage.reasoning_tokens;
+        let _ = write!(out, ",\"completion_tokens_details\":{{\"reasoning_tokens\":{of_it}}}");
     }
     out.push(b'}');
 }
@@ -286,7 +294,7 @@ mod tests {
     use super::super::read_outcome;
     use super::*;
     use crate::format::envelope::Verdict;
-    use crate::job::{Attempt, Failure, FailureKind, Id, Usage};
+    use crate::job::{Attempt, Failure, FailureKind, Id};
 
     fn job(dialect: &str, protocol: &str) -> JobSpec {
         let text = format!(
@@ -397,6 +405,10 @@ mod tests {
              \"message\":{\"role\":\"assistant\",\"content\":\"{\\\"n\\\":1.50}\"},\
              \"finish_reason\":null}]}},\"error\":null}\n"
         );
+        // Of a text that is JSON the model wrote the quotes as well.
+        let fitting = JobSpec { schema: Some("{}".into()), ..chat };
+        let text = to_openai(&fitting, Verdict::Json("\"x\""), b"[]");
+        assert!(text.contains(r#""content":"\"x\"""#), "{text}");
         let vectors = job("rows", "embeddings");
         let usage = Usage { input_tokens: 5, ..Usage::default() };
         let tried = attempts(Some(200), Some(usage));
