@@ -85,6 +85,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let planned = Some(&*work_dir).filter(|_| !args.overwrite);
     let (question, mut reach) =
         question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
+    let format = output_paths(&args.outputs).format_of(&question.job, include_input)?;
     let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
     let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
     let answerer = bounded(answerer, &args.pace, &reach)?;
@@ -117,7 +118,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             return Ok(None);
         }
         let on_change = args.change.on_change();
-        let place = Place { path: work_dir, is_temporary: is_temporary(args, on_change) };
+        let is_temporary = is_temporary(args, on_change) && format == question.job.dialect;
+        let place = Place { path: work_dir, is_temporary };
         let run = Run {
             place,
             question,
@@ -135,7 +137,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     })
 }
 
-/// Whether the work directory goes once all is done.
+/// Whether the work directory goes once all is done. Where lines out are not spelled as the input's it stays as well:
+/// such an output does not say enough to go on from.
 fn is_temporary(args: &RunArgs, on_change: OnChange) -> bool {
     let is_wanted = args.work_dir.is_some() || args.keep_work_dir;
     // What changes can only be told where the old plan is kept; and that outputs are at their URLs
@@ -358,6 +361,7 @@ fn work_options(
 fn output_paths(args: &OutputArgs) -> OutputPaths {
     OutputPaths {
         output: args.output.clone(),
+        format: args.output_format,
         errors: args.error_output.clone(),
         telemetry: args.telemetry_output.clone(),
         delta: args.output_delta.clone(),

@@ -167,6 +167,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let started_ms = now_ms();
     let Run { place, question, policy, .. } = run;
     let targets = Targets::resolve(&run.outputs, Some(&question.input), &run.reads, &place.path)?;
+    let format = run.outputs.format_of(&question.job, question.job.include_input)?;
     refuse_unasked(run, &targets)?;
     let source = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
@@ -190,6 +191,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         manifest: &manifest,
         targets: &targets,
         base_urls: question.plan.base_urls(),
+        format,
         include_input: question.job.include_input,
         threads: question.plan.threads,
         started_ms,
