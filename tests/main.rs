@@ -32,6 +32,7 @@ mod simulated;
 mod streams;
 mod structured;
 mod support;
+mod takeover;
 mod tidy;
 mod transfer;
 mod update;
