@@ -11,7 +11,8 @@ use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
 use crate::job::{
-    Dedupe, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Parameters, Protocol, Sample, Selection,
+    Dedupe, Dialect, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Parameters, Protocol, Sample,
+    Selection,
 };
 use crate::pipeline::{Error, Question};
 use crate::plan;
@@ -49,6 +50,8 @@ pub(super) fn question(
     };
     let is_varied = repeat > 1 || !others.is_empty();
     let job = JobSpec {
+        dialect: Dialect::Rows,
+        skip_bad_lines: false,
         model,
         protocol,
         pool: Vec::new(),
@@ -76,13 +79,8 @@ pub(super) fn question(
     };
     let (job, pool) = reach.pooled(job);
     let route = reach.route();
-    let cutting = match (input.shard_rows, input.shards) {
-        (Some(rows), _) => plan::Cutting::Rows(rows as usize),
-        (None, Some(shards)) => plan::Cutting::Shards(shards),
-        (None, None) => plan::Cutting::Auto,
-    };
     let plan = plan::Options {
-        cutting,
+        cutting: cutting(input),
         threads: cores().min(8),
         base_url: route.and_then(Route::planned_base_url),
         provider: route.and_then(|route| route.who.name()),
@@ -97,6 +95,15 @@ pub(super) fn question(
         now_ms: now_ms(),
     };
     Ok((Question { input: file, link: input.link.clone(), job, plan }, reach))
+}
+
+/// Where shards end.
+fn cutting(input: &InputArgs) -> plan::Cutting {
+    match (input.shard_rows, input.shards) {
+        (Some(rows), _) => plan::Cutting::Rows(rows as usize),
+        (None, Some(shards)) => plan::Cutting::Shards(shards),
+        (None, None) => plan::Cutting::Auto,
+    }
 }
 
 /// Whether rows that ask the same are asked once.

@@ -18,9 +18,7 @@ pub mod rows;
 pub mod rules;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::Write;
-use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
@@ -28,52 +26,7 @@ pub use endpoint::Endpoint;
 pub use problem::{Problem, shown};
 
 use crate::format::json::{self, Object};
-
-/// How lines are spelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Dialect {
-    /// Any JSON object in (or CSV record), the envelope out.
-    Rows,
-    /// OpenAI's Batch API.
-    OpenAi,
-    /// `dria batch`: a prompt a line.
-    Prompts,
-    /// Dria's Batch API.
-    Dria,
-}
-
-impl Dialect {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Rows, Self::OpenAi, Self::Prompts, Self::Dria];
-
-    /// Its name, as options have it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rows => "rows",
-            Self::OpenAi => "openai",
-            Self::Prompts => "prompts",
-            Self::Dria => "dria",
-        }
-    }
-}
-
-impl fmt::Display for Dialect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Dialect {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|dialect| dialect.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("expected one of {names}")
-        })
-    }
-}
+pub use crate::job::Dialect;
 
 /// An answer, as lines out have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

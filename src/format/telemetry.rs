@@ -11,7 +11,7 @@ use crate::format::json;
 use crate::job::{Attempt, Money, Spending, Usage, may_be_billed, rfc3339};
 
 /// Appends an attempt as a JSON object without its row's id and number, as journals keep it:
-/// `{"ok":…,"attempt":…,"model":…[,"endpoint"],"timing":{…},"usage":{…}[,"cost_usd"][,"assumed_usd"][,"finish_reason"][,"status"][,"error"]}`.
+/// `{"ok":…,"attempt":…,"model":…[,"endpoint"],"timing":{…},"usage":{…}[,"cost_usd"][,"assumed_usd"][,"finish_reason"][,"status"][,"request_id"][,"error"]}`.
 pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"ok\":{},\"attempt\":{}", attempt.error.is_none(), attempt.number);
@@ -47,6 +47,10 @@ pub fn write_attempt(out: &mut Vec<u8>, attempt: &Attempt) {
     }
     if let Some(status) = attempt.status {
         let _ = write!(out, ",\"status\":{status}");
+    }
+    if let Some(id) = &attempt.request_id {
+        out.extend_from_slice(b",\"request_id\":");
+        json::write_string(out, id);
     }
     if let Some((kind, message)) = &attempt.error {
         let _ = write!(out, ",\"error\":{{\"type\":\"{kind}\",\"message\":");
@@ -118,6 +122,10 @@ pub struct Facts<'a> {
     pub is_unpriced: bool,
     /// Why the model stopped.
     pub finish_reason: Option<Cow<'a, str>>,
+    /// The HTTP status, where a server answered.
+    pub status: Option<u16>,
+    /// The server's name for the request, where it gave one.
+    pub request_id: Option<Cow<'a, str>>,
 }
 
 impl Facts<'_> {
@@ -201,7 +209,10 @@ impl<'a> Rest<'a> {
             facts.finish_reason = Some(Cow::Borrowed(self.string()?));
         }
         if self.skip(",\"status\":").is_some() {
-            self.number()?;
+            facts.status = Some(u16::try_from(self.number()?).ok()?);
+        }
+        if self.skip(",\"request_id\":").is_some() {
+            facts.request_id = Some(Cow::Borrowed(self.string()?));
         }
         self.skip("}")?;
         facts.text = &before[..before.len() - self.0.len()];
@@ -284,6 +295,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
         finish_reason: Option<Cow<'a, str>>,
         status: Option<u16>,
         #[serde(borrow)]
+        request_id: Option<Cow<'a, str>>,
+        #[serde(borrow)]
         error: Option<Wrong<'a>>,
     }
     #[derive(Deserialize)]
@@ -323,6 +336,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
             assumed: written.assumed_usd,
             is_unpriced: written.cost_usd.is_none() && may_be_billed,
             finish_reason: written.finish_reason,
+            status: written.status,
+            request_id: written.request_id,
         }
     });
     facts.collect()
@@ -353,6 +368,7 @@ mod tests {
             cost: Some("0.00012".parse().unwrap()),
             assumed: None,
             status: Some(200),
+            request_id: Some("req-7".into()),
             finish_reason: Some("stop".into()),
             error: None,
         };
@@ -366,7 +382,8 @@ mod tests {
              \"endpoint\":\"lab\",\"timing\":\
              {\"start_time\":\"2025-11-21T04:40:00.005Z\",\"duration_ms\":12.345,\
              \"time_to_response_ms\":9.001,\"ttft_ms\":9.500},\"usage\":{\"turn\":{\"input_tokens\":3,\
-             \"output_tokens\":4}},\"cost_usd\":0.00012,\"finish_reason\":\"stop\",\"status\":200}\n"
+             \"output_tokens\":4}},\"cost_usd\":0.00012,\"finish_reason\":\"stop\",\"status\":200,\
+             \"request_id\":\"req-7\"}\n"
         );
         let list = [b"[", &kept[..], b",", &kept, b"]"].concat();
         let facts = as_written(&list).unwrap();
@@ -427,6 +444,7 @@ mod tests {
                 cost: (input % 3 == 0).then_some(Money::from_picodollars(input)),
                 assumed: (input % 3 == 1).then_some(Money::from_picodollars(output)),
                 status: has_more.then_some(200),
+                request_id: (input % 5 == 0).then(|| word.clone()),
                 finish_reason: (output > 3).then(|| word.clone()),
                 error: (!ok).then_some(("ServerError", word)),
             },
@@ -447,6 +465,7 @@ mod tests {
             cost: None,
             assumed: None,
             status: Some(500),
+            request_id: None,
             finish_reason: None,
             error: Some(("ServerError", "went \"away\"".into())),
         };

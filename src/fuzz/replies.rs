@@ -67,6 +67,7 @@ fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8])
         cost: None,
         assumed: None,
         status: Some(status),
+        request_id: None,
         finish_reason: None,
         error: None,
     };

@@ -4,6 +4,7 @@
 //! module can speak of the same things. What a job *is* decides what a run may be resumed with:
 //! see [`JobSpec::differences`].
 
+mod dialect;
 mod failure;
 mod id;
 mod media;
@@ -15,6 +16,7 @@ mod spec;
 mod time;
 mod variants;
 
+pub use dialect::Dialect;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};

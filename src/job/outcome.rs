@@ -163,6 +163,8 @@ pub struct Attempt {
     pub assumed: Option<Money>,
     /// The HTTP status, where a server answered.
     pub status: Option<u16>,
+    /// The server's name for the request (`x-request-id`), where it gave one.
+    pub request_id: Option<String>,
     /// Why the model stopped.
     pub finish_reason: Option<String>,
     /// The failure's type and message; nothing when the attempt brought the answer.

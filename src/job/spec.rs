@@ -9,12 +9,20 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{OtherModel, PoolModel, Protocol};
+use super::{Dialect, OtherModel, PoolModel, Protocol};
 
 /// Everything that decides what is asked about which rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
+    /// How the lines of the input are spelled. Where they are requests, they say themselves what is
+    /// asked: there is no template, and parameters are the lines' own.
+    #[serde(default, skip_serializing_if = "Dialect::is_rows")]
+    pub dialect: Dialect,
+    /// Whether lines that are no requests fail without a call. The input is refused for them
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub skip_bad_lines: bool,
     /// The model, as the endpoint names it.
     pub model: String,
     /// The protocol it is spoken to in. Work directories of before there were others do not name it.
@@ -66,6 +74,11 @@ pub struct JobSpec {
     /// Whether rows that ask the same are asked once.
     #[serde(default, skip_serializing_if = "Dedupe::is_off")]
     pub dedupe: Dedupe,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(it: &bool) -> bool {
+    !*it
 }
 
 fn once() -> u32 {
@@ -309,6 +322,10 @@ impl JobSpec {
             let (old, now) = (old.name().to_owned(), now.name().to_owned());
             compare(&format!("protocol{of}"), Some(old), Some(now));
         }
+        let dialect = |spec: &Self| Some(spec.dialect.name().to_owned());
+        compare("dialect", dialect(self), dialect(new));
+        let skipped = |spec: &Self| Some(spec.skip_bad_lines.to_string());
+        compare("skip-bad-lines", skipped(self), skipped(new));
         compare("repeat", Some(self.repeat.to_string()), Some(new.repeat.to_string()));
         compare("prompt", Some(self.prompt.clone()), Some(new.prompt.clone()));
         compare("instruction", self.instruction.clone(), new.instruction.clone());
@@ -422,6 +439,8 @@ pub(crate) mod tests {
 
     pub(crate) fn spec() -> JobSpec {
         JobSpec {
+            dialect: Dialect::Rows,
+            skip_bad_lines: false,
             model: "m".into(),
             protocol: Protocol::Chat,
             pool: Vec::new(),

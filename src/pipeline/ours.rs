@@ -163,6 +163,10 @@ fn question(job: &JobSpec) -> String {
     if !protocol.is_chat() {
         text.extend_from_slice(protocol.name().as_bytes());
     }
+    // Nor was there anything but rows.
+    if !job.dialect.is_rows() {
+        text.extend_from_slice(format!("dialect {}\0", job.dialect).as_bytes());
+    }
     // In notes of before that could be nothing is attached.
     if let Some(field) = &job.attachment_field {
         text.extend_from_slice(format!("attached {field}\0").as_bytes());

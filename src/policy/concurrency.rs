@@ -26,6 +26,10 @@ impl Concurrency {
     /// Up to this part of what was under way before a cut the limit grows fast.
     const FAST: f64 = 0.8;
 
+    /// Then by this part of itself, or one call: a single refusal among a thousand calls would cost
+    /// hundreds of round trips otherwise.
+    const SLOW: usize = 64;
+
     /// A limit that begins low and never passes `max`.
     #[must_use]
     pub fn new(max: usize) -> Self {
@@ -61,8 +65,8 @@ impl Concurrency {
 
     /// A call was answered while so many were under way, itself included. Before the endpoint refused
     /// anything, and up to near what it took before it did, the limit grows by one with every answer,
-    /// which doubles it each round trip; then by one with every full window of answers. It does not
-    /// grow while it is not what holds calls back.
+    /// which doubles it each round trip; then by a little with every full window of answers. It does
+    /// not grow while it is not what holds calls back.
     pub fn answered(&mut self, in_flight: usize) {
         if self.is_fixed {
             return;
@@ -77,7 +81,7 @@ impl Concurrency {
         }
         self.since_step += 1;
         if self.since_step >= self.limit {
-            self.limit += 1;
+            self.limit = (self.limit + (self.limit / Self::SLOW).max(1)).min(self.max);
             self.since_step = 0;
         }
     }
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn it_doubles_until_something_is_refused_then_grows_by_one() {
+    fn it_doubles_until_something_is_refused_then_grows_slowly() {
         let now = Instant::now();
         let mut limit = Concurrency::new(1000);
         let grown: Vec<_> = (0..8).map(|_| round(&mut limit)).collect();
@@ -135,7 +139,8 @@ mod tests {
         assert!(limit.overloaded(now, now));
         assert_eq!(limit.limit(), 700);
         assert_eq!(round(&mut limit), 800, "fast up to 0.8 of what was under way");
-        assert_eq!((round(&mut limit), round(&mut limit)), (801, 802));
+        assert_eq!((round(&mut limit), round(&mut limit)), (812, 824));
+        assert!((0..15).any(|_| round(&mut limit) == 1000));
     }
 
     #[test]

@@ -1,10 +1,19 @@
-//! What the heads of replies say of an endpoint's rate limits.
+//! What the heads of replies say: of an endpoint's rate limits, and the name that it gave a request.
 
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
 
 use crate::policy::Told;
+
+/// The name that an endpoint gave a request: `x-request-id` (OpenAI and most others) or `request-id`
+/// (Anthropic). Names longer than 256 bytes are nobody's.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> Option<String> {
+    let name = headers.get("x-request-id").or_else(|| headers.get("request-id"))?;
+    let name = name.to_str().ok()?.trim();
+    (1..=256).contains(&name.len()).then(|| name.to_owned())
+}
 
 /// Reads what a head says of limits, of calls and of tokens; nothing where it says nothing of what is
 /// left. Two families are known: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, whose reset

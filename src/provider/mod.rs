@@ -29,7 +29,7 @@ use hyper::header::HeaderMap;
 pub use api::{Api, BadKey, NotPrepared};
 pub use attached::NotTaken;
 pub use known::{KNOWN, Provider};
-pub use limits::told;
+pub use limits::{request_id, told};
 pub use listing::{Listed, Listing, Page};
 pub use name::{BadName, ModelName};
 pub use offer::Task;

@@ -502,7 +502,7 @@ pub(super) fn spell(path: &Path, manifest: &Manifest) -> Result<Vec<u8>, Error> 
 pub(crate) mod tests {
     use super::*;
     use crate::job::{
-        IdFrom, OnDuplicate, OnMissingField, OtherModel, Parameters, Protocol, Selection,
+        Dialect, IdFrom, OnDuplicate, OnMissingField, OtherModel, Parameters, Protocol, Selection,
     };
 
     pub(crate) fn manifest() -> Manifest {
@@ -523,6 +523,8 @@ pub(crate) mod tests {
             carried: None,
             published: 0,
             job: JobSpec {
+                dialect: Dialect::Rows,
+                skip_bad_lines: false,
                 model: "m".into(),
                 protocol: Protocol::Chat,
                 pool: Vec::new(),

@@ -15,7 +15,7 @@ use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
 use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
 use crate::policy::{Permit, Told};
-use crate::provider::{Api, Correction, Model, Wording, told};
+use crate::provider::{Api, Correction, Model, Wording, request_id, told};
 use crate::telemetry::now_ms;
 
 /// What calls go through.
@@ -174,11 +174,20 @@ struct Call {
     ttft: Option<Duration>,
     is_late: bool,
     told: Option<(Told, Told)>,
+    request_id: Option<String>,
 }
 
 impl Call {
     fn new(result: Result<Answer, Failure>, status: Option<u16>) -> Self {
-        Self { result, status, time_to_response: None, ttft: None, is_late: false, told: None }
+        Self {
+            result,
+            status,
+            time_to_response: None,
+            ttft: None,
+            is_late: false,
+            told: None,
+            request_id: None,
+        }
     }
 
     fn failed(error: &HttpError) -> Self {
@@ -206,8 +215,8 @@ impl Line {
         let result = self.model.decode(reply.status, &reply.headers, &reply.body, now_ms());
         let response = reply.head_at.saturating_duration_since(start);
         let told = told(&reply.headers, now_ms());
-        let time_to_response = Some(response);
-        Call { time_to_response, told, ..Call::new(result, Some(reply.status)) }
+        let (time_to_response, request_id) = (Some(response), request_id(&reply.headers));
+        Call { time_to_response, told, request_id, ..Call::new(result, Some(reply.status)) }
     }
 
     /// Makes a call whose answer comes in events.
@@ -261,7 +270,8 @@ impl Line {
         };
         let response = reply.head_at.saturating_duration_since(start);
         let told = told(&reply.headers, now_ms());
-        Call { time_to_response: Some(response), ttft, told, ..Call::new(result, status) }
+        let (time_to_response, request_id) = (Some(response), request_id(&reply.headers));
+        Call { time_to_response, ttft, told, request_id, ..Call::new(result, status) }
     }
 
     /// Takes leave of the endpoint.
@@ -296,6 +306,7 @@ fn describe(
         cost: None,
         assumed: None,
         status: call.status,
+        request_id: call.request_id.clone(),
         finish_reason: finish_reason.clone(),
         error: error(&call.result),
     }
