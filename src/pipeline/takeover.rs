@@ -81,7 +81,7 @@ pub(super) fn find(
                 context.sink.emit(&Event::Note(text));
             }
             let earlier = earlier(vec![output.to_owned()]);
-            if !plan::is_of_fast_agent(output)? {
+            if !job.dialect.is_rows() || !plan::is_of_fast_agent(output)? {
                 return Ok(Some(Found { earlier, shown: output.to_owned(), theirs: None }));
             }
             Found::of_fast_agent(earlier, output, None, job)?
@@ -90,6 +90,11 @@ pub(super) fn find(
         (None, Some(dir)) => {
             let manifest = read_manifest(dir)
                 .ok_or_else(|| refused(dir, "its manifest.json is gone", "put it back"))?;
+            if !job.dialect.is_rows() {
+                let what =
+                    format!("they are about rows, and the input's dialect is {}", job.dialect);
+                return Err(refused(dir, &what, "give the input as it was, or another --work-dir"));
+            }
             is_over_this_input(dir, &manifest, &run.question)?;
             let files = chunk_files(dir, &manifest);
             if files.is_empty() {
@@ -265,7 +270,8 @@ impl Found {
         }
         if let Some((path, line)) = &adopted.first_damaged {
             context.sink.emit(&Event::Alert(format!(
-                "{damaged} lines of {shown} are no envelopes (first line {line}{}); their rows are done again",
+                "{damaged} lines of {shown} are no {} (first line {line}{}); their rows are done again",
+                if job.dialect.is_rows() { "envelopes" } else { "results" },
                 if *path == self.shown { String::new() } else { format!(" of {}", path.display()) }
             )));
         }

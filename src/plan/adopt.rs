@@ -225,7 +225,7 @@ fn read_answers(
 ) -> Result<(), Error> {
     // Every reading finds the same lines; the first one tells.
     let once = u64::from(from.variant == 0);
-    from.files.each(&mut |place, answer| {
+    from.files.each(from.job().dialect, &mut |place, answer| {
         let Place { path, line, start, length } = place;
         let Some(answer) = answer else {
             found.damaged += once;
@@ -341,7 +341,7 @@ impl Filling<'_> {
     ) -> Option<Entry> {
         let From { earlier, manifest, now_ms, .. } = *self.from;
         let job = &manifest.job;
-        let answer = Answer::read(line)?;
+        let answer = Answer::read(job.dialect, line)?;
         let result = answer.result?;
         // Rows that cannot be asked about have no answer, whatever an old file says.
         let text = self.rows.text(index).ok()?;
@@ -388,4 +388,142 @@ impl Filling<'_> {
 fn shows_another(answer: &Answer<'_>, row: &str) -> bool {
     let value = |text| serde_json::from_str::<Value>(text).ok();
     answer.input.is_some_and(|shown| value(shown) != value(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::job::Dialect;
+    use crate::plan::{self, Cutting, Options};
+    use crate::shutdown;
+    use crate::store::Holder;
+    use crate::telemetry::Silent;
+
+    /// Adopts the answers of an output into a fresh plan; gives the envelopes in its journals as well.
+    fn adopted(job: JobSpec, input: &str, output: &str) -> (Adopted, Vec<String>) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        std::fs::write(path("in.jsonl"), input).unwrap();
+        std::fs::write(path("out.jsonl"), output).unwrap();
+        let holder = Holder::this_process("test", 0);
+        let dir = Held::acquire(&path("work"), holder, &mut || false).unwrap();
+        let source = Source::open(&path("in.jsonl")).unwrap();
+        let (_trigger, shutdown) = shutdown::channel();
+        let planned = plan::run(&dir, &source, job, &options(), &shutdown, &mut Silent).unwrap();
+        let files = vec![path("out.jsonl")];
+        let earlier =
+            Earlier { files, writer: Writer::Rowmill, is_known: false, is_in_place: false };
+        let adopted = adopt(&dir, &planned.manifest, &source, &earlier, 1).unwrap();
+        let lost = adopted.first_damaged.as_ref().map(|(file, line)| (file.as_path(), *line));
+        assert!(lost.is_none_or(|(file, line)| file == Path::new(&path("out.jsonl")) && line > 0));
+        let mut envelopes = Vec::new();
+        for (number, entry) in planned.manifest.open_shards() {
+            let mut visit = |record: &Record<'_>| {
+                if let Record::Outcome(Outcome { envelope, adopted, kind, .. }) = record {
+                    assert!(*adopted && *kind == OutcomeKind::Ok);
+                    envelopes.push(String::from_utf8(envelope.to_vec()).unwrap());
+                }
+            };
+            dir.tally(number, entry, &mut visit).unwrap();
+        }
+        (adopted, envelopes)
+    }
+
+    fn options() -> Options {
+        Options {
+            cutting: Cutting::Rows(2),
+            threads: 1,
+            base_url: None,
+            provider: None,
+            transport: crate::job::Transport::default(),
+            routes: Vec::new(),
+            pool: None,
+            replaces: Vec::new(),
+            published: 0,
+            is_spooled: false,
+            url: None,
+            counts_twins: false,
+            now_ms: 1,
+        }
+    }
+
+    fn job(dialect: Dialect, id_field: &str) -> JobSpec {
+        let text = r#"{"model":"m","prompt":"{{row_json}}","instruction":null,"parameters":{},"id_field":null,
+            "selection":{"offset":0,"limit":null,"sample":null},"on_duplicate":"error",
+            "on_missing_field":"row-error","max_row_bytes":1000000,"include_input":false}"#;
+        let job: JobSpec = serde_json::from_str(text).unwrap();
+        JobSpec { dialect, id_field: Some(id_field.to_owned()), ..job }
+    }
+
+    #[test]
+    fn results_of_batch_apis_are_taken_as_they_stand() {
+        let request = |id: &str| {
+            format!(
+                "{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"{id}\"}}]}}}}\n"
+            )
+        };
+        let result = |id: &str, status: u16, body: &str, error: &str| {
+            format!(
+                "{{\"id\":\"vllm-{id}\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":{status},\"request_id\":\"r\",\"body\":{body}}},\"error\":{error}}}\n"
+            )
+        };
+        let input: String = ["a", "b", "c", "d", "e", "f"].map(request).concat();
+        let whole = "{ \"choices\": [], \"n\": 1.50 }";
+        let output = [
+            // In the order in which they came, each once with more to it.
+            result("e", 200, whole, "null"),
+            result("a", 200, "{}", "null"),
+            result("b", 400, "null", "{\"error\":{\"message\":\"too long\"}}"),
+            result("gone", 200, "{}", "null"),
+            result("c", 500, "{\"error\":{}}", "null"),
+            // A batch that expired.
+            "{\"id\":\"x\",\"custom_id\":\"d\",\"response\":null,\"error\":{\"code\":\"batch_expired\"}}\n".into(),
+            result("f", 200, whole, "null")[..60].to_owned(),
+        ];
+        let (adopted, envelopes) =
+            adopted(job(Dialect::OpenAi, "custom_id"), &input, &output.concat());
+        let expected = Adopted { rows: 2, strangers: 1, damaged: 1, ..Adopted::default() };
+        assert_eq!(Adopted { first_damaged: None, ..adopted.clone() }, expected);
+        assert_eq!(adopted.first_damaged.unwrap().1, 7);
+        assert_eq!(
+            envelopes,
+            [
+                "{\"id\":\"a\",\"row_number\":1,\"ok\":true,\"result\":{},\"error\":null}"
+                    .to_owned(),
+                format!(
+                    "{{\"id\":\"e\",\"row_number\":5,\"ok\":true,\"result\":{whole},\"error\":null}}"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn results_of_dria_are_taken_as_they_stand() {
+        let input = "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n{\"id\":3,\"prompt\":\"c\"}\n";
+        let output = "{\"id\":3,\"model\":\"m\",\"error\":\"503: no nodes available\"}\n\
+            {\"id\":\"1\",\"model\":\"m\",\"output\":\"caf\\u00e9\",\"tokens\":2}\n\
+            {\"id\":1,\"model\":\"m\",\"output\":{\"n\":1.50},\"tokens\":null}\n";
+        let (taken, envelopes) = adopted(job(Dialect::Prompts, "id"), input, output);
+        assert_eq!(taken, Adopted { rows: 2, ..Adopted::default() });
+        let results: Vec<_> = envelopes
+            .iter()
+            .map(|line| envelope::read(line.as_bytes()).unwrap())
+            .map(|it| (it.id.get().to_owned(), it.result.get().to_owned()))
+            .collect();
+        let expected = [("1", "{\"n\":1.50}"), ("\"1\"", "\"caf\\u00e9\"")];
+        assert_eq!(results, expected.map(|(id, said)| (id.to_owned(), said.to_owned())));
+
+        let id = "123e4567-e89b-12d3-a456-426614174000";
+        let body = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
+        let input = format!(
+            "{{\"custom_id\":\"{id}\",\"type\":\"completions\",\"version\":\"v1\",\"body\":{body}}}\n"
+        );
+        let output = format!(
+            "{{\"custom_id\":\"{id}\",\"model\":\"m\",\"result\":\"x\",\"token_count\":1}}\n"
+        );
+        let (taken, _) = adopted(job(Dialect::Dria, "custom_id"), &input, &output);
+        assert_eq!(taken, Adopted { rows: 1, ..Adopted::default() });
+    }
 }

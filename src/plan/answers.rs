@@ -3,18 +3,19 @@
 //! They are read line by line and never changed. What a line is believed to answer depends on who wrote it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 
 use super::Error;
+use crate::dialect::{self, dria, openai, prompts};
 use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::envelope;
 use crate::format::fast_agent::{self, Flaw, Numbering};
 use crate::input;
-use crate::job::{Id, JobSpec};
+use crate::job::{Dialect, Id, JobSpec};
 use crate::schema::Schema;
 
 /// Answers that are there before a plan is made.
@@ -39,7 +40,7 @@ pub enum Writer {
     FastAgent(Numbering),
 }
 
-/// What a file of answers says of a row, as it is spelled there.
+/// What a line of a file of answers says of a row, as it is spelled there.
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
     /// The id's token.
@@ -55,8 +56,20 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads a line.
-    pub(super) fn read(line: &'a [u8]) -> Option<Self> {
+    /// Reads a line of a dialect.
+    pub(super) fn read(dialect: Dialect, line: &'a [u8]) -> Option<Self> {
+        let text = || dialect::utf8(line).ok();
+        let held = match dialect {
+            Dialect::Rows => return Self::of_envelope(line),
+            Dialect::OpenAi => openai::read_answer(text()?),
+            Dialect::Prompts => prompts::read_answer(text()?),
+            Dialect::Dria => dria::read_answer(text()?),
+        };
+        let dialect::AnswerLine { id, answer } = held.ok()?;
+        Some(Self { id, result: answer, variant: None, number: None, input: None })
+    }
+
+    fn of_envelope(line: &'a [u8]) -> Option<Self> {
         let envelope = envelope::read(line).ok()?;
         Id::hash_of(envelope.id.get()).ok()?;
         Some(Self {
@@ -130,6 +143,9 @@ pub(super) struct Place<'a> {
     pub(super) length: u64,
 }
 
+/// Who is shown the lines of files: an answer or a failure, or nothing where a line is neither.
+type Visit<'v> = dyn FnMut(Place<'_>, Option<Answer<'_>>) -> Result<(), Error> + 'v;
+
 /// Files of answers, opened.
 pub(super) struct Files(Vec<Opened>);
 
@@ -171,10 +187,7 @@ impl Files {
     }
 
     /// Visits the answers, and what is none. Where lines were glued together, each whole one counts.
-    pub(super) fn each(
-        &self,
-        visit: &mut dyn FnMut(Place<'_>, Option<Answer<'_>>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub(super) fn each(&self, dialect: Dialect, visit: &mut Visit<'_>) -> Result<(), Error> {
         let limits = Limits { records: 10_000, bytes: 4 << 20 };
         for Opened { path, file, start, length } in &self.0 {
             let mut from = file;
@@ -185,9 +198,9 @@ impl Files {
                     let text = chunk.record(record);
                     let start = start + chunk.offset + record.start as u64;
                     let place = Place { path, line: record.line, start, length: text.len() as u64 };
-                    match Answer::read(text) {
+                    match Answer::read(dialect, text) {
                         Some(answer) => visit(place, Some(answer))?,
-                        None => each_of_glued(text, place, visit)?,
+                        None => each_of_glued((dialect, text), place, visit)?,
                     }
                 }
                 reader.recycle(chunk.bytes);
@@ -199,9 +212,9 @@ impl Files {
 
 /// Visits the whole answers in a line that is none, and once what is left of it.
 fn each_of_glued(
-    text: &[u8],
+    (dialect, text): (Dialect, &[u8]),
     line: Place<'_>,
-    visit: &mut dyn FnMut(Place<'_>, Option<Answer<'_>>) -> Result<(), Error>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), Error> {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<&RawValue>();
     let mut is_damaged = false;
@@ -211,7 +224,7 @@ fn each_of_glued(
             break;
         };
         let (bytes, end) = (value.get().as_bytes(), values.byte_offset());
-        match Answer::read(bytes) {
+        match Answer::read(dialect, bytes) {
             Some(answer) => {
                 let start = line.start + (end - bytes.len()) as u64;
                 visit(Place { start, length: bytes.len() as u64, ..line }, Some(answer))?;
@@ -233,13 +246,38 @@ pub fn is_of_fast_agent(output: &Path) -> Result<bool, Error> {
     while let Some(chunk) = reader.next_chunk(one).map_err(unreadable(output))? {
         for record in &chunk.records {
             let line = chunk.record(record);
-            if Answer::read(line).is_some() {
+            if Answer::read(Dialect::Rows, line).is_some() {
                 return Ok(fast_agent::is_theirs(line));
             }
         }
         reader.recycle(chunk.bytes);
     }
     Ok(false)
+}
+
+/// Whether two files have the same answers to the same requests in the same order, and nothing else.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn say_the_same(dialect: Dialect, one: &Path, other: &Path) -> Result<bool, Error> {
+    let lines = |path: &Path| {
+        let file = File::open(path).map_err(unreadable(path))?;
+        Ok::<_, Error>(BufReader::new(file).split(b'\n'))
+    };
+    let (mut ones, mut others) = (lines(one)?, lines(other)?);
+    loop {
+        let a = ones.next().transpose().map_err(unreadable(one))?;
+        let b = others.next().transpose().map_err(unreadable(other))?;
+        let (Some(a), Some(b)) = (&a, &b) else { return Ok(a.is_none() && b.is_none()) };
+        match (Answer::read(dialect, a), Answer::read(dialect, b)) {
+            (Some(a), Some(b)) if a.result.is_some() && a.result == b.result => {
+                if Id::hash_of(a.id) != Id::hash_of(b.id) {
+                    return Ok(false);
+                }
+            }
+            _ => return Ok(false),
+        }
+    }
 }
 
 /// What files of answers that fast-agent wrote tell of the run that wrote them.
@@ -262,7 +300,7 @@ pub struct Survey {
 pub fn survey(earlier: &Earlier, job: &JobSpec) -> Result<Survey, Error> {
     let judge = Judge::new(earlier.writer, job);
     let mut found = Survey { are_by_number: true, have_inputs: true, ..Survey::default() };
-    Files::open(&earlier.files)?.each(&mut |place, answer| {
+    Files::open(&earlier.files)?.each(Dialect::Rows, &mut |place, answer| {
         let Some(answer) = answer.filter(|it| judge.worth(it) == Worth::Answer) else {
             return Ok(());
         };
@@ -276,4 +314,107 @@ pub fn survey(earlier: &Earlier, job: &JobSpec) -> Result<Survey, Error> {
         Ok(())
     })?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines of a text that is cut into two files, as they are visited.
+    fn visited(dialect: Dialect, text: &str, cut: usize) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| dir.path().join(name));
+        std::fs::write(&paths[0], &text[..cut]).unwrap();
+        std::fs::write(&paths[1], &text[cut..]).unwrap();
+        let files = Files::open(&paths).unwrap();
+        let mut found = Vec::new();
+        let mut visit = |place: Place<'_>, answer: Option<Answer<'_>>| {
+            let Some(answer) = answer else {
+                found.push(format!("line {} is none", place.line));
+                return Ok(());
+            };
+            let bytes = files.bytes(place.start, place.length)?;
+            let again = Answer::read(dialect, &bytes).unwrap();
+            assert_eq!((again.id, again.result), (answer.id, answer.result));
+            found.push(format!("{} {}", answer.id, answer.result.unwrap_or("failed")));
+            Ok(())
+        };
+        files.each(dialect, &mut visit).unwrap();
+        found
+    }
+
+    #[test]
+    fn whole_lines_are_found_again_in_whichever_file_they_are() {
+        let envelope = |id: &str| format!("{{\"id\": {id}, \"ok\": true, \"result\": \"x\"}}");
+        let (one, two) = (envelope("1"), envelope("2"));
+        let torn = &one[..20];
+        let text = format!("{one}{two}\n\n  {two} \r\n{one}{torn}\n{torn}{two}\n[1]\n{one}");
+        let expected = [
+            "1 \"x\"",
+            "2 \"x\"",
+            "2 \"x\"",
+            "1 \"x\"",
+            "line 4 is none",
+            "line 5 is none",
+            "line 6 is none",
+            "1 \"x\"",
+        ];
+        assert_eq!(visited(Dialect::Rows, &text, 0), expected.map(|line| line.to_owned()));
+        let cut = text.find("\n\n").unwrap() + 2;
+        let mut expected = expected.map(str::to_owned);
+        for (before, line) in expected[4..7].iter_mut().zip(["2", "3", "4"]) {
+            *before = format!("line {line} is none");
+        }
+        assert_eq!(visited(Dialect::Rows, &text, cut), expected);
+    }
+
+    #[test]
+    fn lines_of_each_dialect_are_read() {
+        let cases = [
+            (
+                Dialect::OpenAi,
+                r#"{"custom_id":"a","response":{"status_code":200,"body":{"x":1}},"error":null}"#,
+                r#""a" {"x":1}"#,
+            ),
+            (Dialect::OpenAi, r#"{"custom_id":"a","response":null,"error":{}}"#, r#""a" failed"#),
+            (Dialect::Prompts, r#"{"id":7,"model":"m","output":"x","tokens":1}"#, r#"7 "x""#),
+            (
+                Dialect::Dria,
+                r#"{"custom_id":"a","model":"m","error":"503: no nodes"}"#,
+                r#""a" failed"#,
+            ),
+        ];
+        for (dialect, line, expected) in cases {
+            let found = visited(dialect, &format!("{line}\n{line}{line}\n{}", &line[..20]), 0);
+            let all = [expected, expected, expected, "line 3 is none"];
+            assert_eq!(found, all, "{line}");
+        }
+    }
+
+    #[test]
+    fn files_say_the_same_whatever_else_they_tell() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |id: &str, request: &str, body: &str| {
+            format!(
+                "{{\"id\":\"{request}\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"request_id\":\"{request}\",\"body\":{body}}},\"error\":null}}\n"
+            )
+        };
+        let (a, b) = (line("a", "1", "{\"x\":1}"), line("b", "2", "{}"));
+        let whole = format!("{a}{b}");
+        let path = dir.path().join("whole");
+        std::fs::write(&path, &whole).unwrap();
+        for (text, expected) in [
+            (line("a", "3", "{\"x\":1}") + &b, true),
+            (whole.trim_end().to_owned(), true),
+            (format!("{b}{a}"), false),
+            (a.clone(), false),
+            (format!("{whole}{b}"), false),
+            (line("a", "1", "{\"x\":2}") + &b, false),
+            (a.replace("200", "500") + &b, false),
+        ] {
+            let other = dir.path().join("other");
+            std::fs::write(&other, &text).unwrap();
+            assert_eq!(say_the_same(Dialect::OpenAi, &path, &other).unwrap(), expected, "{text}");
+        }
+    }
 }
