@@ -34,6 +34,7 @@ mod spelled;
 mod streams;
 mod structured;
 mod support;
+mod takeover;
 mod tidy;
 mod transfer;
 mod update;

@@ -79,7 +79,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let input = args.input.file.as_ref().or(args.input.input.as_ref());
     let default_dir =
         || default_work_dir(&args.outputs.output, input.map_or(Path::new(""), PathBuf::as_path));
-    let work_dir = args.work_dir.clone().unwrap_or_else(default_dir);
+    let (work_dir, takes_over) = work_dirs(args, default_dir)?;
     let mut reads = reads(&args.prompt, &args.schema, &args.model);
     reads.extend(args.config.files());
     let retry = retried(args)?;
@@ -125,7 +125,9 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             return Ok(None);
         }
         let on_change = args.change.on_change();
-        let is_temporary = is_temporary(args, on_change) && format == question.job.dialect;
+        let is_named = args.work_dir.is_some() && takes_over.is_none();
+        let is_temporary =
+            is_temporary(args, is_named, on_change) && format == question.job.dialect;
         let place = Place { path: work_dir, is_temporary };
         let run = Run {
             place,
@@ -135,6 +137,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             outputs: output_paths(&args.outputs),
             reads,
             policy: policy(args),
+            takes_over,
             on_change,
             keep_generations: args.outputs.keep_generations,
         };
@@ -144,10 +147,24 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     })
 }
 
-/// Whether the work directory goes once all is done. Where lines out are not spelled as the input's it stays as well:
-/// such an output does not say enough to go on from.
-fn is_temporary(args: &RunArgs, on_change: OnChange) -> bool {
-    let is_wanted = args.work_dir.is_some() || args.keep_work_dir;
+/// The work directory of a run, and one of fast-agent's whose answers are taken over: that stays as it is, so that
+/// rowmill's is where it is by default.
+fn work_dirs(
+    args: &RunArgs,
+    default: impl FnOnce() -> PathBuf,
+) -> Result<(PathBuf, Option<PathBuf>), Error> {
+    match &args.work_dir {
+        Some(dir) if !pipeline::is_of_fast_agent(dir) => Ok((dir.clone(), None)),
+        Some(dir) if args.resume => Ok((default(), Some(dir.clone()))),
+        Some(dir) => Err(Error::OfFastAgent { work_dir: dir.clone() }),
+        None => Ok((default(), None)),
+    }
+}
+
+/// Whether the work directory goes once all is done; `is_named` says that the command line names it. Where lines out
+/// are not spelled as the input's it stays as well: such an output does not say enough to go on from.
+fn is_temporary(args: &RunArgs, is_named: bool, on_change: OnChange) -> bool {
+    let is_wanted = is_named || args.keep_work_dir;
     // What changes can only be told where the old plan is kept; and that outputs are at their URLs
     // is told by nothing else.
     !is_wanted && on_change == OnChange::Stop && args.outputs.links.is_empty()

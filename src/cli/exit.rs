@@ -129,6 +129,11 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             let next = format!("choose another output, or begin anew: {}", typed.overwriting());
             line(MISMATCH, UNTOUCHED, next)
         }
+        Error::NotTakenOver { next, .. } => line(MISMATCH, UNTOUCHED, next.clone()),
+        Error::OfFastAgent { .. } => {
+            let next = format!("take its answers over: {}", typed.resumed());
+            line(CANNOT_CREATE, UNTOUCHED, next)
+        }
         Error::NotPlanned { work_dir } => {
             let next = format!("plan it first: rowmill plan INPUT --work-dir {}", shown(work_dir));
             line(MISMATCH, UNTOUCHED, next)

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::links::shown as shown_word;
 use crate::http::Link;
+use crate::pipeline::is_of_fast_agent;
 use crate::telemetry::escape;
 
 /// The command line as it was typed, for hints.
@@ -46,7 +47,9 @@ impl Typed<'_> {
                 false => it,
             }
         };
-        let dir = named("--work-dir").or_else(|| beside().map(in_place));
+        // Beside one of fast-agent's there is one of rowmill's.
+        let is_ours = |dir: &String| !is_of_fast_agent(Path::new(dir));
+        let dir = named("--work-dir").filter(is_ours).or_else(|| beside().map(in_place));
         dir.map_or_else(|| "DIR".to_owned(), |dir| quoted(&dir))
     }
 

@@ -7,7 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Content, Outcome, Problem, Spelling, shown, some_string, text, wrong_type};
+use super::{
+    Answer, AnswerLine, Content, Outcome, Problem, Spelling, shown, some_string, text, wrong_type,
+};
 use crate::format::json::Object;
 
 /// A line in. All values are slices of the line; the body's bytes are never changed.
@@ -141,6 +143,16 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     }
 }
 
+/// Reads what a line out holds for whoever goes on from it.
+///
+/// # Errors
+/// When it is none.
+pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
+    let line = Object::parse(line).map_err(Problem::Json)?;
+    let id = some_string(&line, "custom_id")?;
+    SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,5 +205,9 @@ mod tests {
         let results: Vec<_> = text.lines().map(|line| read_outcome(line).unwrap().result).collect();
         let expected = [Ok(Content::Text("hi".to_owned())), Err("503: no nodes".to_owned())];
         assert_eq!(results, expected);
+        let held: Vec<_> = text.lines().map(|line| read_answer(line).unwrap()).collect();
+        let answers = held.iter().map(|held| (held.id, held.answer)).collect::<Vec<_>>();
+        assert_eq!(answers, [("\"a\"", Some("\"hi\"")), ("\"b\"", None)]);
+        assert!(read_answer(r#"{"model":"m","result":"x"}"#).is_err(), "it is not known of which");
     }
 }

@@ -55,6 +55,15 @@ pub struct Outcome<'a> {
     pub result: Result<Content, String>,
 }
 
+/// What a line of an output file holds for whoever goes on from it. All values are slices of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerLine<'a> {
+    /// The id, as the line spells it.
+    pub id: &'a str,
+    /// The answer, as JSON: in [`openai`] the whole body of the response. Nothing where it tells of a failure.
+    pub answer: Option<&'a str>,
+}
+
 /// What a model said, in a form in which equal answers are equal: without what differs from call to call (ids,
 /// times, token counts), and with the keys of objects in one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,6 +240,15 @@ impl Spelling {
             None => json::write_string(out, message),
         }
         out.extend_from_slice(b"}\n");
+    }
+
+    /// The answer of a line; nothing where it tells of a failure. An empty text answers nothing.
+    fn answer_of<'a>(&self, line: &Object<'a>) -> Result<Option<&'a str>, Problem> {
+        if line.get("error").is_some_and(|error| error != "null") {
+            return Ok(None);
+        }
+        let answer = line.get(self.answer).ok_or(Problem::NoOutcome)?;
+        Ok(Some(answer).filter(|answer| !matches!(*answer, "null" | "\"\"")))
     }
 
     /// The id, and the model's name or null where none is known.

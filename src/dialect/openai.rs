@@ -11,7 +11,9 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::rules::Rules;
-use super::{Content, Endpoint, Outcome, Problem, kind, last, shown, some_string, text};
+use super::{
+    AnswerLine, Content, Endpoint, Outcome, Problem, kind, last, shown, some_string, text,
+};
 use crate::format::json::{self, Object};
 use crate::job::Reference;
 
@@ -311,6 +313,24 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     Ok(Outcome { id, result })
 }
 
+/// Reads what a line out holds for whoever goes on from it: the body of a response whose status says that all went
+/// well, where there is no error beside it.
+///
+/// # Errors
+/// When it is none.
+pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
+    let line = Object::parse(line).map_err(Problem::Json)?;
+    let id = some_string(&line, "custom_id")?;
+    if line.get("error").is_some_and(|error| error != "null") {
+        return Ok(AnswerLine { id, answer: None });
+    }
+    let response = super::object(&line, "response")?;
+    let status = response.get("status_code").and_then(|status| status.parse::<u16>().ok());
+    let status = status.ok_or(Problem::Missing("response.status_code"))?;
+    let body = response.get("body").filter(|body| body.starts_with('{'));
+    Ok(AnswerLine { id, answer: body.filter(|_| matches!(status, 200..=299)) })
+}
+
 /// The message of an error, wherever it stands in it.
 fn message(error: &str) -> String {
     let value = serde_json::from_str(error).unwrap_or(Value::Null);
@@ -550,6 +570,44 @@ mod tests {
             assert_eq!(outcome.result, Err(expected.to_owned()), "{line}");
             assert_eq!(outcome.id, "\"r\\u0031\"");
         }
+    }
+
+    #[test]
+    fn bodies_are_read_back_as_they_stand_where_all_went_well() {
+        let line = |error: &str, response: &str| {
+            format!(r#"{{"id":"x","custom_id":"r\u0031","response":{response},"error":{error}}}"#)
+        };
+        let of = |status: &str, body: &str| {
+            format!(r#"{{"status_code":{status},"request_id":"req_1","body":{body}}}"#)
+        };
+        let body = r#"{ "n": 1.50, "n": 2, "t": "\u00e9" }"#;
+        let whole = line("null", &of("200", body));
+        let held = read_answer(&whole).unwrap();
+        assert_eq!((held.id, held.answer), (r#""r\u0031""#, Some(body)));
+        for none in [
+            line("null", &of("400", body)),
+            line("null", &of("0", "{}")),
+            line("null", &of("200", "null")),
+            line("null", &of("200", r#""text""#)),
+            line("{}", &of("200", body)),
+            line(r#"{"code":"batch_expired","message":""}"#, "null"),
+            // vLLM and FastDeploy
+            line(r#""Request must not be sent in stream mode""#, &of("400", "null")),
+        ] {
+            assert_eq!(read_answer(&none).unwrap().answer, None, "{none}");
+        }
+        assert!(read_answer(&line("null", "null")).is_err());
+        assert!(read_answer(&line("null", r#"{"body":{}}"#)).is_err());
+        for cut in 0..whole.len() {
+            assert!(read_answer(&whole[..cut]).is_err(), "torn at {cut}");
+        }
+        // What is written here is read back; a failure is none.
+        let response = Response { status: 201, request_id: None, body: body.as_bytes() };
+        assert_eq!(read_answer(&written(Ok(response))).unwrap().answer, Some(body));
+        let failed = Response { status: 500, ..response };
+        assert_eq!(read_answer(&written(Ok(failed))).unwrap().answer, None);
+        let none = NoResponse { code: "request_timeout", message: "it took too long" };
+        assert_eq!(read_answer(&written(Err(none))).unwrap().answer, None);
     }
 
     #[test]

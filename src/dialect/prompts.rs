@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Content, Outcome, Problem, Spelling, field, some_string, text, wrong_type};
+use super::{
+    Answer, AnswerLine, Content, Outcome, Problem, Spelling, field, some_string, text, wrong_type,
+};
 use crate::format::json::Object;
 use crate::job::{Id, IdProblem};
 
@@ -120,6 +122,17 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     }
 }
 
+/// Reads what a line out holds for whoever goes on from it.
+///
+/// # Errors
+/// When it is none.
+pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
+    let line = Object::parse(line).map_err(Problem::Json)?;
+    let id = field(&line, "id")?;
+    check_id(id)?;
+    SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +181,17 @@ mod tests {
         assert_eq!(results[0], Ok(Content::Text("hi \"you\"\n".to_owned())));
         assert_eq!(results[1], Ok(Content::Json(serde_json::json!({"n": 1.5}))));
         assert_eq!(results[2], Err("503: no nodes available".to_owned()));
+        let held: Vec<_> = text.lines().map(|line| read_answer(line).unwrap()).collect();
+        let answers = held.iter().map(|held| (held.id, held.answer)).collect::<Vec<_>>();
+        let json = Some("{\"n\":1.50}");
+        let said = Some("\"hi \\\"you\\\"\\n\"");
+        assert_eq!(answers, [("\"a\"", said), ("7", json), ("7", None), ("7", None)]);
+        assert_eq!(
+            read_answer(r#"{"id":7,"output":""}"#).unwrap().answer,
+            None,
+            "nothing was said"
+        );
+        assert!(read_answer(r#"{"id":7,"model":"m"}"#).is_err());
+        assert!(read_answer(r#"{"output":"x"}"#).is_err());
     }
 }

@@ -135,11 +135,16 @@ pub struct Envelope<'a> {
     model: Option<&'a RawValue>,
     #[serde(default, borrow)]
     repeat: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    row_number: Option<&'a RawValue>,
     /// Whether there is an answer.
     pub ok: bool,
     /// The answer.
     #[serde(borrow)]
     pub result: &'a RawValue,
+    /// The row, where it is shown and there was one to show.
+    #[serde(default, borrow)]
+    pub input: Option<&'a RawValue>,
 }
 
 impl Envelope<'_> {
@@ -148,6 +153,12 @@ impl Envelope<'_> {
     pub fn variant(&self) -> Option<(String, u32)> {
         let model = serde_json::from_str(self.model?.get()).ok()?;
         Some((model, serde_json::from_str(self.repeat?.get()).ok()?))
+    }
+
+    /// The row's number, if there is one.
+    #[must_use]
+    pub fn row_number(&self) -> Option<u64> {
+        self.row_number?.get().parse().ok()
     }
 }
 

@@ -5,5 +5,6 @@
 pub mod chunk;
 pub mod csv;
 pub mod envelope;
+pub mod fast_agent;
 pub mod json;
 pub mod telemetry;

@@ -10,6 +10,7 @@ mod answers;
 mod attachments;
 mod config;
 mod dialects;
+mod earlier;
 mod links;
 mod replies;
 mod rows;
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::config, tries: 3000 },
     Target { name: "csv", run: rows::csv, tries: 500 },
     Target { name: "dialects", run: dialects::dialects, tries: 2000 },
+    Target { name: "earlier", run: earlier::earlier, tries: 1000 },
     Target { name: "escape", run: replies::escape, tries: 15_000 },
     Target { name: "events", run: replies::events, tries: 3000 },
     Target { name: "journal", run: crate::store::fuzz::journal, tries: 1000 },
@@ -128,7 +130,7 @@ mod tests {
     }
 
     targets_hold!(
-        attachment config csv dialects escape events journal link manifest reply retry_after rows shard short state
+        attachment config csv dialects earlier escape events journal link manifest reply retry_after rows shard short state
         template unwrap
     );
 }

@@ -78,6 +78,18 @@ impl<'a> ShardRows<'a> {
         self.chunk.records.is_empty()
     }
 
+    /// The line of the input in which a row begins, from 1.
+    #[must_use]
+    pub fn line(&self, index: usize) -> u64 {
+        self.chunk.records[index].line
+    }
+
+    /// The row that begins in a line of the input, if any does.
+    #[must_use]
+    pub fn at_line(&self, line: u64) -> Option<usize> {
+        self.chunk.records.binary_search_by_key(&line, |record| record.line).ok()
+    }
+
     /// The chunk that the rows were made of.
     #[must_use]
     pub fn into_chunk(self) -> Chunk {

@@ -140,6 +140,22 @@ pub enum Error {
         /// In what it differs.
         what: &'static str,
     },
+    /// What another tool left is not what this command can go on with.
+    #[error("the answers in {} cannot be taken over: {what}", path.display())]
+    NotTakenOver {
+        /// Their file or directory.
+        path: PathBuf,
+        /// Why not.
+        what: String,
+        /// What to do first.
+        next: String,
+    },
+    /// The work directory is one of fast-agent's, and the command does not say that it is to be gone on from.
+    #[error("{} is a work directory of fast-agent's", work_dir.display())]
+    OfFastAgent {
+        /// The directory.
+        work_dir: PathBuf,
+    },
     /// There are outcomes, and the plan that says of what is gone.
     #[error("{} holds answers, but its manifest.json is gone", work_dir.display())]
     PlanLost {

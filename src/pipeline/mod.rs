@@ -13,6 +13,7 @@ mod preview;
 mod publish;
 mod session;
 mod stages;
+mod takeover;
 mod targets;
 mod transfer;
 
@@ -34,6 +35,7 @@ pub use errors::Error;
 pub use models::{NotListed, models};
 pub use preview::{Preview, PreviewedRow};
 pub use stages::{Merging, check, merge, plan, preview, work};
+pub use takeover::is_of_fast_agent;
 pub use targets::{OutputPaths, check_log};
 
 pub use prepare::is_pipe;
@@ -132,6 +134,9 @@ pub struct Run {
     pub reads: Vec<(&'static str, PathBuf)>,
     /// How to go about what is there already.
     pub policy: Policy,
+    /// A work directory of fast-agent's, whose answers are taken over where there is neither a run nor an
+    /// output to go on with. It is never changed.
+    pub takes_over: Option<PathBuf>,
     /// What to do where the question has changed.
     pub on_change: OnChange,
     /// How many generations are kept besides the one that counts, once it is published.
@@ -184,6 +189,9 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let Run { place, question, policy, .. } = run;
     let targets = Targets::resolve(&run.outputs, Some(&question.input), &run.reads, &place.path)?;
     let format = run.outputs.format_of(&question.job, question.job.include_input)?;
+    if let Some(theirs) = &run.takes_over {
+        takeover::stays_out_of(theirs, run, &targets)?;
+    }
     refuse_unasked(run, &targets)?;
     let source = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;

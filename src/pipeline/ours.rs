@@ -11,9 +11,10 @@ use serde::de::IgnoredAny;
 
 use super::Error;
 use super::targets::Targets;
+use crate::dialect::detect::{Form, Side, form_of};
 use crate::format::envelope;
 use crate::input::{self, Source};
-use crate::job::{Identity, JobSpec};
+use crate::job::{Dialect, Identity, JobSpec};
 use crate::store::{Manifest, Role, Tag, Target};
 
 /// What stands in a telemetry line and a summary, as far as it tells them from other files.
@@ -42,7 +43,7 @@ struct SummaryFile {
 pub(super) fn may_be_replaced(targets: &Targets, job: &JobSpec) -> Result<(), Error> {
     for (role, target) in targets.all() {
         let Target::File(path) = target else { continue };
-        if target.is_there() && !is_ours(role, path)? {
+        if target.is_there() && !is_ours(role, job.dialect, path)? {
             return Err(Error::NotOurs { path: path.clone() });
         }
     }
@@ -186,7 +187,7 @@ fn question(job: &JobSpec) -> String {
     blake3::hash(&text).to_hex().to_string()
 }
 
-fn is_ours(role: Role, path: &Path) -> Result<bool, Error> {
+fn is_ours(role: Role, dialect: Dialect, path: &Path) -> Result<bool, Error> {
     /// A first line may hold a whole row.
     const LOOKED_AT: u64 = 64 << 20;
     let unreadable = |source: io::Error| input::Error::Unreadable { path: path.to_owned(), source };
@@ -197,18 +198,24 @@ fn is_ours(role: Role, path: &Path) -> Result<bool, Error> {
     for most in [1 << 20, LOOKED_AT] {
         let more = most - bytes.len() as u64;
         file.by_ref().take(more).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.trim_ascii().is_empty() && bytes.len() as u64 == length || shows(role, &bytes) {
+        if bytes.trim_ascii().is_empty() && bytes.len() as u64 == length
+            || shows(role, dialect, &bytes)
+        {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn shows(role: Role, bytes: &[u8]) -> bool {
+fn shows(role: Role, dialect: Dialect, bytes: &[u8]) -> bool {
+    let is_outcome = |line: &[u8]| match dialect {
+        Dialect::Rows => envelope::read(line).is_ok(),
+        _ => form_of(line) == Some(Form { dialect, side: Side::Outcomes }),
+    };
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     match role {
         // One line may be torn: any whole one will do.
-        Role::Output | Role::Errors | Role::Delta => lines.any(|line| envelope::read(line).is_ok()),
+        Role::Output | Role::Errors | Role::Delta => lines.any(is_outcome),
         Role::Telemetry => lines.any(|line| serde_json::from_slice::<TelemetryLine>(line).is_ok()),
         Role::Summary => serde_json::from_slice::<SummaryFile>(bytes).is_ok(),
     }

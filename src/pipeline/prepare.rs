@@ -6,12 +6,13 @@ use std::path::Path;
 use super::ours;
 use super::publish;
 use super::session;
+use super::takeover;
 use super::targets::Targets;
 use super::transfer::{download, upload};
 use super::{Ahead, Context, End, Error, Finished, OnChange, Policy, Question, Run};
 use crate::http::Link;
 use crate::input::{self, Source};
-use crate::job::{Dedupe, JobSpec};
+use crate::job::JobSpec;
 use crate::plan;
 use crate::store::{Carried, Held, Manifest};
 use crate::telemetry::{Event, now_ms};
@@ -82,6 +83,11 @@ pub(super) fn prepare(
     let policy = run.policy;
     match dir.manifest()? {
         Some(manifest) if policy == Policy::Resume => {
+            if let Some(theirs) = &run.takes_over {
+                let (own, theirs) = (dir.path().display(), theirs.display());
+                let text = format!("going on with the run in {own}; {theirs} is not read");
+                context.sink.emit(&Event::Note(text));
+            }
             redo(dir, &manifest, &run.outputs.links, context)?;
             let retries = run.work.retry == Retry::All;
             settle(dir, &run.question, manifest, source, run.on_change, retries, context)
@@ -93,43 +99,21 @@ pub(super) fn prepare(
             if policy == Policy::Resume {
                 ours::may_be_replaced(targets, &run.question.job)?;
             }
+            let found = match policy {
+                Policy::Resume => takeover::find(run, targets, context)?,
+                Policy::Fresh | Policy::Overwrite => None,
+            };
             clear(dir, &run.question, policy)?;
+            if let Some(found) = found {
+                return takeover::take_over(run, dir, source, (targets, found), context);
+            }
             let there = targets.there();
             if policy == Policy::Resume && there.is_empty() {
                 let text = "nothing to resume: starting from the first row".to_owned();
                 context.sink.emit(&Event::Note(text));
             }
-            let takes_over = policy == Policy::Resume && targets.output.is_there();
-            if takes_over {
-                dir.begin_adopting()?;
-            }
-            if !takes_over {
-                let (planned, source) = make_plan(dir, &run.question, source, there, context)?;
-                return Ok((planned.manifest, source));
-            }
-            // Each row has the answer that the output has of it; what is left may be asked once.
-            let Question { job, plan, .. } = &run.question;
-            let each = JobSpec { dedupe: Dedupe::Off, ..job.clone() };
-            let question = Question { job: each, ..run.question.clone() };
-            let (planned, mut source) = make_plan(dir, &question, source, there, context)?;
-            let mut manifest = planned.manifest;
-            let keeps_changed =
-                matches!(run.on_change, OnChange::Update(keeping) if keeping.changed_rows);
-            let is_known = ours::is_of_this_input(targets, &manifest, &source, keeps_changed);
-            if is_known.is_err() {
-                dir.wipe()?;
-            }
-            adopt(dir, &manifest, &source, targets, is_known?, context)?;
-            if job.is_deduped() {
-                let is_spooled = manifest.source.path.is_none();
-                let (url, now_ms) = (manifest.source.url.clone(), now_ms());
-                let options = plan::Options { is_spooled, url, now_ms, ..plan.clone() };
-                let keeping = plan::Keeping::default();
-                (manifest, source) =
-                    update(dir, &manifest, source, job, &options, keeping, context)?;
-            }
-            dir.end_adopting()?;
-            Ok((manifest, source))
+            let (planned, source) = make_plan(dir, &run.question, source, there, context)?;
+            Ok((planned.manifest, source))
         }
     }
 }
@@ -263,7 +247,7 @@ fn url(question: &Question) -> Option<String> {
     question.link.as_ref().map(|link| link.shown().to_owned())
 }
 
-fn update(
+pub(super) fn update(
     dir: &mut Held,
     manifest: &Manifest,
     source: Source,
@@ -326,39 +310,4 @@ fn told(manifest: &Manifest) -> String {
          answer yet, {gone} are gone",
         manifest.generation
     )
-}
-
-/// Takes answers over from an output without a work directory.
-fn adopt(
-    dir: &Held,
-    manifest: &Manifest,
-    source: &Source,
-    targets: &Targets,
-    is_known: bool,
-    context: &mut Context<'_>,
-) -> Result<(), Error> {
-    let Some(path) = targets.output_file() else { return Ok(()) };
-    let adopted = plan::adopt(dir, manifest, source, (path, is_known), now_ms())?;
-    let plan::Adopted { rows, strangers, damaged, first_damaged } = adopted;
-    let mut say = |text: String| context.sink.emit(&Event::Note(text));
-    let then = match is_known {
-        true => "",
-        false => "; whether their rows have changed since is not known",
-    };
-    say(format!("took over {rows} answers from {}{then}", path.display()));
-    if strangers > 0 {
-        let of = match manifest.job.is_varied() {
-            true => "rows or variants that the job does not have",
-            false => "rows that the input does not have",
-        };
-        say(format!("{strangers} answers in it are of {of}"));
-    }
-    if damaged > 0 {
-        context.sink.emit(&Event::Alert(format!(
-            "{damaged} lines of {} are no envelopes (first line {first_damaged}); their rows are \
-             done again",
-            path.display()
-        )));
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use super::{Context, End, Error, Finished};
 use crate::http::Link;
 use crate::job::{Dialect, Spending};
 use crate::merge;
+use crate::plan;
 use crate::report::{self, summarize};
 use crate::store::{
     Commit, CommitFile, Counts, Held, Manifest, Role, Stage, Staged, Target, is_in_place,
@@ -243,7 +244,7 @@ pub(super) fn publish(
     };
     // What was taken over from the output and is the output already stays as it is.
     let has_sides = targets.all().all(|(_, target)| target.is_there());
-    if is_adopted && has_sides && is_the_same(&merged.staged[0], &targets.output)? {
+    if is_adopted && has_sides && is_the_same(&merged.staged[0], &targets.output, manifest)? {
         dir.discard(&merged.staged)?;
         return Ok(Finished { end: End::Unchanged, ..finished });
     }
@@ -369,7 +370,13 @@ fn facts(
     }
 }
 
-/// Whether an output that was just made is what stands in its place.
-fn is_the_same(staged: &Staged, target: &Target) -> Result<bool, Error> {
-    Ok(matches!(target, Target::File(_)) && is_in_place(staged.file())?)
+/// Whether an output that was just made is what stands in its place. What results of requests tell besides the
+/// answers (a request's id, tokens) is not known of those that were taken over, and is not to be lost.
+fn is_the_same(staged: &Staged, target: &Target, manifest: &Manifest) -> Result<bool, Error> {
+    let (Target::File(target), Some(path)) = (target, staged.path()) else { return Ok(false) };
+    if is_in_place(staged.file())? {
+        return Ok(true);
+    }
+    let dialect = manifest.job.dialect;
+    Ok(!dialect.is_rows() && plan::say_the_same(dialect, &path, target)?)
 }

@@ -127,7 +127,8 @@ impl Targets {
         std::iter::once((Role::Output, &self.output)).chain(sides)
     }
 
-    fn check(
+    /// Refuses what would destroy the input, a file that is read, or another output, or be in a work directory.
+    pub(super) fn check(
         &self,
         input: Option<&Path>,
         reads: &[(&'static str, PathBuf)],

@@ -1,39 +1,50 @@
-//! Takes answers over from an output file whose work directory is gone.
+//! Takes answers over from files that were there before the plan: an output whose work directory is gone,
+//! or what another tool left.
 //!
 //! Only lines that say `ok` are taken, each for the row of its id. The work is a join on disk: an
-//! index of the file's ids is walked beside the plan's, and what matches is sorted into row order.
+//! index of the files' ids is walked beside the plan's, and what matches is sorted into row order.
 
-use std::fs::File;
-use std::io::{self, Seek};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
 
 use super::Error;
+use super::answers::{Answer, Earlier, Files, Judge, Place, Worth, Writer};
 use super::indexes::{Spread, next_entry, walk};
-use crate::format::chunk::{ChunkReader, Cut, Limits};
-use crate::format::envelope::{self, Envelope, NO_INPUT, Verdict};
-use crate::input::{self, Source, identify, read_shard};
+use crate::format::envelope::{self, NO_INPUT, Verdict};
+use crate::format::fast_agent::{Flaw, Numbering};
+use crate::input::{ShardRows, Source, identify, read_shard};
 use crate::job::{Id, Identity, JobSpec, OutcomeKind, Variant};
 use crate::prompt::Template;
 use crate::store::{
     Asked, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
 };
 
-/// What was taken over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What was taken over, and what was not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Adopted {
     /// Rows whose answer was taken.
     pub rows: u64,
     /// Answers of rows that the input does not have.
     pub strangers: u64,
+    /// Answers of rows that stand elsewhere than where the answer was given, where that matters.
+    pub displaced: u64,
+    /// Answers that show another row than the one that is there now.
+    pub changed: u64,
+    /// Answers that are none: what an interrupted row left.
+    pub empty: u64,
+    /// Answers that are none: the texts of failed calls.
+    pub failures: u64,
+    /// Answers that do not fit the job's schema.
+    pub unfit: u64,
     /// Lines that are torn, glued together or no envelopes.
     pub damaged: u64,
-    /// The first of those, counted from 1.
-    pub first_damaged: u64,
+    /// The first of those: its file, and its line counted from 1.
+    pub first_damaged: Option<(PathBuf, u64)>,
 }
 
-/// Takes the answers of `output` over into the journals of a fresh plan; `is_known` says that its rows
-/// are known to be as they were. Where they are not, an answer is its row's alone.
+/// Takes answers over into the journals of a fresh plan.
 ///
 /// # Errors
 /// When files cannot be read or written.
@@ -41,44 +52,40 @@ pub fn adopt(
     dir: &Held,
     manifest: &Manifest,
     source: &Source,
-    (output, is_known): (&Path, bool),
+    earlier: &Earlier,
     now_ms: u64,
 ) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
-    let file = File::open(output).map_err(unreadable(output))?;
+    let files = Files::open(&earlier.files)?;
+    let judge = Judge::new(earlier.writer, &manifest.job);
     let places = dir.ids().with_file_name("ids.part-places");
-    let spread = Spread::new(manifest.source.rows);
-    let variants = manifest.job.variants();
-    for variant in 0..variants {
+    let keys = Keys::of(manifest, earlier.writer);
+    for variant in 0..manifest.job.variants() {
         let mut writer = IdIndexWriter::new(&places);
-        let from =
-            Answers { file: &file, path: output, job: &manifest.job, variant, is_known, now_ms };
-        let found = find_answers(dir, manifest, &from, &mut |row, answer| {
-            let entry = IdEntry { id: spread.key(row), row: answer.row, content: answer.content };
-            Ok(writer.add(&[entry])?)
+        let from = From { files: &files, earlier, judge: &judge, manifest, variant, keys, now_ms };
+        find_answers(dir, &from, &mut adopted, &mut |key, answer| {
+            let id = keys.spread.key(key);
+            Ok(writer.add(&[IdEntry { id, row: answer.row, content: answer.content }])?)
         })?;
-        adopted.strangers += found.strangers;
-        // Every reading finds the same ones.
-        (adopted.damaged, adopted.first_damaged) = (found.damaged, found.first_damaged);
         writer.finish::<Error>(&mut |_| Ok(()))?;
 
         let mut index = IdIndex::open(&places)?;
         let mut place = next_entry(&mut index)?;
-        for (first, shard) in manifest.ranges().filter(|(_, shard)| shard.wanted > 0) {
+        let ranges: Vec<_> = manifest.ranges().collect();
+        for (at, (first, range)) in ranges.iter().enumerate() {
+            let end = keys.end(range, ranges.get(at + 1).map(|(_, next)| *next));
             let mut taken = Vec::new();
             while let Some(found) = place
-                && spread.row(found.id) < shard.first_row + shard.rows
+                && keys.spread.row(found.id) < end
             {
-                taken.push((spread.row(found.id), found.row, found.content));
+                taken.push((keys.spread.row(found.id), found.row, found.content));
                 place = next_entry(&mut index)?;
             }
-            taken.retain(|(row, ..)| manifest.chosen.contains(*row));
             // Of several answers for one row the first counts.
-            taken.dedup_by_key(|(row, ..)| *row);
+            taken.dedup_by_key(|(key, ..)| *key);
             if !taken.is_empty() {
                 let number = first + u32::try_from(variant).unwrap_or(u32::MAX);
-                let shard = &manifest.shards[number as usize];
-                adopted.rows += fill_shard(dir, manifest, source, number, shard, &taken, &from)?;
+                fill_shard(dir, source, number, &taken, &from, &mut adopted)?;
             }
         }
         dir.discard_ids(&places)?;
@@ -86,105 +93,164 @@ pub fn adopt(
     Ok(adopted)
 }
 
-/// Finds the answers of a variant, each with its row. Of those without one only the number is known.
-fn find_answers(
-    dir: &Held,
-    manifest: &Manifest,
-    from: &Answers<'_>,
-    put: &mut dyn FnMut(u64, IdEntry) -> Result<(), Error>,
-) -> Result<Adopted, Error> {
-    let mut found = Adopted::default();
-    if manifest.job.identity() != Identity::RowNumber {
-        let answers = dir.ids().with_file_name("ids.part-answers");
-        let mut by_id = IdIndexWriter::new(&answers);
-        read_answers(from, &mut found, &mut |_, answer| Ok(by_id.add(&[answer])?))?;
-        by_id.finish::<Error>(&mut |_| Ok(()))?;
-        found.strangers += join(IdIndex::open(&dir.ids())?, IdIndex::open(&answers)?, put)?;
-        dir.discard_ids(&answers)?;
-        return Ok(found);
+/// By what answers are sorted into the order of the rows.
+#[derive(Debug, Clone, Copy)]
+struct Keys {
+    /// Whether by the lines of the input, not by row numbers.
+    are_lines: bool,
+    /// The highest there is.
+    most: u64,
+    spread: Spread,
+}
+
+impl Keys {
+    fn of(manifest: &Manifest, writer: Writer) -> Self {
+        let is_by_id = matches!(manifest.job.identity(), Identity::Field(_));
+        let are_lines = writer == Writer::FastAgent(Numbering::Lines) && !is_by_id;
+        // A line has a byte at least.
+        let lines = manifest.shards.last().map_or(0, |last| last.first_line + last.bytes);
+        let most = if are_lines { lines } else { manifest.source.rows };
+        Self { are_lines, most, spread: Spread::new(most) }
     }
-    let mut strangers = 0;
-    read_answers(from, &mut found, &mut |id, answer| {
-        match id.as_json().parse::<u64>() {
-            Ok(row) if (1..=manifest.source.rows).contains(&row) => put(row, answer)?,
-            _ => strangers += 1,
+
+    /// The key behind a range's last.
+    fn end(self, range: &ShardEntry, next: Option<&ShardEntry>) -> u64 {
+        match next {
+            Some(next) if self.are_lines => next.first_line,
+            None if self.are_lines => u64::MAX,
+            _ => range.first_row + range.rows,
         }
-        Ok(())
-    })?;
-    found.strangers += strangers;
-    Ok(found)
+    }
+
+    /// A row's place in its shard.
+    fn index(self, key: u64, shard: &ShardEntry, rows: &ShardRows<'_>) -> Option<usize> {
+        if self.are_lines {
+            return rows.at_line(key);
+        }
+        usize::try_from(key.checked_sub(shard.first_row)?).ok().filter(|index| *index < rows.len())
+    }
 }
 
-fn unreadable(path: &Path) -> impl Fn(io::Error) -> input::Error {
-    move |source| input::Error::Unreadable { path: path.to_owned(), source }
-}
-
-/// The output file that answers of a variant are taken from.
-struct Answers<'a> {
-    file: &'a File,
-    path: &'a Path,
-    job: &'a JobSpec,
+/// The files that answers of a variant are taken from, and for what.
+struct From<'a> {
+    files: &'a Files,
+    earlier: &'a Earlier,
+    judge: &'a Judge,
+    manifest: &'a Manifest,
     variant: usize,
-    is_known: bool,
+    keys: Keys,
     now_ms: u64,
 }
 
-impl Answers<'_> {
-    /// Whether an envelope holds an answer of the variant; nothing where it is of none of the job's.
-    fn is_wanted(&self, envelope: &Envelope<'_>) -> Option<bool> {
-        let said = envelope.variant();
-        if !self.job.is_varied() {
+impl From<'_> {
+    fn job(&self) -> &JobSpec {
+        &self.manifest.job
+    }
+
+    /// Whether it is an answer of the variant; nothing where it is of none of the job's.
+    fn is_wanted(&self, answer: &Answer<'_>) -> Option<bool> {
+        let said = answer.variant.as_ref();
+        let job = self.job();
+        if !job.is_varied() {
             return said.is_none().then_some(true);
         }
         let (model, said) = said?;
         let is_of = |number: &usize| {
-            let Variant { named, repeat, .. } = self.job.variant(*number);
-            (named, repeat) == (model.as_str(), said)
+            let Variant { named, repeat, .. } = job.variant(*number);
+            (named, repeat) == (model.as_str(), *said)
         };
-        let number = (0..self.job.variants()).find(is_of)?;
+        let number = (0..job.variants()).find(is_of)?;
         Some(number == self.variant)
+    }
+
+    /// The key of the row that an answer is for, where row numbers tell.
+    fn key(&self, answer: &Answer<'_>) -> Option<u64> {
+        let key = match self.earlier.writer {
+            Writer::Rowmill => answer.id.parse().ok(),
+            Writer::FastAgent(Numbering::Records) => answer.number?.checked_sub(1),
+            Writer::FastAgent(Numbering::Lines | Numbering::Rows) => answer.number,
+        };
+        key.filter(|key| (1..=self.keys.most).contains(key))
+    }
+
+    /// Whether a row stands where the one stood that an answer is for.
+    fn is_in_place(&self, answer: &Answer<'_>, row: u64, line: u64) -> bool {
+        let number = match self.earlier.writer {
+            Writer::Rowmill => return true,
+            Writer::FastAgent(Numbering::Lines) => line,
+            Writer::FastAgent(Numbering::Records) => row + 1,
+            Writer::FastAgent(Numbering::Rows) => row,
+        };
+        !self.earlier.is_in_place || answer.number == Some(number)
     }
 }
 
-/// Visits the answers of an output file; an entry's row is the line's offset, its content the
-/// line's length.
-fn read_answers(
-    from: &Answers<'_>,
+/// Finds the answers of a variant, each with the key of its row. Of those without one only the number is
+/// known.
+fn find_answers(
+    dir: &Held,
+    from: &From<'_>,
     found: &mut Adopted,
-    visit: &mut dyn FnMut(&Id, IdEntry) -> Result<(), Error>,
+    put: &mut dyn FnMut(u64, IdEntry) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut reader = ChunkReader::new(from.file, Cut::Lines, 0, 1, u64::MAX);
-    let limits = Limits { records: 10_000, bytes: 4 << 20 };
-    from.file.try_clone().and_then(|mut file| file.rewind()).map_err(unreadable(from.path))?;
-    while let Some(chunk) = reader.next_chunk(limits).map_err(unreadable(from.path))? {
-        for record in &chunk.records {
-            let line = chunk.record(record);
-            let answer = envelope::read(line)
-                .ok()
-                .and_then(|it| Id::parse(it.id.get()).ok().map(|id| (it, id)));
-            match answer {
-                Some((it, id)) if it.ok => match from.is_wanted(&it) {
-                    Some(true) => {
-                        let row = chunk.offset + record.start as u64;
-                        let content = line.len() as u64;
-                        visit(&id, IdEntry { id: id.hash(), row, content })?;
-                    }
-                    Some(false) => {}
-                    // The first reading tells.
-                    None => found.strangers += u64::from(from.variant == 0),
-                },
-                Some(_) => {}
-                None => {
-                    found.damaged += 1;
-                    if found.first_damaged == 0 {
-                        found.first_damaged = record.line;
-                    }
+    let is_by_number = match (from.job().identity(), from.earlier.writer) {
+        (Identity::RowNumber, _) | (Identity::Hash, Writer::FastAgent(_)) => true,
+        (Identity::Field(_), _) | (Identity::Hash, Writer::Rowmill) => false,
+    };
+    if !is_by_number {
+        let answers = dir.ids().with_file_name("ids.part-answers");
+        let mut by_id = IdIndexWriter::new(&answers);
+        read_answers(from, found, &mut |_, entry| Ok(by_id.add(&[entry])?))?;
+        by_id.finish::<Error>(&mut |_| Ok(()))?;
+        found.strangers += join(IdIndex::open(&dir.ids())?, IdIndex::open(&answers)?, put)?;
+        return Ok(dir.discard_ids(&answers)?);
+    }
+    let mut strangers = 0;
+    read_answers(from, found, &mut |answer, entry| {
+        match from.key(answer) {
+            Some(key) => put(key, entry)?,
+            None => strangers += 1,
+        }
+        Ok(())
+    })?;
+    found.strangers += strangers;
+    Ok(())
+}
+
+/// Visits the answers; an entry's row is where its line begins, its content the line's length.
+fn read_answers(
+    from: &From<'_>,
+    found: &mut Adopted,
+    visit: &mut dyn FnMut(&Answer<'_>, IdEntry) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // Every reading finds the same lines; the first one tells.
+    let once = u64::from(from.variant == 0);
+    from.files.each(from.job().dialect, &mut |place, answer| {
+        let Place { path, line, start, length } = place;
+        let Some(answer) = answer else {
+            found.damaged += once;
+            found.first_damaged.get_or_insert_with(|| (path.to_owned(), line));
+            return Ok(());
+        };
+        match from.judge.worth(&answer) {
+            Worth::Answer => {}
+            Worth::Nothing => return Ok(()),
+            worth => {
+                match worth {
+                    Worth::Flawed(Flaw::Empty) => found.empty += once,
+                    Worth::Flawed(Flaw::Failure) => found.failures += once,
+                    _ => found.unfit += once,
                 }
+                return Ok(());
             }
         }
-        reader.recycle(chunk.bytes);
-    }
-    Ok(())
+        match (from.is_wanted(&answer), Id::hash_of(answer.id)) {
+            (Some(true), Ok(id)) => visit(&answer, IdEntry { id, row: start, content: length })?,
+            (Some(false), _) => {}
+            _ => found.strangers += once,
+        }
+        Ok(())
+    })
 }
 
 /// Finds the row of each answer. Gives the number of answers that no row is for.
@@ -209,73 +275,255 @@ fn join(
     Ok(strangers)
 }
 
-/// Writes the answers of one shard's rows (row, offset, length) to its journal.
+/// Writes the answers of one shard's rows (key, place, length) to its journal.
 fn fill_shard(
     dir: &Held,
-    manifest: &Manifest,
     source: &Source,
     number: u32,
-    shard: &ShardEntry,
     taken: &[(u64, u64, u64)],
-    from: &Answers<'_>,
-) -> Result<u64, Error> {
-    let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
-    let skipped: Vec<u64> = dir
-        .exceptions(number, shard)?
-        .into_iter()
-        .filter(|rename| rename.id.is_none())
-        .map(|rename| rename.row)
-        .collect();
+    from: &From<'_>,
+    adopted: &mut Adopted,
+) -> Result<(), Error> {
+    let shard = &from.manifest.shards[number as usize];
+    if shard.wanted == 0 {
+        return Ok(());
+    }
+    let rows = read_shard(source, shard, from.job().max_row_bytes)?;
+    let exceptions: BTreeMap<u64, Option<String>> =
+        dir.exceptions(number, shard)?.into_iter().map(|it| (it.row, it.id)).collect();
     let mut open = dir.open_shard(number, shard, from.now_ms)?;
+    let template = Template::parse(&from.job().prompt);
+    let generation = dir.generation();
+    let mut filling = Filling { from, rows: &rows, template, generation, lines: Vec::new() };
     let begin = open.journal.length();
-    let template = Template::parse(&manifest.job.prompt);
-    let (mut lines, mut entries) = (Vec::new(), Vec::new());
-    for &(row, offset, length) in taken {
-        let mut line = vec![0; usize::try_from(length).unwrap_or_default()];
-        from.file.read_exact_at(&mut line, offset).map_err(unreadable(from.path))?;
-        let Ok(answer) = envelope::read(&line) else { continue };
-        let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
-        // Rows that cannot be asked about have no answer, whatever an old file says.
-        let Ok(text) = rows.text(index) else { continue };
-        let Ok(object) = rows.object(index, &text) else { continue };
-        let Ok(own) = identify(&object, manifest.job.identity(), row) else { continue };
-        if open.state.outcome(row) == Some(OutcomeKind::Ok) || skipped.contains(&row) {
+    let mut entries = Vec::new();
+    for &(key, start, length) in taken {
+        let Some(index) = from.keys.index(key, shard, &rows) else {
+            adopted.strangers += 1;
+            continue;
+        };
+        let row = shard.first_row + index as u64;
+        let exception = exceptions.get(&row);
+        let is_left_out = exception == Some(&None);
+        let is_done = open.state.outcome(row) == Some(OutcomeKind::Ok);
+        if !from.manifest.chosen.contains(row) || is_left_out || is_done {
             continue;
         }
-        // A renamed row keeps the name it has in the file; the others are spelled as in the input.
-        let id = match Id::parse(answer.id.get()) {
-            Ok(id) if id.hash() != own.hash() => id,
-            _ => own,
-        };
+        let line = from.files.bytes(start, length)?;
+        let name = exception.and_then(Option::as_deref);
+        entries.extend(filling.take(&line, (index, row, name), begin, adopted));
+    }
+    open.journal.append(&filling.lines)?;
+    open.journal.syncer().sync()?;
+    open.checkpoint.record(begin, open.journal.length(), &entries);
+    adopted.rows += entries.len() as u64;
+    Ok(())
+}
+
+/// The records of a shard's answers, as they are made.
+struct Filling<'a> {
+    from: &'a From<'a>,
+    rows: &'a ShardRows<'a>,
+    template: Template,
+    generation: u32,
+    lines: Vec<u8>,
+}
+
+impl Filling<'_> {
+    /// Adds the record of a row's answer, if it is one: `index` is the row's place in its shard, `name` the id that
+    /// it is given in the place of its own, `begin` the journal's length.
+    fn take(
+        &mut self,
+        line: &[u8],
+        (index, row, name): (usize, u64, Option<&str>),
+        begin: u64,
+        adopted: &mut Adopted,
+    ) -> Option<Entry> {
+        let From { earlier, manifest, now_ms, .. } = *self.from;
+        let job = &manifest.job;
+        let answer = Answer::read(job.dialect, line)?;
+        let result = answer.result?;
+        // Rows that cannot be asked about have no answer, whatever an old file says.
+        let text = self.rows.text(index).ok()?;
+        let object = self.rows.object(index, &text).ok()?;
+        let own = identify(&object, job.identity(), row).ok()?;
+        if !self.from.is_in_place(&answer, row, self.rows.line(index)) {
+            adopted.displaced += 1;
+            return None;
+        }
+        if earlier.writer != Writer::Rowmill && shows_another(&answer, object.text()) {
+            adopted.changed += 1;
+            return None;
+        }
         // It is taken for an answer to this question, which is all that is known of it.
-        let prompt = template.ask(&object, &manifest.job).ok();
-        let asked = prompt.map(|prompt| Asked {
-            generation: dir.generation(),
+        let asked = self.template.ask(&object, job).ok().map(|prompt| Asked {
+            generation: self.generation,
             prompt: prompt.hash(),
-            is_accepted: !from.is_known,
+            is_accepted: !earlier.is_known,
         });
         let mut envelope = Vec::new();
-        envelope::write(&mut envelope, &id, row, Verdict::Json(answer.result.get()));
-        let input = manifest.job.include_input.then(|| match object.text() {
+        let id = name.map_or(own, Id::from_text);
+        envelope::write(&mut envelope, &id, row, Verdict::Json(result));
+        let input = job.include_input.then(|| match object.text() {
             "" => NO_INPUT,
             text => text.as_bytes(),
         });
         let record = Record::Outcome(Outcome {
             row,
             kind: OutcomeKind::Ok,
-            at_ms: from.now_ms,
+            at_ms: now_ms,
             envelope: &envelope,
             attempts: b"[]",
             asked,
             adopted: true,
             input,
         });
-        let start = lines.len();
-        record.encode(&mut lines);
-        entries.extend(Entry::of(&record, begin + start as u64, lines.len() - start));
+        let start = self.lines.len();
+        record.encode(&mut self.lines);
+        Entry::of(&record, begin + start as u64, self.lines.len() - start)
     }
-    open.journal.append(&lines)?;
-    open.journal.syncer().sync()?;
-    open.checkpoint.record(begin, open.journal.length(), &entries);
-    Ok(entries.len() as u64)
+}
+
+/// Whether an answer shows another row than this. Spelling does not matter: other tools rebuild rows.
+fn shows_another(answer: &Answer<'_>, row: &str) -> bool {
+    let value = |text| serde_json::from_str::<Value>(text).ok();
+    answer.input.is_some_and(|shown| value(shown) != value(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::job::Dialect;
+    use crate::plan::{self, Cutting, Options};
+    use crate::shutdown;
+    use crate::store::Holder;
+    use crate::telemetry::Silent;
+
+    /// Adopts the answers of an output into a fresh plan; gives the envelopes in its journals as well.
+    fn adopted(job: JobSpec, input: &str, output: &str) -> (Adopted, Vec<String>) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        std::fs::write(path("in.jsonl"), input).unwrap();
+        std::fs::write(path("out.jsonl"), output).unwrap();
+        let holder = Holder::this_process("test", 0);
+        let dir = Held::acquire(&path("work"), holder, &mut || false).unwrap();
+        let source = Source::open(&path("in.jsonl")).unwrap();
+        let (_trigger, shutdown) = shutdown::channel();
+        let planned = plan::run(&dir, &source, job, &options(), &shutdown, &mut Silent).unwrap();
+        let files = vec![path("out.jsonl")];
+        let earlier =
+            Earlier { files, writer: Writer::Rowmill, is_known: false, is_in_place: false };
+        let adopted = adopt(&dir, &planned.manifest, &source, &earlier, 1).unwrap();
+        let lost = adopted.first_damaged.as_ref().map(|(file, line)| (file.as_path(), *line));
+        assert!(lost.is_none_or(|(file, line)| file == Path::new(&path("out.jsonl")) && line > 0));
+        let mut envelopes = Vec::new();
+        for (number, entry) in planned.manifest.open_shards() {
+            let mut visit = |record: &Record<'_>| {
+                if let Record::Outcome(Outcome { envelope, adopted, kind, .. }) = record {
+                    assert!(*adopted && *kind == OutcomeKind::Ok);
+                    envelopes.push(String::from_utf8(envelope.to_vec()).unwrap());
+                }
+            };
+            dir.tally(number, entry, &mut visit).unwrap();
+        }
+        (adopted, envelopes)
+    }
+
+    fn options() -> Options {
+        Options {
+            cutting: Cutting::Rows(2),
+            threads: 1,
+            base_url: None,
+            provider: None,
+            transport: crate::job::Transport::default(),
+            routes: Vec::new(),
+            pool: None,
+            replaces: Vec::new(),
+            published: 0,
+            is_spooled: false,
+            url: None,
+            counts_twins: false,
+            now_ms: 1,
+        }
+    }
+
+    fn job(dialect: Dialect, id_field: &str) -> JobSpec {
+        let text = r#"{"model":"m","prompt":"{{row_json}}","instruction":null,"parameters":{},"id_field":null,
+            "selection":{"offset":0,"limit":null,"sample":null},"on_duplicate":"error",
+            "on_missing_field":"row-error","max_row_bytes":1000000,"include_input":false}"#;
+        let job: JobSpec = serde_json::from_str(text).unwrap();
+        JobSpec { dialect, id_field: Some(id_field.to_owned()), ..job }
+    }
+
+    #[test]
+    fn results_of_batch_apis_are_taken_as_they_stand() {
+        let request = |id: &str| {
+            format!(
+                "{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"{id}\"}}]}}}}\n"
+            )
+        };
+        let result = |id: &str, status: u16, body: &str, error: &str| {
+            format!(
+                "{{\"id\":\"vllm-{id}\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":{status},\"request_id\":\"r\",\"body\":{body}}},\"error\":{error}}}\n"
+            )
+        };
+        let input: String = ["a", "b", "c", "d", "e", "f"].map(request).concat();
+        let whole = "{ \"choices\": [], \"n\": 1.50 }";
+        let output = [
+            // In the order in which they came, each once with more to it.
+            result("e", 200, whole, "null"),
+            result("a", 200, "{}", "null"),
+            result("b", 400, "null", "{\"error\":{\"message\":\"too long\"}}"),
+            result("gone", 200, "{}", "null"),
+            result("c", 500, "{\"error\":{}}", "null"),
+            // A batch that expired.
+            "{\"id\":\"x\",\"custom_id\":\"d\",\"response\":null,\"error\":{\"code\":\"batch_expired\"}}\n".into(),
+            result("f", 200, whole, "null")[..60].to_owned(),
+        ];
+        let (adopted, envelopes) =
+            adopted(job(Dialect::OpenAi, "custom_id"), &input, &output.concat());
+        let expected = Adopted { rows: 2, strangers: 1, damaged: 1, ..Adopted::default() };
+        assert_eq!(Adopted { first_damaged: None, ..adopted.clone() }, expected);
+        assert_eq!(adopted.first_damaged.unwrap().1, 7);
+        assert_eq!(
+            envelopes,
+            [
+                "{\"id\":\"a\",\"row_number\":1,\"ok\":true,\"result\":{},\"error\":null}"
+                    .to_owned(),
+                format!(
+                    "{{\"id\":\"e\",\"row_number\":5,\"ok\":true,\"result\":{whole},\"error\":null}}"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn results_of_dria_are_taken_as_they_stand() {
+        let input = "{\"id\":1,\"prompt\":\"a\"}\n{\"id\":\"1\",\"prompt\":\"b\"}\n{\"id\":3,\"prompt\":\"c\"}\n";
+        let output = "{\"id\":3,\"model\":\"m\",\"error\":\"503: no nodes available\"}\n\
+            {\"id\":\"1\",\"model\":\"m\",\"output\":\"caf\\u00e9\",\"tokens\":2}\n\
+            {\"id\":1,\"model\":\"m\",\"output\":{\"n\":1.50},\"tokens\":null}\n";
+        let (taken, envelopes) = adopted(job(Dialect::Prompts, "id"), input, output);
+        assert_eq!(taken, Adopted { rows: 2, ..Adopted::default() });
+        let results: Vec<_> = envelopes
+            .iter()
+            .map(|line| envelope::read(line.as_bytes()).unwrap())
+            .map(|it| (it.id.get().to_owned(), it.result.get().to_owned()))
+            .collect();
+        let expected = [("1", "{\"n\":1.50}"), ("\"1\"", "\"caf\\u00e9\"")];
+        assert_eq!(results, expected.map(|(id, said)| (id.to_owned(), said.to_owned())));
+
+        let id = "123e4567-e89b-12d3-a456-426614174000";
+        let body = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
+        let input = format!(
+            "{{\"custom_id\":\"{id}\",\"type\":\"completions\",\"version\":\"v1\",\"body\":{body}}}\n"
+        );
+        let output = format!(
+            "{{\"custom_id\":\"{id}\",\"model\":\"m\",\"result\":\"x\",\"token_count\":1}}\n"
+        );
+        let (taken, _) = adopted(job(Dialect::Dria, "custom_id"), &input, &output);
+        assert_eq!(taken, Adopted { rows: 1, ..Adopted::default() });
+    }
 }

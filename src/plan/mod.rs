@@ -5,6 +5,7 @@
 //! on how many there are. What comes out is the manifest, and an index of the rows' ids beside it.
 
 mod adopt;
+mod answers;
 mod carry;
 mod drift;
 mod duplicates;
@@ -32,6 +33,7 @@ use carry::{Joined, Kept, Side};
 use twins::{Pairs, Requests, Settled};
 
 pub use adopt::{Adopted, adopt};
+pub use answers::{Earlier, Survey, Writer, is_of_fast_agent, say_the_same, survey};
 pub use drift::{Drift, InputDrift, Outlook, RowChanges, compare};
 pub use left::cut_what_is_left;
 pub use scan::{BadLine, MissingField};

@@ -39,13 +39,19 @@ impl Staged {
         &self.0
     }
 
+    /// Where it waits; nothing for what was streamed.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        self.0.staged_path()
+    }
+
     /// Notes on the file what it is an output of; see [`Target::tag`]. Where the file system keeps
     /// no such notes, there is none.
     ///
     /// # Errors
     /// When the note cannot be made durable.
     pub fn tag(&self, tag: &str) -> Result<(), Error> {
-        let Some(path) = self.0.staged_path() else { return Ok(()) };
+        let Some(path) = self.path() else { return Ok(()) };
         if rustix::fs::setxattr(&path, TAG, tag.as_bytes(), XattrFlags::empty()).is_err() {
             return Ok(());
         }

@@ -112,14 +112,16 @@ pub(in crate::cli) struct RunArgs {
     /// The work directory; by default the output's path with .rowmill behind it, or the input's name
     /// where the output is standard output. A default one is
     /// removed once all rows have answers and are published, unless --on-change says update or new-only or
-    /// --output-format is not the input's; a named one is kept
+    /// --output-format is not the input's; a named one is kept. One of fast-agent's, with --resume: its
+    /// answers are taken over, it stays as it is, and the default one is used
     #[arg(long, value_name = "DIR", help_heading = "Work")]
     pub(in crate::cli) work_dir: Option<PathBuf>,
     /// Keep a default work directory
     #[arg(long, alias = "keep-temp", help_heading = "Work")]
     pub(in crate::cli) keep_work_dir: bool,
     /// Go on with the run in the work directory: rows that are missing or failed are done, rows
-    /// with an answer are not. With nothing to go on with, start
+    /// with an answer are not. Where there is only an output, its answers are taken over. With nothing to go
+    /// on with, start
     #[arg(long, conflicts_with = "overwrite", help_heading = "Work")]
     pub(in crate::cli) resume: bool,
     #[command(flatten)]

@@ -1,0 +1,413 @@
+//! Going on with what other tools left: fast-agent's work directories and outputs. No answer that is paid for is
+//! asked for again, none lands at another row, and nothing of theirs is touched.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::server::{Reply, Server, answer_to};
+use crate::support::{Bench, Snapshot, assert_same, rows, words};
+
+const ASK: &str = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m";
+
+/// A line as Python spells it.
+fn envelope(id: &Value, row: usize, ok: bool, result: &str, error: &str) -> String {
+    format!(
+        "{{\"id\": {id}, \"row_number\": {row}, \"ok\": {ok}, \"result\": {result}, \"error\": {error}}}"
+    )
+}
+
+fn answer(id: impl Into<Value>, row: usize) -> String {
+    envelope(&id.into(), row, true, &format!("\"old {row}\""), "null")
+}
+
+fn failure(id: impl Into<Value>, row: usize) -> String {
+    let error = "{\"type\": \"BadRequestError\", \"message\": \"Error code: 400\"}";
+    envelope(&id.into(), row, false, "null", error)
+}
+
+/// A line whose row is shown.
+fn showing(line: &str, input: &str) -> String {
+    format!("{}, \"input\": {input}}}", line.strip_suffix('}').unwrap())
+}
+
+const CALL_FAILED: &str = "\"I hit an internal error while calling the model: generic request failed for model 'm' (code: boom) (status=500): boom See fast-agent-error for additional details.\"";
+
+/// A work directory of fast-agent's over an input, in which each text is a chunk.
+fn work_dir(bench: &Bench, name: &str, input: &str, input_rows: usize, chunks: &[&str]) {
+    let entry = |(index, _): (usize, &&str)| {
+        json!({"index": index, "offset": 0, "limit": 1,
+            "output": format!("typed/elsewhere/chunk-{index:03}.jsonl"), "error_output": null,
+            "telemetry_output": null, "summary_output": format!("summary.chunk-{index:03}.json")})
+    };
+    let entries: Vec<_> = chunks.iter().enumerate().map(entry).collect();
+    let manifest = json!({"input": bench.path(input).to_str().unwrap(), "output": "out.jsonl",
+        "parallel": 2, "worker_count": 2, "chunk_count": chunks.len(), "input_rows": input_rows,
+        "selected_rows": input_rows, "created_at": "2026-08-18T10:00:00Z", "chunks": entries});
+    bench.write(&format!("{name}/manifest.json"), serde_json::to_string_pretty(&manifest).unwrap());
+    for (index, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| !chunk.is_empty()) {
+        bench.write(&format!("{name}/chunk-{index:03}.jsonl"), chunk);
+    }
+    bench.write(&format!("{name}/summary.chunk-000.json"), "{}");
+}
+
+/// The files below a directory.
+fn files_of(bench: &Bench, name: &str) -> Snapshot {
+    let dir = bench.path(name);
+    bench.snapshot().into_iter().filter(|(path, _)| path.starts_with(&dir)).collect()
+}
+
+/// What was asked, in order.
+fn asked(server: &Server) -> Vec<String> {
+    let mut prompts: Vec<_> = server.calls().into_iter().map(|call| call.prompt).collect();
+    prompts.sort_by_key(|prompt| prompt.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
+    prompts
+}
+
+/// The output has `old N` for these rows and the server's answers to the others.
+#[track_caller]
+fn assert_output(bench: &Bench, rows: usize, old: &[usize]) {
+    let lines = bench.lines("out.jsonl");
+    assert_eq!(lines.len(), rows);
+    for (row, line) in (1..).zip(&lines) {
+        let expected = match old.contains(&row) {
+            true => format!("old {row}"),
+            false => answer_to(&format!("text {row}")),
+        };
+        assert_eq!((&line["row_number"], &line["result"]), (&json!(row), &json!(expected)));
+    }
+}
+
+/// Chunks of twelve rows with all that fast-agent is known to leave.
+fn chunks_of_twelve() -> [String; 4] {
+    let empty = envelope(&json!("r3"), 3, true, "\"\"", "null");
+    let failed = envelope(&json!("r4"), 4, true, CALL_FAILED, "null");
+    let torn = &answer("r6", 6)[..30];
+    [
+        // A row that failed and was tried again has two lines, the second one at the end.
+        [&answer("r1", 1), &failure("r2", 2), &empty, &failed, &answer("r2", 2), ""].join("\n"),
+        // The last line is torn.
+        [&answer("r5", 5), torn].join("\n"),
+        // A line end was missing when the run went on; and one is missing at the end.
+        format!("{}{}\n{}", answer("r7", 7), answer("r8", 8), answer("r9", 9)),
+        // This one was not begun.
+        String::new(),
+    ]
+}
+
+#[test]
+fn a_work_dir_of_fast_agents_is_gone_on_from_and_left_as_it_is() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(12));
+    let chunks = chunks_of_twelve();
+    work_dir(&bench, "wd", "in.jsonl", 12, &chunks.each_ref().map(String::as_str));
+    let before = bench.snapshot();
+    for option in ["", "--overwrite"] {
+        bench
+            .run(&format!("{ASK} --work-dir wd {option}"))
+            .expect(73)
+            .says("wd is a work directory of fast-agent's")
+            .says("--work-dir wd --resume");
+        assert_same(&bench.snapshot(), &before);
+    }
+    let ended = bench
+        .run(&format!("{ASK} --work-dir wd --resume"))
+        .expect(0)
+        .says("took over 6 answers from wd; fast-agent notes neither model nor prompt")
+        .says("1 answers in it are the texts of failed calls")
+        .says("1 answers in it are empty")
+        .says("1 lines of wd are no envelopes (first line 2 of wd/chunk-001.jsonl)");
+    assert_eq!(ended.summary()["rows"]["adopted"], 6);
+    assert_output(&bench, 12, &[1, 2, 5, 7, 8, 9]);
+    let expected = ["text 3", "text 4", "text 6", "text 10", "text 11", "text 12"];
+    assert_eq!(asked(&server), expected);
+    let first = bench.read("out.jsonl").lines().next().unwrap().to_owned();
+    let ours = "{\"id\":\"r1\",\"row_number\":1,\"ok\":true,\"result\":\"old 1\",\"error\":null}";
+    assert_eq!(first, ours, "the output is rowmill's");
+    assert!(!bench.exists("out.jsonl.rowmill"), "as without --work-dir");
+    // The same command again makes no call and changes no byte.
+    let done = bench.snapshot();
+    bench.run(&format!("{ASK} --work-dir wd --resume")).expect(0).says("wd is not read");
+    assert_eq!(server.count(), 6);
+    assert_same(&bench.snapshot(), &done);
+    for (path, bytes) in before {
+        assert_eq!(done.get(&path), Some(&bytes), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_takeover_that_was_killed_goes_on_without_a_second_one() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 3" | "text 4", 1) => Reply::Hold(answer_to(&call.prompt)),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(12));
+    let chunks = chunks_of_twelve();
+    work_dir(&bench, "wd", "in.jsonl", 12, &chunks.each_ref().map(String::as_str));
+    let theirs = files_of(&bench, "wd");
+    let running = bench.start(&format!("{ASK} --work-dir wd --resume -c 2"));
+    server.wait_for_calls(2);
+    running.kill();
+    let status = bench.run("status --work-dir out.jsonl.rowmill --json").expect(0).summary();
+    assert_eq!((&status["ok"], &status["left"]), (&json!(6), &json!(6)));
+    // Whatever fast-agent does to its own from now on.
+    bench.write("wd/chunk-003.jsonl", answer("r12", 12));
+    bench
+        .run(&format!("{ASK} --work-dir wd --resume"))
+        .expect(0)
+        .says("going on with the run in")
+        .says("wd is not read");
+    assert_output(&bench, 12, &[1, 2, 5, 7, 8, 9]);
+    assert_eq!(server.count(), 2 + 6);
+    fs::remove_file(bench.path("wd/chunk-003.jsonl")).unwrap();
+    assert_same(&files_of(&bench, "wd"), &theirs);
+}
+
+#[test]
+fn a_work_dir_that_was_moved_is_read_from_anywhere() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let chunk = format!("{}\n", answer("r2", 2));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&chunk]);
+    // As versions before 0.7.21 have it.
+    let old = bench.read("wd/manifest.json").replace("\"chunks\"", "\"shards\"");
+    let old = old.replace("chunk-000", "shard-000");
+    bench.write("wd/manifest.json", old);
+    fs::rename(bench.path("wd/chunk-000.jsonl"), bench.path("wd/shard-000.jsonl")).unwrap();
+    fs::create_dir(bench.path("else")).unwrap();
+    fs::rename(bench.path("wd"), bench.path("else/moved")).unwrap();
+    fs::rename(bench.path("in.jsonl"), bench.path("else/rows.jsonl")).unwrap();
+    let line =
+        "run rows.jsonl -o ../out.jsonl --id-field id -p {{text}} -m m --work-dir moved --resume";
+    let output = bench.command(words(line)).current_dir(bench.path("else")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_output(&bench, 3, &[2]);
+}
+
+#[test]
+fn answers_about_another_input_are_refused_before_a_call() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.write("copy.jsonl", rows(3));
+    let chunk = format!("{}\n", answer("r2", 2));
+    let refused = |line: &str, text: &str| {
+        let before = bench.snapshot();
+        bench.run(line).expect(78).says("cannot be taken over").says(text);
+        assert_same(&bench.snapshot(), &before);
+    };
+    let ask = format!("{ASK} --work-dir wd --resume");
+    work_dir(&bench, "wd", "copy.jsonl", 3, &[&chunk]);
+    refused(&ask, "they are about the rows of");
+    work_dir(&bench, "wd", "in.jsonl", 4, &[&chunk]);
+    refused(&ask, "their input had 4 rows, and this one has 3");
+    work_dir(&bench, "wd", "gone.jsonl", 4, &[&chunk]);
+    refused(&ask, "their input had 4 rows, and this one has 3");
+    let stranger = format!("{}\n", answer("x2", 2));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&stranger]);
+    refused(&ask, "none of them is of a row that the input has");
+    // Nothing of ours belongs there.
+    for line in [
+        ask.replace("-o out.jsonl", "-o wd/out.jsonl"),
+        ask.replace("-o out.jsonl", "-o out.jsonl --summary-output wd/s.json"),
+    ] {
+        bench.run(&line).expect(2).says("must not be in the work directory");
+    }
+    let output = bench
+        .command(words(
+            &ask.replace("in.jsonl -o out.jsonl", "../in.jsonl -o -").replace("-dir wd", "-dir ."),
+        ))
+        .current_dir(bench.path("wd"))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && stderr.contains("would be in"), "{stderr}");
+    work_dir(&bench, "wd", "gone.jsonl", 3, &[&chunk]);
+    bench.run(&ask).expect(0);
+    assert_output(&bench, 3, &[2]);
+    assert_eq!(server.count(), 2);
+}
+
+/// Without an id field fast-agent knows rows by their number: here a physical line, there a record from 2.
+#[test]
+fn rows_without_ids_are_found_by_what_fast_agent_counted() {
+    const NO_IDS: &str = "run in.jsonl -o out.jsonl -p {{text}} -m m --work-dir wd --resume";
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let blank = rows(6)
+        .replace("{\"id\":\"r2\"", "\n  \n{\"id\":\"r2\"")
+        .replace("{\"id\":\"r6\"", "\n{\"id\":\"r6\"");
+    bench.write("in.jsonl", &blank);
+    // Row 1 in line 1, row 2 in line 4, row 6 in line 9.
+    let line = |row: usize, number: usize| {
+        answer(number, number).replace(&format!("old {number}"), &format!("old {row}"))
+    };
+    let chunk = [line(1, 1), line(6, 9), failure(5, 5), line(2, 4), String::new()].join("\n");
+    work_dir(&bench, "wd", "in.jsonl", 6, &[&chunk]);
+    let before = bench.snapshot();
+    // Of rows that have ids it cannot be told.
+    bench
+        .run(&NO_IDS.replace("-p", "--id-field id -p"))
+        .expect(78)
+        .says("their ids are row numbers")
+        .says("leave --id-field out");
+    assert_same(&bench.snapshot(), &before);
+    // Many shards, so that lines are looked for in the right one.
+    bench.run(&format!("{NO_IDS} --shard-rows 2")).expect(0).says("took over 3 answers");
+    assert_output(&bench, 6, &[1, 2, 6]);
+    assert_eq!(server.count(), 3);
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    bench.run(&format!("{NO_IDS} --id-from hash --offset 1")).expect(0).says("took over 2 answers");
+    let results: Vec<_> = bench.lines("out.jsonl").iter().map(|it| it["result"].clone()).collect();
+    assert_eq!((results.len(), &results[0], &results[4]), (5, &json!("old 2"), &json!("old 6")));
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    // A number of a line that is blank: the input was another.
+    let calls = server.count();
+    work_dir(&bench, "wd", "in.jsonl", 6, &[&format!("{}\n{}\n", line(1, 1), answer(3, 3))]);
+    bench.run(NO_IDS).expect(78).says("the input does not have rows where they were then");
+    assert!(!bench.exists("out.jsonl.rowmill") && server.count() == calls);
+    // Ids of a field are of no use without it.
+    work_dir(&bench, "wd", "in.jsonl", 6, &[&answer("r1", 1)]);
+    bench.run(NO_IDS).expect(78).says("give the field with --id-field");
+
+    let csv = "id,text\nr1,text 1\n\n\"r\n2\",text 2\nr3,text 3\n";
+    bench.write("in.csv", csv);
+    work_dir(&bench, "wd", "in.csv", 3, &[&line(2, 3)]);
+    bench.run(&NO_IDS.replace("in.jsonl", "in.csv")).expect(0).says("took over 1 answers");
+    assert_output(&bench, 3, &[2]);
+}
+
+#[test]
+fn ids_that_only_count_are_taken_where_rows_stand_as_they_did() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let numbered = rows(4).replace("\"r", "").replace("\",\"text\"", ",\"text\"");
+    assert!(numbered.starts_with("{\"id\":1,\"text\":\"text 1\"}"));
+    let chunk = [answer(1, 1), answer(3, 3)].join("\n");
+    // Sorted otherwise since: was it the field, or the line?
+    let mut lines: Vec<_> = numbered.lines().collect();
+    lines.swap(2, 3);
+    bench.write("in.jsonl", lines.join("\n"));
+    work_dir(&bench, "wd", "in.jsonl", 4, &[&chunk]);
+    let ask = format!("{ASK} --work-dir wd --resume");
+    bench.run(&ask).expect(78).says("the rows with these ids are others");
+    assert_eq!(server.count(), 0);
+    bench.write("in.jsonl", &numbered);
+    bench.run(&ask).expect(0).says("took over 2 answers");
+    assert_output(&bench, 4, &[1, 3]);
+    // Ids that are there twice do not tell whose the answer was.
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    bench.write("in.jsonl", rows(3).replace("r3", "r1"));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&answer("r1", 3), &answer("r2", 2)]);
+    bench
+        .run(&format!("{ask} --on-duplicate first"))
+        .expect(0)
+        .says("took over 1 answers")
+        .says("1 answers in it are not of the rows that stand there now");
+    assert_eq!(bench.lines("out.jsonl")[0]["result"], answer_to("text 1"));
+}
+
+#[test]
+fn structured_answers_are_taken_where_they_fit_the_schema() {
+    let server = Server::start(|_| Reply::Answer("{\"label\":\"neg\"}".to_owned()));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(4));
+    let result =
+        |row: usize, result: &str| envelope(&json!(format!("r{row}")), row, true, result, "null");
+    let chunk = [
+        result(1, "{\"label\": \"pos\", \"score\": 1.50}"),
+        result(2, "{\"label\": \"maybe\"}"),
+        result(3, "\"{\\\"label\\\": \\\"pos\\\"}\""),
+    ]
+    .join("\n");
+    work_dir(&bench, "wd", "in.jsonl", 4, &[&chunk]);
+    let ask = format!("{ASK} --work-dir wd --resume");
+    bench
+        .run(&ask)
+        .expect(78)
+        .says("line 1 of wd/chunk-000.jsonl holds a structured answer")
+        .says("--json-schema");
+    bench
+        .run(&format!("{ask} --schema label:pos|neg,score?:number"))
+        .expect(0)
+        .says("took over 1 answers")
+        .says("2 answers in it do not fit the schema");
+    let first = bench.read("out.jsonl").lines().next().unwrap().to_owned();
+    assert!(first.contains("\"result\":{\"label\": \"pos\", \"score\": 1.50}"), "{first}");
+    assert_eq!(bench.lines("out.jsonl")[1]["result"], json!({"label": "neg"}));
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
+fn an_output_of_fast_agents_is_gone_on_from() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(12));
+    bench.write("out.jsonl", chunks_of_twelve()[..3].join("\n"));
+    bench
+        .run(&format!("{ASK} --resume"))
+        .expect(0)
+        .says("took over 6 answers from ")
+        .says("out.jsonl; fast-agent notes neither model nor prompt")
+        .says("1 answers in it are the texts of failed calls")
+        .says("1 answers in it are empty");
+    assert_output(&bench, 12, &[1, 2, 5, 7, 8, 9]);
+    assert_eq!(server.count(), 6);
+    bench.run(&format!("{ASK} --resume")).expect(0);
+    assert_eq!(server.count(), 6);
+}
+
+#[test]
+fn an_output_without_ids_is_gone_on_from_where_it_shows_its_rows_or_somebody_says_so() {
+    const NO_IDS: &str = "run in.jsonl -o out.jsonl -p {{text}} -m m --resume";
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", format!("\n{}", rows(3)));
+    let line = |number: usize| {
+        let line = answer(number, number);
+        line.replace(&format!("old {number}"), &format!("old {}", number - 1))
+    };
+    let bare = [line(2), line(4)].join("\n");
+    bench.write("out.jsonl", &bare);
+    let before = bench.snapshot();
+    bench.run(NO_IDS).expect(78).says("only their row numbers tell").says("--on-change new-only");
+    assert_same(&bench.snapshot(), &before);
+    bench.run(&format!("{NO_IDS} --on-change new-only")).expect(0).says("took over 2 answers");
+    assert_output(&bench, 3, &[1, 3]);
+    assert_eq!(server.count(), 1);
+    fs::remove_dir_all(bench.path("out.jsonl.rowmill")).unwrap();
+
+    // What they show is compared, however it is spelled.
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    let shown = [
+        showing(&line(2), "{\"text\": \"text 1\", \"id\": \"r1\"}"),
+        showing(&line(3), "{\"id\": \"r2\", \"text\": \"another\"}"),
+    ];
+    bench.write("out.jsonl", shown.join("\n"));
+    bench
+        .run(NO_IDS)
+        .expect(0)
+        .says("took over 1 answers")
+        .says("1 answers in it show other rows than there are now");
+    assert_output(&bench, 3, &[1]);
+    assert_eq!(server.count(), 3);
+}
+
+#[test]
+fn a_directory_that_only_looks_like_it_is_not_taken_over() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(2));
+    let chunk = answer("r1", 1);
+    for manifest in ["", "{\"chunks\": []}", "{\"input\": \"x\", \"input_rows\": 2, \"chunks\": [{"]
+    {
+        work_dir(&bench, "wd", "in.jsonl", 2, &[&chunk]);
+        bench.write("wd/manifest.json", manifest);
+        bench.run(&format!("{ASK} --work-dir wd --resume")).expect(73).says("not a work directory");
+    }
+    assert!(Path::new(&bench.path("wd/chunk-000.jsonl")).exists() && server.count() == 0);
+}
