@@ -10,6 +10,7 @@ mod ending;
 mod estimate;
 mod exit;
 mod files;
+mod filter;
 mod key;
 mod links;
 mod look;
