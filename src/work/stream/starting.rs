@@ -106,7 +106,9 @@ impl State<'_> {
         let bytes = message.text.len();
         match self.lane().health.start(now, 0, bytes, (is_probe, is_retry)) {
             Ok(permit) => {
-                let flight = flight.correcting(correction).permitted(permit).again(0, answered);
+                // Nobody looks whether two rows have one id: their calls differ by their places.
+                let flight = flight.correcting(correction).permitted(permit);
+                let flight = flight.again(place, answered);
                 if let Some(flight) = self.pay(flight, message) {
                     return Some(flight);
                 }
