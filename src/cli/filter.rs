@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -129,7 +130,7 @@ fn options(args: &FilterArgs, surroundings: &mut Surroundings<'_>) -> Result<wor
 fn pipes(args: &FilterArgs) -> Result<Pipes, Error> {
     let telemetry = match args.telemetry_output.clone() {
         None => None,
-        Some(path) => match OpenOptions::new().append(true).create(true).open(&path) {
+        Some(path) => match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
             Ok(file) => Some((path, Box::new(file) as Box<dyn Write>)),
             Err(source) => {
                 let error = store::Error::Io { what: "open", path, source };
