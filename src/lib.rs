@@ -12,6 +12,8 @@
 //! verifies the journals and writes the outputs. [`pipeline`] puts them in order, and is where to start
 //! reading: its functions are the commands. Resuming is running the stages again.
 //!
+//! What passes by in a pipe has no stages and keeps nothing: [`work::stream`].
+//!
 //! Below the stages stand [`input`], [`dialect`], [`provider`], [`prompt`], [`schema`], [`tokens`] and [`price`], then the
 //! doors to the outside: [`store`] (the work directory), [`http`] (the network), [`telemetry`] (the screen and the log), and
 //! the pure decisions of [`policy`]. [`job`] is the vocabulary. A module uses lower layers only: `docs/architecture.md` has the

@@ -13,6 +13,7 @@ mod dedupe;
 mod dialects;
 mod faults;
 mod files;
+mod filter;
 mod guards;
 mod histories;
 mod hostile;

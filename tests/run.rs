@@ -272,7 +272,7 @@ fn stages_by_hand_come_to_the_same_as_run() {
 fn usage_is_explained() {
     let bench = Bench::new();
     bench.write("in.jsonl", rows(1));
-    for command in ["", "run", "plan", "work", "merge", "status", "check"] {
+    for command in ["", "run", "plan", "work", "merge", "status", "check", "filter"] {
         let ended = bench.run(&format!("{command} --help")).expect(0);
         let part = if command.is_empty() { "Exit codes:" } else { "Examples:" };
         assert!(ended.stdout.contains(part), "{command}: {}", ended.stdout);

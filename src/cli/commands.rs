@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
-    RunArgs, SchemaArgs, TellArgs, WorkArgs,
+    RunArgs, SchemaArgs, SessionArgs, TellArgs, WorkArgs,
 };
 use super::estimate::{estimate, mean_so_far};
 use super::exit::{self, Line};
+use super::filter::filter;
 use super::model::key_file;
 use super::pool::Ways;
 use super::question::question;
@@ -47,6 +48,7 @@ pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
         }
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
+        Command::Filter(mut args) => settled(args.settle()).and_then(|()| filter(&args, &typed)),
         Command::Estimate(mut args) => {
             settled(args.look().and_then(|()| args.settle())).and_then(|()| estimate(&args, &typed))
         }
@@ -61,7 +63,7 @@ fn settled(result: Result<(), Error>) -> Result<(), Failed> {
 }
 
 /// Runs a command in its surroundings, unless it is too late for it, and ends it there.
-fn within(
+pub(super) fn within(
     settings: Settings<'_>,
     typed: &Typed<'_>,
     body: impl FnOnce(&mut Surroundings<'_>) -> Result<Option<Line>, Failed>,
@@ -101,16 +103,17 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         command: "run",
         screen: Some(&args.screen),
         note: args.config.note(),
-        lock_wait: args.pace.lock_wait,
+        lock_wait: args.session.lock_wait,
         allowed: args.allow_failed,
-        deadline: args.pace.deadline(),
+        deadline: args.session.deadline(&args.pace),
         work_dir: work_dir.clone(),
         files,
         ..Settings::default()
     };
     within(settings, typed, |surroundings| {
         let work = work_options(
-            (&args.pace, serving.as_ref(), reach.in_flight()),
+            (&args.pace, &args.session),
+            (serving.as_ref(), reach.in_flight()),
             retry,
             None,
             surroundings,
@@ -181,7 +184,11 @@ fn retried(args: &RunArgs) -> Result<Retry, Error> {
 }
 
 /// Whoever answers, with the bounds that options set.
-fn bounded(answerer: Answerer, pace: &PaceArgs, reach: &Reach) -> Result<Answerer, Error> {
+pub(super) fn bounded(
+    answerer: Answerer,
+    pace: &PaceArgs,
+    reach: &Reach,
+) -> Result<Answerer, Error> {
     let answerer = answerer.rated(pace.rates());
     // What has no price cannot be kept below a cap.
     match reach.unpriced(&answerer).filter(|_| pace.max_cost.is_some()) {
@@ -258,9 +265,9 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         command: "work",
         screen: Some(&args.screen),
         note: args.config.note(),
-        lock_wait: args.pace.lock_wait,
+        lock_wait: args.session.lock_wait,
         allowed: args.allow_failed,
-        deadline: args.pace.deadline(),
+        deadline: args.session.deadline(&args.pace),
         work_dir: args.work_dir.clone(),
         files,
         ..Settings::default()
@@ -275,8 +282,13 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let of_pool = planned.filter(|manifest| manifest.pool.is_some());
         let of_pool = of_pool.map(|manifest| planned_reach(manifest, args, false)).transpose()?;
         let in_flight = of_pool.and_then(|reach| reach.in_flight());
-        let options =
-            work_options((&args.pace, serving.as_ref(), in_flight), retry, shards, surroundings)?;
+        let options = work_options(
+            (&args.pace, &args.session),
+            (serving.as_ref(), in_flight),
+            retry,
+            shards,
+            surroundings,
+        )?;
         let is_served = serving.is_some();
         surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
         let answerer = |manifest: &Manifest| {
@@ -344,39 +356,35 @@ fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
 }
 
 fn work_options(
-    (pace, serving, in_flight): (&PaceArgs, Option<&Serving>, Option<u32>),
+    (pace, session): (&PaceArgs, &SessionArgs),
+    (serving, in_flight): (Option<&Serving>, Option<u32>),
     retry: Retry,
     shards: Option<Vec<u32>>,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<work::Options, Error> {
-    const BODY: usize = 32 << 20;
-    const IN_FLIGHT: u32 = 64;
     // Such a server queues what it cannot take at once, and tells nobody to go slower.
     let is_served = serving.is_some();
     let in_flight = serving.and_then(Serving::default_concurrency).or(in_flight);
-    let parallel = pace.parallel.map_or_else(cores, usize::from).min(256);
-    let wanted = pace.concurrency.or(in_flight).unwrap_or(IN_FLIGHT) as usize;
+    let parallel = session.parallel.map_or_else(cores, usize::from).min(256);
+    let wanted = pace.in_flight(in_flight);
     let system::Room { workers: parallel, connections: concurrency, too_few } =
         system::room(parallel, wanted)?;
-    if concurrency < wanted {
-        surroundings.progress.emit(&Event::Warning(format!(
-            "only {concurrency} of {wanted} requests can be in flight: the limit on open files \
-             allows no more (ulimit -n)"
-        )));
+    if let Some(warning) = system::told_of_room(concurrency, wanted) {
+        surroundings.progress.emit(&Event::Warning(warning));
     }
     Ok(work::Options {
         parallel,
-        fewer_will_do: pace.parallel.is_none(),
+        fewer_will_do: session.parallel.is_none(),
         too_few_files: too_few,
         concurrency,
         is_fixed: pace.fixed_concurrency || is_served,
         retries: pace.retries(),
-        limits: pace.limits(BODY),
+        limits: pace.limits(),
         max_outage: pace.max_outage(),
         drain_timeout: pace.drain_timeout(),
         max_errors: pace.max_errors,
         max_cost: pace.max_cost,
-        durability: pace.durability,
+        durability: session.durability,
         retry,
         shards,
     })
@@ -419,7 +427,7 @@ const KEY_FILE: &str = "the file of --api-key-file";
 const IDS_FILE: &str = "the file of --retry-ids";
 
 /// The files that a command reads besides its input.
-fn reads(
+pub(super) fn reads(
     prompt: &PromptArgs,
     schema: &SchemaArgs,
     model: &ModelArgs,

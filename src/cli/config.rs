@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use rustix::process::{getegid, geteuid};
 
-use super::args::{ConfigArgs, EstimateArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, WorkArgs};
+use super::args::{
+    ConfigArgs, EstimateArgs, FilterArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, SessionArgs,
+    WorkArgs,
+};
 use super::model::has_base_url;
 use super::pool::PoolArgs;
 use super::question::variable;
@@ -31,7 +34,19 @@ impl RunArgs {
         let is_served = self.serve.serve.is_some();
         let has_timeout = self.pace.timeout.is_some();
         let limits = settle_models((&mut self.model, is_served), &self.config.read, has_timeout)?;
-        self.pace.settle(limits);
+        self.pace.settle(&limits);
+        self.session.settle(&limits);
+        Ok(())
+    }
+}
+
+impl FilterArgs {
+    /// As for `run`.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        read(&mut self.config)?;
+        let has_timeout = self.pace.timeout.is_some();
+        let limits = settle_models((&mut self.model, false), &self.config.read, has_timeout)?;
+        self.pace.settle(&limits);
         Ok(())
     }
 }
@@ -67,7 +82,9 @@ impl WorkArgs {
         let config = &self.config.read;
         self.has_timeout = self.pace.timeout.is_some();
         if is_pool {
-            self.pace.settle(of_pool(config));
+            let limits = of_pool(config);
+            self.pace.settle(&limits);
+            self.session.settle(&limits);
             return Ok(());
         }
         let endpoint = |manifest: &Manifest, model| {
@@ -77,13 +94,20 @@ impl WorkArgs {
             (0..manifest.job.model_count()).map(move |model| endpoint(manifest, model))
         });
         let limits = limits_of(endpoints, config);
-        self.pace.settle(limits);
+        self.pace.settle(&limits);
+        self.session.settle(&limits);
         Ok(())
     }
 }
 
+impl SessionArgs {
+    fn settle(&mut self, limits: &Limits) {
+        self.lock_wait = self.lock_wait.or(limits.lock_wait);
+    }
+}
+
 impl PaceArgs {
-    fn settle(&mut self, limits: Limits) {
+    fn settle(&mut self, limits: &Limits) {
         self.concurrency = self.concurrency.or(limits.concurrency);
         self.rpm = self.rpm.or(limits.rpm);
         self.tpm = self.tpm.or(limits.tpm);
@@ -93,7 +117,6 @@ impl PaceArgs {
         self.idle_timeout = self.idle_timeout.or(limits.idle_timeout);
         self.retries = self.retries.or(limits.retries);
         self.max_outage = self.max_outage.or(limits.max_outage);
-        self.lock_wait = self.lock_wait.or(limits.lock_wait);
         self.drain_timeout = self.drain_timeout.or(limits.drain_timeout);
     }
 }

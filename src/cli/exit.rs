@@ -304,7 +304,8 @@ fn underway(error: &store::Error, typed: &Typed<'_>) -> Line {
     Line { code: IO, safe: KEPT, next, ..line }
 }
 
-fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
+/// The code and the line of work that failed.
+pub(super) fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
     let (code, safe, next) = match error {
         work::Error::Store(error) => return underway(error, typed),
         work::Error::Input(error) => return of_input(error, typed),
@@ -328,9 +329,16 @@ fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
 
 /// The code and the line of a run that ended itself; `left` is what is left, in words.
 pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Line {
+    let line = stopped(reason, typed);
+    let next = format!("{left} are left; {}", line.next);
+    Line { next, ..line }
+}
+
+/// The same without what is left.
+pub(super) fn stopped(reason: &StopReason, typed: &Typed<'_>) -> Line {
     let (code, what, first) = match reason {
         StopReason::MaxCost { cap, spent, assumed, call } => {
-            return of_max_cost((*cap, *spent, *call), *assumed, left, typed);
+            return of_max_cost((*cap, *spent, *call), *assumed, typed);
         }
         StopReason::MaxErrors { failed } => {
             let rows = if *failed == 1 { "row" } else { "rows" };
@@ -366,7 +374,7 @@ pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Lin
             (UNAVAILABLE, format!("stopped: the server is not started again: {why}"), "see to it")
         }
     };
-    let next = format!("{left} are left; {first}, then: {}", typed.resumed());
+    let next = format!("{first}, then: {}", typed.resumed());
     Line { code, what, safe: KEPT, next }
 }
 
@@ -374,7 +382,6 @@ pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Lin
 fn of_max_cost(
     (cap, spent, call): (Money, Money, Money),
     assumed: Assumed,
-    left: &str,
     typed: &Typed<'_>,
 ) -> Line {
     let Assumed { money, calls } = assumed;
@@ -392,7 +399,7 @@ fn of_max_cost(
     let more = cap.times(2).max(spent.plus(call.times(2))).to_decimal();
     let mut words = typed.without("--max-cost");
     words.push(format!("--max-cost={more}").into());
-    let next = format!("{left} are left; allow more and go on: {}", Typed(&words).resumed());
+    let next = format!("allow more and go on: {}", Typed(&words).resumed());
     Line { code: LIMIT, what, safe: KEPT, next }
 }
 

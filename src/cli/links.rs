@@ -32,7 +32,9 @@ impl Cli {
                 None => Ok(()),
             },
             Command::Files(command) => command.refuse_links(),
-            Command::Status(_) | Command::Check(_) | Command::Models(_) => Ok(()),
+            Command::Status(_) | Command::Check(_) | Command::Models(_) | Command::Filter(_) => {
+                Ok(())
+            }
         }
     }
 }

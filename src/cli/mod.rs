@@ -11,6 +11,7 @@ mod ending;
 mod estimate;
 mod exit;
 mod files;
+mod filter;
 mod key;
 mod links;
 mod look;

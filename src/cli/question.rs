@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::args::{InputArgs, ModelArgs, PromptArgs, SchemaArgs};
+use super::args::{InputArgs, MAX_ROW_BYTES, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
 use super::pool::ways;
 use super::reach::Reach;
@@ -11,8 +11,8 @@ use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
 use crate::job::{
-    Dedupe, Dialect, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Parameters, Protocol, Sample,
-    Selection,
+    Dedupe, Dialect, IdFrom, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate, OtherModel, Parameters,
+    Protocol, Sample, Selection,
 };
 use crate::pipeline::{Error, Question};
 use crate::plan;
@@ -20,16 +20,17 @@ use crate::prompt;
 use crate::store::WorkDir;
 use crate::telemetry::now_ms;
 
-pub(super) fn question(
-    input: &InputArgs,
+/// What is asked about each row, whatever rows there are: the job of all rows as they come, each with its
+/// number for its id.
+pub(super) fn asked_of_rows(
+    dialect: Dialect,
     prompt: &PromptArgs,
     schema: &SchemaArgs,
     (model, serving): (&ModelArgs, Option<&Serving>),
     include_input: bool,
     // Where there may be a plan of this question already.
     work_dir: Option<&Path>,
-) -> Result<(Question, Reach), Failed> {
-    let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
+) -> Result<(JobSpec, Reach), Failed> {
     let (args, repeat) = (model, model.repeat);
     let Asking { model, protocol, parameters, others, reach } = asking(args, serving, work_dir)?;
     let mut protocols = others.iter().map(|other| other.protocol).chain([protocol]);
@@ -43,7 +44,6 @@ pub(super) fn question(
         let text = "embeddings take text only: leave --attachment-field out";
         return Err(Error::Usage(text.to_owned()).into());
     }
-    let dialect = input.lines;
     let text = match (&prompt.prompt, &prompt.template) {
         _ if dialect == Dialect::Prompts => prompt::OF_PROMPTS.to_owned(),
         _ if dialect.is_request() => String::new(),
@@ -54,7 +54,7 @@ pub(super) fn question(
     let is_varied = repeat > 1 || !others.is_empty();
     let job = JobSpec {
         dialect,
-        skip_bad_lines: input.skip_bad_lines,
+        skip_bad_lines: false,
         model,
         protocol,
         pool: Vec::new(),
@@ -62,6 +62,35 @@ pub(super) fn question(
         instruction: prompt.instruction.as_deref().map(read_text).transpose()?,
         parameters,
         schema: schema_text(schema)?,
+        id_field: None,
+        id_from: IdFrom::default(),
+        selection: Selection::default(),
+        attachment_field: attachment_field(prompt, dialect, is_embedded),
+        max_attachment_bytes: prompt.max_attachment_bytes.unwrap_or(MAX_ATTACHMENT_BYTES),
+        on_duplicate: OnDuplicate::default(),
+        on_missing_field: prompt.on_missing_field.map(Into::into).unwrap_or_default(),
+        max_row_bytes: MAX_ROW_BYTES,
+        include_input,
+        named: is_varied.then(|| args.named.clone()),
+        others,
+        repeat,
+        dedupe: Dedupe::Off,
+    };
+    Ok((job, reach))
+}
+
+pub(super) fn question(
+    input: &InputArgs,
+    prompt: &PromptArgs,
+    schema: &SchemaArgs,
+    model: (&ModelArgs, Option<&Serving>),
+    include_input: bool,
+    work_dir: Option<&Path>,
+) -> Result<(Question, Reach), Failed> {
+    let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
+    let (job, reach) = asked_of_rows(input.lines, prompt, schema, model, include_input, work_dir)?;
+    let job = JobSpec {
+        skip_bad_lines: input.skip_bad_lines,
         id_field: input.id_field.clone(),
         id_from: input.id_from.map(Into::into).unwrap_or_default(),
         selection: Selection {
@@ -69,16 +98,10 @@ pub(super) fn question(
             limit: input.limit,
             sample: input.sample.map(|rows| Sample { rows, seed: input.seed }),
         },
-        attachment_field: attachment_field(prompt, dialect, is_embedded),
-        max_attachment_bytes: prompt.max_attachment_bytes.unwrap_or(MAX_ATTACHMENT_BYTES),
         on_duplicate: input.on_duplicate.into(),
-        on_missing_field: prompt.on_missing_field.map(Into::into).unwrap_or_default(),
         max_row_bytes: input.max_row_bytes,
-        include_input,
-        named: is_varied.then(|| args.named.clone()),
-        others,
-        repeat,
-        dedupe: dedupe(input, is_varied)?,
+        dedupe: dedupe(input, job.variants() > 1)?,
+        ..job
     };
     let (job, pool) = reach.pooled(job);
     let route = reach.route();

@@ -176,7 +176,7 @@ impl Serving {
 
 impl ModelArgs {
     /// Whether it names the model that rowmill serves itself.
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         let name = self.model.as_deref().map(|it| it.split_once('?').map_or(it, |it| it.0));
         self.endpoint.is_none() && name.and_then(local_source).is_some()
     }

@@ -124,6 +124,11 @@ impl<'a> Surroundings<'a> {
         self.is_quiet
     }
 
+    /// Whether a signal has asked for the end.
+    pub(super) fn is_asked_to_end(&self) -> bool {
+        self.shutdown.stage() != Stage::Running
+    }
+
     /// Why nothing is to be begun, if so: the deadline has passed.
     pub(super) fn is_too_late(&self) -> Option<Line> {
         let kept = self.deadline.as_ref()?;

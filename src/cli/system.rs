@@ -56,3 +56,13 @@ pub(super) struct Room {
     pub(super) connections: usize,
     pub(super) too_few: Option<TooFewFiles>,
 }
+
+/// What a person should know where there is room for fewer connections than were wanted.
+pub(super) fn told_of_room(connections: usize, wanted: usize) -> Option<String> {
+    (connections < wanted).then(|| {
+        format!(
+            "only {connections} of {wanted} requests can be in flight: the limit on open files \
+             allows no more (ulimit -n)"
+        )
+    })
+}

@@ -111,10 +111,14 @@ pub struct ChunkReader<R> {
     spare: Vec<u8>,
     at_end: bool,
     block: u64,
+    // Whether whole records are handed on before more is waited for.
+    is_live: bool,
 }
 
 /// How much is read at a time.
 const BLOCK: u64 = 1 << 18;
+/// How much is read at a time of what comes little by little.
+const LIVE_BLOCK: u64 = 1 << 14;
 
 impl<R: Read> ChunkReader<R> {
     /// Reads `source`, whose first byte stands at `offset` in line `line` of the input. Records of
@@ -130,7 +134,15 @@ impl<R: Read> ChunkReader<R> {
             spare: Vec::new(),
             at_end: false,
             block: BLOCK,
+            is_live: false,
         }
+    }
+
+    /// Reads the lines of a source that somebody is still writing: a chunk has those that are there, and
+    /// none of them waits for more to come.
+    pub fn live(source: R, max_record: u64) -> Self {
+        let reader = Self::new(source, Cut::Lines, 0, 1, max_record);
+        Self { is_live: true, block: LIVE_BLOCK, ..reader }
     }
 
     /// Reads so many bytes at a time, so that few bytes can be many reads.
@@ -176,6 +188,11 @@ impl<R: Read> ChunkReader<R> {
             if self.cut_records(&mut state, limits) {
                 break;
             }
+            if self.is_live && !state.records.is_empty() {
+                // The beginning of the next is looked at again.
+                state.scanned = state.start;
+                break;
+            }
             if state.bytes.len() as u64 - state.start as u64 > self.max_record {
                 state.shed(self.max_record);
             }
@@ -183,7 +200,10 @@ impl<R: Read> ChunkReader<R> {
                 self.cut_last(&mut state);
                 break;
             }
-            self.at_end = !read_block(&mut self.source, self.block, &mut state.bytes)?;
+            self.at_end = match self.is_live {
+                true => !read_some(&mut self.source, self.block, &mut state.bytes)?,
+                false => !read_block(&mut self.source, self.block, &mut state.bytes)?,
+            };
         }
         self.carry.extend_from_slice(&state.bytes[state.scanned..]);
         state.bytes.truncate(state.scanned);
@@ -353,6 +373,20 @@ fn read_block(source: &mut impl Read, block: u64, bytes: &mut Vec<u8>) -> io::Re
     Ok(source.by_ref().take(block).read_to_end(bytes)? > 0)
 }
 
+/// Appends what is there, up to a block, once anything is; false at the end.
+fn read_some(source: &mut impl Read, block: u64, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let length = bytes.len();
+    bytes.resize(length + usize::try_from(block).unwrap_or(usize::MAX), 0);
+    let read = loop {
+        match source.read(&mut bytes[length..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read,
+        }
+    };
+    bytes.truncate(length + read.as_ref().copied().unwrap_or(0));
+    Ok(read? > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -376,6 +410,43 @@ mod tests {
         assert_eq!(texts(&all[0]), ["a", "b", "c"]);
         let lines: Vec<_> = all[0].records.iter().map(|r| r.line).collect();
         assert_eq!(lines, [1, 4, 5]);
+    }
+
+    /// Gives what is written in these pieces, one a read, and panics where nobody should wait for more.
+    struct Trickle(std::collections::VecDeque<&'static [u8]>);
+
+    impl Read for Trickle {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let piece = self.0.pop_front().unwrap_or_default();
+            buffer[..piece.len()].copy_from_slice(piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn lines_that_are_there_wait_for_no_others() {
+        let pieces: [&[u8]; 8] =
+            [b"a\n", b"\n", b"b\nc\nd", b"d", b"\ne", b"xxxxxxxxxx", b"\nf\n\n", b"g"];
+        let mut reader = ChunkReader::live(Trickle(pieces.into()), 5);
+        let mut found = Vec::new();
+        while let Some(chunk) = reader.next_chunk(Limits::NONE).unwrap() {
+            let texts = texts(&chunk);
+            let places = chunk.records.iter().map(|record| (record.line, record.fault));
+            let left = reader.source().0.len();
+            found.push((left, texts.into_iter().zip(places).collect::<Vec<_>>()));
+        }
+        let whole = |text: &str, line| (text.to_owned(), (line, None));
+        let large = (String::new(), (6, Some(Fault::TooLarge(12))));
+        assert_eq!(
+            found,
+            [
+                (7, vec![whole("a", 1)]),
+                (5, vec![whole("b", 3), whole("c", 4)]),
+                (3, vec![whole("dd", 5)]),
+                (1, vec![large, whole("f", 7)]),
+                (0, vec![whole("g", 9)]),
+            ]
+        );
     }
 
     #[test]

@@ -36,10 +36,15 @@ impl Attachments {
     #[must_use]
     pub fn of(job: &JobSpec, source: &Source, is_spooled: bool) -> Option<Self> {
         let beside = source.path.parent().filter(|_| !is_spooled);
-        let base = beside.unwrap_or(Path::new("")).to_owned();
+        Self::beside(job, beside.unwrap_or(Path::new("")))
+    }
+
+    /// The attachments of a job whose rows come from a place; nothing where it has none.
+    #[must_use]
+    pub fn beside(job: &JobSpec, base: &Path) -> Option<Self> {
         let of_request = || (job.dialect == Dialect::OpenAi).then(|| "body.file_url".to_owned());
         let field = job.attachment_field.clone().or_else(of_request)?;
-        Some(Self { field, base, most: job.max_attachment_bytes })
+        Some(Self { field, base: base.to_owned(), most: job.max_attachment_bytes })
     }
 
     /// Reads all that a row names.

@@ -136,12 +136,6 @@ impl<'a> ShardRows<'a> {
         }
     }
 
-    /// The line of the input in which a row begins, from 1.
-    #[must_use]
-    pub fn line(&self, index: usize) -> u64 {
-        self.chunk.records[index].line
-    }
-
     /// A row's text as an object.
     ///
     /// # Errors

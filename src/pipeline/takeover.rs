@@ -201,7 +201,7 @@ impl Found {
         let astray = adopted.strangers + adopted.displaced;
         if survey.are_by_number && astray > 0 {
             let (what, next) = match job.identity() {
-                Identity::Field(_) => (
+                Identity::Field(_) | Identity::FieldOrNumber(_) => (
                     "their ids are row numbers, and the rows with these ids are others",
                     "leave --id-field out, as it was then",
                 ),

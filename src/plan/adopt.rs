@@ -195,7 +195,8 @@ fn find_answers(
 ) -> Result<(), Error> {
     let is_by_number = match (from.job().identity(), from.earlier.writer) {
         (Identity::RowNumber, _) | (Identity::Hash, Writer::FastAgent(_)) => true,
-        (Identity::Field(_), _) | (Identity::Hash, Writer::Rowmill) => false,
+        (Identity::Field(_) | Identity::FieldOrNumber(_), _)
+        | (Identity::Hash, Writer::Rowmill) => false,
     };
     if !is_by_number {
         let answers = dir.ids().with_file_name("ids.part-answers");

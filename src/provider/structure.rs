@@ -29,6 +29,15 @@ pub struct Correction {
     pub reason: Box<str>,
 }
 
+impl Correction {
+    /// What is told of a failure.
+    #[must_use]
+    pub fn of(failure: &Failure) -> Self {
+        let answer = failure.raw.clone().unwrap_or_default();
+        Self { answer, reason: failure.message.as_str().into() }
+    }
+}
+
 /// Why a schema cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Untellable {

@@ -132,13 +132,12 @@ impl Log {
         self.error.take()
     }
 
-    /// A command begins. `work_dir` is where it works, `version` rowmill's.
+    /// A command begins. `work_dir` is where it works, if it has such a place, `version` rowmill's.
     pub fn begin(&mut self, command: &str, version: &str, work_dir: &Path) {
-        let fields = json!({
-            "command": command,
-            "version": version,
-            "work_dir": work_dir.to_string_lossy(),
-        });
+        let mut fields = json!({"command": command, "version": version});
+        if !work_dir.as_os_str().is_empty() {
+            fields["work_dir"] = json!(work_dir.to_string_lossy());
+        }
         self.line("info", "begin", &format!("rowmill {command} begins"), fields);
     }
 

@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub use escape::escape;
 pub use histogram::{Histogram, Spread};
 pub use log::{Log, LogError};
-pub use progress::{Progress, Style};
+pub use progress::{Progress, Style, grouped};
 pub use tee::Tee;
 
 use crate::job::{Spending, Usage};

@@ -304,7 +304,8 @@ fn bar_style(template: &str) -> ProgressStyle {
 }
 
 /// A number with commas between thousands.
-fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -63,7 +63,8 @@ pub(super) struct Flight {
     pub(super) permit: Option<Permit>,
     /// What was wrong with its answer, if there was one.
     pub(super) correction: Option<Arc<Correction>>,
-    /// The variant of the job that it is for, and how often its row was answered for it before.
+    /// The variant of the job that it is for (in a stream its row's place), and how often its row was
+    /// answered for it before.
     pub(super) key: (usize, u32),
     /// What was set aside for it, where there is a cap.
     pub(super) reserved: Option<Reserved>,

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::gate::Gate;
 use super::lane::team_of;
 use super::queue::Queue;
+use super::structured::schema_refused;
 use super::{Ending, Error, Happened, Options, Report, Retry, Server, StopReason, Tally, advance};
 use crate::shutdown::{Shutdown, Stage, Trigger};
 use crate::store::{Damage, DamageKind, Manifest, Seal, WorkDir};
@@ -307,9 +308,7 @@ impl Coordinator {
             Happened::Unsound { shard, reason } => self.reopen(shard, reason),
             Happened::Paused { until, why } => vec![Effect::Show(Event::Paused { until, why })],
             Happened::Waiting { until, why } => vec![Effect::Show(Event::Waiting { until, why })],
-            Happened::SchemaRefused { why } => vec![Effect::Show(Event::Warning(format!(
-                "the endpoint takes no schema ({why}): from now on it stands in the instruction"
-            )))],
+            Happened::SchemaRefused { why } => vec![Effect::Show(schema_refused(&why))],
             Happened::Recovered => vec![Effect::Show(Event::Recovered)],
             Happened::Shown(event) => vec![Effect::Show(event)],
             Happened::Idle { worker } => vec![Effect::Show(Event::Idle { worker })],

@@ -51,8 +51,21 @@ pub(super) struct Tries {
     pub(super) killed: u32,
     /// Answers that did not fit their schema.
     pub(super) misfits: u32,
-    // This worker's answers when the row was first shut out.
+    // Its caller's answers when the row was first shut out.
     answers_then: Option<u64>,
+}
+
+impl Tries {
+    /// Calls that count against the row.
+    pub(super) fn counted(&self) -> u32 {
+        self.failed.count + self.unusable + self.refused
+    }
+
+    /// The row was not let in, when its caller had so many answers. Whether others were answered since
+    /// that happened first.
+    pub(super) fn shut_out(&mut self, answers: u64) -> bool {
+        answers > *self.answers_then.get_or_insert(answers)
+    }
 }
 
 impl Feed {
@@ -119,12 +132,6 @@ impl Feed {
     /// Changes what is noted of a row's tries.
     pub(super) fn note(&mut self, row: RowIndex) -> &mut Tries {
         self.tries.entry(row).or_default()
-    }
-
-    /// A row was not let in, when this worker had so many answers. Whether others were answered since
-    /// that happened first.
-    pub(super) fn shut_out(&mut self, row: RowIndex, answers: u64) -> bool {
-        answers > *self.note(row).answers_then.get_or_insert(answers)
     }
 
     /// How often a row was tried before.

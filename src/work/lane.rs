@@ -12,7 +12,7 @@ use super::route::{Load, Standing, Team};
 use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
-use crate::job::{Kinds, Transport};
+use crate::job::{Attempt, Kinds, Money, Transport};
 use crate::policy::Bounds;
 use crate::price::Price;
 use crate::provider::{Api, Model};
@@ -209,6 +209,12 @@ impl Lane {
             price: member.price.clone(),
             reached,
         })
+    }
+
+    /// What a call through it has cost, where that is known.
+    pub(super) fn cost(&self, attempt: &Attempt) -> Option<Money> {
+        let known = self.price.as_ref().zip(attempt.usage);
+        known.map(|(price, usage)| price.cost(&usage))
     }
 
     /// A worker's own way through the lane; nothing for models that are not called.

@@ -7,11 +7,12 @@ use super::attempt::Landing;
 use super::feed::{Feed, RowIndex};
 use super::retry::Again;
 use super::route::Waiting;
-use crate::format::envelope::{self, NO_INPUT, Verdict};
+use super::row::{self, Prepared};
+use crate::format::envelope::{self, Verdict};
 use crate::format::telemetry::{read_attempts, write_attempt};
-use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
-use crate::prompt::{Prompt, Template, attachments};
+use crate::input::ShardRows;
+use crate::job::{Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
+use crate::prompt::{Template, attachments};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -57,14 +58,6 @@ pub(super) struct Group {
     pub(super) begin: u64,
     pub(super) end: u64,
     pub(super) entries: Vec<Entry>,
-}
-
-/// A row as far as it can be prepared: its id, and its prompt or why there is none.
-pub(super) struct Prepared {
-    pub(super) id: Id,
-    /// The prompt's hash; 0 where there is none.
-    pub(super) hash: u64,
-    pub(super) prompt: Result<Prompt, Failure>,
 }
 
 impl<'a> Slot<'a> {
@@ -197,44 +190,12 @@ impl<'a> Slot<'a> {
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
-        let unnamed = |failure| {
-            let id = Id::from_row_number(number);
-            Prepared { id, hash: 0, prompt: Err(failure) }
-        };
-        let text = match self.rows.text(row) {
-            Ok(text) => text,
-            Err(failure) => return unnamed(failure),
-        };
-        let object = match self.rows.object(row, &text) {
-            Ok(object) => object,
-            Err(failure) => return unnamed(failure),
-        };
-        let id = match identify(&object, job.identity(), number) {
-            Ok(id) => id,
-            // What is wrong with a request is told in its dialect's words.
-            Err(failure) => return unnamed(template.ask(&object, job).err().unwrap_or(failure)),
-        };
-        let id = self.ids.get(&number).cloned().unwrap_or(id);
-        let prompt = template.ask(&object, job);
-        let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
-        Prepared { id, hash, prompt }
-    }
-
-    /// The row as envelopes show it.
-    fn input(&self, row: RowIndex) -> Vec<u8> {
-        match self.rows.text(row) {
-            Ok(text) if self.rows.object(row, &text).is_ok() => {
-                text.trim_ascii().as_bytes().to_vec()
-            }
-            _ => NO_INPUT.to_vec(),
-        }
+        row::prepare((&self.rows, row), number, self.ids.get(&number), job, template)
     }
 
     /// Has a row asked again with what was wrong with its answer.
     pub(super) fn correct(&mut self, row: RowIndex, failure: &Failure) {
-        let answer = failure.raw.clone().unwrap_or_default();
-        let reason = failure.message.as_str().into();
-        self.corrections.insert(row, Arc::new(Correction { answer, reason }));
+        self.corrections.insert(row, Arc::new(Correction::of(failure)));
     }
 
     /// What was wrong with a row's last answer, if it is to be told.
@@ -290,19 +251,9 @@ impl<'a> Slot<'a> {
         list_attempt(&mut attempts, landing);
         let (generation, prompt) = (self.generation, landing.flight.prompt);
         let asked = Some(Asked { generation, prompt, is_accepted: false });
-        match &landing.result {
-            Ok(Answer { content, .. }) => {
-                let verdict = match content {
-                    Content::Text(text) => Verdict::Text(text),
-                    Content::Json(value) => Verdict::Json(value.get()),
-                };
-                self.put(row, id, OutcomeKind::Ok, verdict, &attempts, asked, job, at_ms);
-            }
-            Err(failure) => {
-                let verdict = Verdict::Failed(failure, attempts_made);
-                self.put(row, id, OutcomeKind::Failed, verdict, &attempts, asked, job, at_ms);
-            }
-        }
+        let kind = if landing.result.is_ok() { OutcomeKind::Ok } else { OutcomeKind::Failed };
+        let verdict = row::verdict(landing, attempts_made);
+        self.put(row, id, kind, verdict, &attempts, asked, job, at_ms);
         self.attempts = attempts;
     }
 
@@ -334,7 +285,7 @@ impl<'a> Slot<'a> {
         envelope.clear();
         let number = self.number_of(row);
         envelope::write(&mut envelope, id, number, verdict);
-        let input = job.include_input.then(|| self.input(row));
+        let input = job.include_input.then(|| row::input(&self.rows, row));
         self.put_record(&Record::Outcome(Outcome {
             row: number,
             kind,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::job::{Answer, Content, Failure, FailureKind};
 use crate::provider::refuses_schema;
 use crate::schema::{Mode, Schema};
+use crate::telemetry::Event;
 
 /// What answers must be, and how that is brought about.
 #[derive(Debug, Clone)]
@@ -87,6 +88,13 @@ impl Form {
             Err(reason) => Err(misfit(&reason, said)),
         }
     }
+}
+
+/// What a person should know of an endpoint that refused a schema.
+pub(super) fn schema_refused(why: &str) -> Event {
+    Event::Warning(format!(
+        "the endpoint takes no schema ({why}): from now on it stands in the instruction"
+    ))
 }
 
 /// Whether nobody fell back before.

@@ -95,6 +95,26 @@ Examples:
 Exits with 70 when records are lost or something cannot be repaired; what a crash leaves behind and
 indexes that are rebuilt anyway are reported, and are no failure.";
 
+pub(super) const FILTER_EXAMPLES: &str = "\
+Examples:
+  Between other filters; lines come out as answers come, with the ids of their rows:
+    jq -c '{id, text}' reviews.json | rowmill filter -m my-model --id-field id -p 'Judge: {{text}}' | jq .result
+  In the order of the rows, with JSON that fits a schema, and with the row in each line:
+    … | rowmill filter -m my-model -p 'Judge: {{text}}' --schema 'label:pos|neg' --ordered --include-input
+  As fast as lines are written to a file:
+    tail -f events.jsonl | rowmill filter -m my-model -p 'Is this urgent? {{text}}'
+  In several processes, whose calls and limits are each their own (docs/filter.md):
+    parallel --pipe -j4 rowmill filter -m my-model -c 16 --id-field id -p '…' < reviews.jsonl
+
+Lines out are the envelopes of rowmill run: {\"id\":…,\"row_number\":…,\"ok\":…,\"result\":…,\"error\":…}.
+There is no work directory: what is in flight when the process is killed is lost, and paid for. For a file of
+any size use rowmill run, which goes on where it was.
+
+Exit codes: 0 every row has an answer, or whoever read the lines has gone (as with head -1); 3 some rows
+failed; 4 --max-errors or --max-cost; 69 endpoint unavailable longer than --max-outage; 74 lines could not be
+written; 77 credentials or quota; 78 no such model; 130 SIGINT, 143 SIGTERM. The last line on standard error
+says how many rows that were read have no line out.";
+
 pub(super) const ESTIMATE_EXAMPLES: &str = "\
 Examples:
   rowmill estimate reviews.jsonl -m openai.gpt-4o-mini -p 'Classify: {{text}}' --expect-output 5

@@ -10,6 +10,9 @@ use crate::http::Link;
 use crate::job::{Dialect, IdFrom, OnDuplicate};
 use crate::pipeline::Ahead;
 
+/// The bytes of the largest row taken, unless the command says otherwise.
+pub(in crate::cli) const MAX_ROW_BYTES: u64 = 16 << 20;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(in crate::cli) struct InputArgs {
@@ -60,7 +63,7 @@ pub(in crate::cli) struct InputArgs {
     #[command(flatten)]
     pub(in crate::cli) dedupe: DedupeArgs,
     /// The largest row taken, in bytes; larger ones fail without a call
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_ROW_BYTES, value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) max_row_bytes: u64,
     /// The most rows of a shard; by default as many as suit the input, at most 10,000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -6,6 +6,7 @@ mod dedupe;
 mod estimate;
 mod examples;
 mod files;
+mod filter;
 mod input;
 mod model;
 mod models;
@@ -29,19 +30,20 @@ use change::ChangeArgs;
 pub(super) use config::ConfigArgs;
 pub(super) use estimate::EstimateArgs;
 use examples::{
-    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, FILES_EXAMPLES, MERGE_EXAMPLES, MODELS_EXAMPLES,
-    PLAN_EXAMPLES, RUN_EXAMPLES, STATUS_EXAMPLES, WORK_EXAMPLES,
+    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, FILES_EXAMPLES, FILTER_EXAMPLES, MERGE_EXAMPLES,
+    MODELS_EXAMPLES, PLAN_EXAMPLES, RUN_EXAMPLES, STATUS_EXAMPLES, WORK_EXAMPLES,
 };
 pub(super) use files::{
     DiffArgs, FilesCommand, FilesMergeArgs, PrepareArgs, SampleArgs, SplitArgs, StatsArgs, ToArgs,
     ValidateArgs,
 };
-pub(super) use input::InputArgs;
+pub(super) use filter::FilterArgs;
+pub(super) use input::{InputArgs, MAX_ROW_BYTES};
 pub(super) use model::ModelArgs;
 pub(super) use models::ModelsArgs;
 pub(super) use outputs::OutputArgs;
-pub(super) use pace::PaceArgs;
-pub(super) use prompt::PromptArgs;
+pub(super) use pace::{PaceArgs, SessionArgs};
+pub(super) use prompt::{OnMissingFieldArg, PromptArgs};
 use retry::RetryArgs;
 pub(super) use schema::{FormArgs, SchemaArgs};
 pub(super) use screen::{ScreenArgs, TellArgs};
@@ -76,6 +78,14 @@ pub(in crate::cli) enum Command {
     /// Read a whole work directory, report every damage, repair what can be
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Ask about rows as they come by a pipe: a line out for each line in. Nothing is kept, so nothing
+    /// survives a kill
+    #[command(
+        after_help = FILTER_EXAMPLES,
+        mut_arg("repeat", |arg| arg.hide(true)),
+        mut_arg("require_model", |arg| arg.hide(true)),
+    )]
+    Filter(Box<FilterArgs>),
     /// Tell what a job will come to: calls, tokens, dollars. Nothing is called or kept
     #[command(after_help = ESTIMATE_EXAMPLES)]
     Estimate(Box<EstimateArgs>),
@@ -103,6 +113,8 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) serve: ServeArgs,
     #[command(flatten)]
     pub(in crate::cli) pace: PaceArgs,
+    #[command(flatten)]
+    pub(in crate::cli) session: SessionArgs,
     #[command(flatten)]
     pub(in crate::cli) config: ConfigArgs,
     #[command(flatten)]
@@ -216,6 +228,8 @@ pub(in crate::cli) struct WorkArgs {
     pub(in crate::cli) form: FormArgs,
     #[command(flatten)]
     pub(in crate::cli) pace: PaceArgs,
+    #[command(flatten)]
+    pub(in crate::cli) session: SessionArgs,
     #[command(flatten)]
     pub(in crate::cli) config: ConfigArgs,
     #[command(flatten)]

@@ -14,11 +14,7 @@ use crate::work::Rates;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
 pub(in crate::cli) struct PaceArgs {
-    /// Shard workers, each with a thread of its own [default: one for 128 calls in flight
-    /// or, for a model that is not called, one a core; at most one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(in crate::cli) parallel: Option<u16>,
-    /// The most requests in flight, over all workers [default: 64; with -m local 4]
+    /// The most requests in flight [default: 64; with -m local 4]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(in crate::cli) concurrency: Option<u32>,
     /// Have that many requests in flight at all times. Without it their number begins at 8, grows
@@ -52,13 +48,8 @@ pub(in crate::cli) struct PaceArgs {
     /// How long the endpoint may be out of reach; rows wait, they do not fail [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(in crate::cli) max_outage: Option<Duration>,
-    /// Stop with code 4 before this moment, and go on with the same command: a time from now (90m,
-    /// 2h), a local time (06:00), or a moment (2026-11-22T06:00:00+01:00). Nothing new is started
-    /// --drain-timeout before it
-    #[arg(long, value_name = "TIME", value_parser = deadline)]
-    pub(in crate::cli) deadline: Option<Deadline>,
-    /// How long calls in flight may take to end after SIGINT or SIGTERM, or before --deadline
-    /// [default: 30]
+    /// How long calls in flight may take to end after SIGINT or SIGTERM (for run and work, also before
+    /// --deadline) [default: 30]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(in crate::cli) drain_timeout: Option<Duration>,
     /// Stop with code 4 once so many rows have failed
@@ -68,12 +59,6 @@ pub(in crate::cli) struct PaceArgs {
     /// more: dollars, as 12.50
     #[arg(long, value_name = "DOLLARS")]
     pub(in crate::cli) max_cost: Option<Money>,
-    /// When answers are made durable: strict (256 rows or 10 ms), interval:1s, or seal
-    #[arg(long, value_name = "MODE", default_value = "strict")]
-    pub(in crate::cli) durability: Durability,
-    /// How long to wait while another process holds the work directory [default: not at all]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(in crate::cli) lock_wait: Option<Duration>,
 }
 
 // What is not given may be in a config file, so the defaults are not clap's.
@@ -86,8 +71,16 @@ impl PaceArgs {
         self.timeout.unwrap_or(Duration::from_secs(600))
     }
 
-    /// The bounds on a call, with answers of at most so many bytes.
-    pub(in crate::cli) fn limits(&self, body: usize) -> Limits {
+    /// How many requests are wanted in flight, where nothing is said of it so many, or else the usual.
+    pub(in crate::cli) fn in_flight(&self, otherwise: Option<u32>) -> usize {
+        const IN_FLIGHT: u32 = 64;
+        self.concurrency.or(otherwise).unwrap_or(IN_FLIGHT) as usize
+    }
+
+    /// The bounds on a call.
+    pub(in crate::cli) fn limits(&self) -> Limits {
+        // The most bytes of an answer.
+        const BODY: usize = 32 << 20;
         let total = self.timeout();
         let bound = |given: Option<Duration>, seconds| {
             given.unwrap_or(Duration::from_secs(seconds)).min(total)
@@ -97,7 +90,7 @@ impl PaceArgs {
             total,
             first_byte: bound(self.first_byte_timeout, 300),
             idle: bound(self.idle_timeout, 60),
-            body,
+            body: BODY,
         }
     }
 
@@ -113,9 +106,32 @@ impl PaceArgs {
     pub(in crate::cli) fn drain_timeout(&self) -> Duration {
         self.drain_timeout.unwrap_or(Duration::from_secs(30))
     }
+}
 
+/// How a run with a work directory goes about it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Work")]
+pub(in crate::cli) struct SessionArgs {
+    /// Shard workers, each with a thread of its own [default: one for 128 calls in flight
+    /// or, for a model that is not called, one a core; at most one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(in crate::cli) parallel: Option<u16>,
+    /// Stop with code 4 before this moment, and go on with the same command: a time from now (90m,
+    /// 2h), a local time (06:00), or a moment (2026-11-22T06:00:00+01:00). Nothing new is started
+    /// --drain-timeout before it
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
+    pub(in crate::cli) deadline: Option<Deadline>,
+    /// When answers are made durable: strict (256 rows or 10 ms), interval:1s, or seal
+    #[arg(long, value_name = "MODE", default_value = "strict")]
+    pub(in crate::cli) durability: Durability,
+    /// How long to wait while another process holds the work directory [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(in crate::cli) lock_wait: Option<Duration>,
+}
+
+impl SessionArgs {
     /// When the command is to have ended, and how long calls may take to end before that.
-    pub(in crate::cli) fn deadline(&self) -> Option<(&Deadline, Duration)> {
-        self.deadline.as_ref().map(|deadline| (deadline, self.drain_timeout()))
+    pub(in crate::cli) fn deadline(&self, pace: &PaceArgs) -> Option<(&Deadline, Duration)> {
+        self.deadline.as_ref().map(|deadline| (deadline, pace.drain_timeout()))
     }
 }

@@ -28,8 +28,7 @@ impl Worker<'_> {
     pub(super) fn account(&mut self, landing: &mut Landing) {
         let lane = self.shared.lanes.lane(landing.flight.lane);
         let attempt = &mut landing.attempt;
-        let known = lane.price.as_ref().zip(attempt.usage);
-        attempt.cost = known.map(|(price, usage)| price.cost(&usage));
+        attempt.cost = lane.cost(attempt);
         if let Some(wallet) = &self.shared.wallet
             && wallet.settle(&landing.flight, attempt)
         {

@@ -1,0 +1,561 @@
+//! Rows that pass by: `rowmill filter` between pipes, as other filters are used.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::server::{Reply, Server, answer_to};
+use crate::support::{Bench, Ended, assert_same, assert_text, rows, words};
+
+const ASK: &str = "filter -m m -p {{text}} --id-field id";
+
+/// A filter whose pipes are in the test's hands.
+struct Open {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Open {
+    fn start(bench: &Bench, line: &str) -> Self {
+        let mut command = bench.command(words(line));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
+        Self { child, stdin, stdout }
+    }
+
+    fn write(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next line out; waits for it.
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?} is no line"))
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The most memory it ever had, in KiB.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Ends its input, and waits until it ends.
+    fn end(mut self) -> Ended {
+        drop(self.stdin.take());
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    fn wait(mut self) -> Ended {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        if let Some(pipe) = &mut self.stdout {
+            pipe.read_to_string(&mut stdout).unwrap();
+        }
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        drop(self.stdin.take());
+        Ended { code, stdout, stderr }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines out, by their ids.
+fn lines(ended: &Ended) -> Vec<Value> {
+    let mut lines: Vec<Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    lines.sort_by_key(|line| line["row_number"].as_u64());
+    lines
+}
+
+/// Makes sure that there are the answers to so many rows, each once.
+#[track_caller]
+fn assert_answers(ended: &Ended, count: usize) {
+    let lines = lines(ended);
+    assert_eq!(lines.len(), count);
+    for (line, number) in lines.iter().zip(1..) {
+        assert_eq!(line["id"], format!("r{number}"));
+        assert_eq!(line["result"], answer_to(&format!("text {number}")), "{line}");
+    }
+}
+
+#[test]
+fn lines_out_are_those_of_run_byte_for_byte() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "bad" => Reply::status(400),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let mut input = b"\xef\xbb\xbf{\"id\":\"a\\u0062\",\"text\":\"x\"}\r\n\n  \n".to_vec();
+    for row in [
+        &br#"{"id":1.50,"text":"x"}"#[..],
+        br#"{"id":"1.50","text":"x"}"#,
+        br#"{"id":12345678901234567890,"text":"x"}"#,
+        br#"  {"id": -7 , "text":"bad", "n": 1.50}  "#,
+        br#"{"text":"no id"}"#,
+        br#"{"id":"no field"}"#,
+        br#"["no object"]"#,
+        br"{torn",
+        b"{\"id\":\"no text\",\"text\":\"\xff\"}",
+        br#"{"id":"large","text":"0123456789012345678901234567890123456789"}"#,
+        br#"{"id":"last","text":"x"}"#,
+    ] {
+        input.extend_from_slice(row);
+        input.push(b'\n');
+    }
+    input.pop();
+    bench.write("in.jsonl", &input);
+    for options in ["--id-field id", "--id-field id --include-input", "", "--id-from hash"] {
+        let options = format!("-m m -p {{{{text}}}} --max-row-bytes 60 {options}");
+        bench.run(&format!("run in.jsonl -o out.jsonl {options} --overwrite")).expect(3);
+        let ended = bench.pipe(&format!("filter --ordered {options}"), &input).expect(3);
+        assert_text(&ended.stdout, &bench.read("out.jsonl"));
+        let ended = bench.pipe(&format!("filter {options}"), &input).expect(3);
+        let (mut sorted, out) = (ended.stdout.lines().collect::<Vec<_>>(), bench.read("out.jsonl"));
+        let mut expected: Vec<_> = out.lines().collect();
+        sorted.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(sorted, expected);
+    }
+}
+
+#[test]
+fn a_line_is_answered_while_the_pipe_stays_open() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let before = bench.snapshot();
+    for options in ["", "--ordered"] {
+        let mut open = Open::start(&bench, &format!("{ASK} {options}"));
+        for number in 1..=5 {
+            // Half a line is none.
+            open.write(&format!("{{\"id\":\"r{number}\","));
+            open.write(&format!("\"text\":\"text {number}\"}}\n"));
+            assert_eq!(open.line()["result"], answer_to(&format!("text {number}")));
+        }
+        let ended = open.end().expect(0).says("5 rows: 5 ok · 5 calls · 90 tokens\n");
+        assert_eq!(ended.stdout, "");
+    }
+    assert_same(&bench.snapshot(), &before);
+    let nothing = bench.pipe(&format!("{ASK} --quiet"), b"").expect(0);
+    assert_eq!((nothing.stdout, nothing.stderr), (String::new(), String::new()));
+}
+
+#[test]
+fn lines_come_as_answers_do_unless_they_are_to_be_in_order() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 1" => Reply::Hold(answer_to("text 1")),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let mut open = Open::start(&bench, &format!("{ASK} -c 2"));
+    open.write(&rows(40));
+    let mut ids: Vec<_> = (2..=40).map(|_| open.line()["row_number"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (2..=40).collect::<Vec<_>>());
+    server.release();
+    assert_eq!(open.line()["id"], "r1");
+    assert_eq!(open.end().expect(0).stdout, "");
+}
+
+#[test]
+fn what_waits_for_a_line_before_it_is_bounded() {
+    const WINDOW: usize = 32;
+    let is_released = Arc::new(AtomicBool::new(false));
+    let is_beyond = Arc::new(AtomicBool::new(false));
+    let (released, beyond) = (Arc::clone(&is_released), Arc::clone(&is_beyond));
+    let server = Server::start(move |call| {
+        let number: usize = call.prompt["text ".len()..].parse().unwrap();
+        if number > WINDOW && !released.load(Ordering::SeqCst) {
+            beyond.store(true, Ordering::SeqCst);
+        }
+        match number {
+            1 => Reply::Hold(answer_to("text 1")),
+            _ => Reply::Answer(answer_to(&call.prompt)),
+        }
+    });
+    let bench = Bench::with_server(&server);
+    let mut open = Open::start(&bench, &format!("{ASK} -c 2 --ordered --log-file log.jsonl"));
+    // Long rows, so that they do not all fit into pipes and what is read ahead: as long as the window is
+    // full, whoever writes them waits.
+    let long = |n: usize| {
+        format!("{{\"id\":\"r{n}\",\"text\":\"text {n}\",\"pad\":\"{}\"}}\n", "x".repeat(4000))
+    };
+    let mut stdin = open.stdin.take().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let writer = std::thread::spawn(move || {
+        for number in 1..=200 {
+            stdin.write_all(long(number).as_bytes()).unwrap();
+            count.store(number, Ordering::SeqCst);
+        }
+    });
+    server.wait_for_calls(WINDOW);
+    assert!(written.load(Ordering::SeqCst) < 150);
+    is_released.store(true, Ordering::SeqCst);
+    server.release();
+    let ended = open.wait().expect(0);
+    writer.join().unwrap();
+    assert!(!is_beyond.load(Ordering::SeqCst));
+    let numbers: Vec<_> = ended
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["row_number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_that_fail_for_good_have_lines_and_a_code() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 2", _) => Reply::status(400),
+        ("text 3", 1) => Reply::status(429),
+        ("text 4", _) => Reply::status(500),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let input = rows(50);
+    let ended = bench.pipe(&format!("{ASK} --retries 2"), input.as_bytes()).expect(3);
+    let ended = ended.says("50 rows: 48 ok, 2 failed · 53 calls").says("2 of 50 rows failed");
+    let found = lines(&ended);
+    assert_eq!(found.len(), 50);
+    assert_eq!(found[1]["error"]["class"], "bad_request");
+    assert_eq!(found[2]["ok"], true);
+    assert_eq!(found[3]["error"]["attempts"], 3);
+    bench.pipe(&format!("{ASK} --retries 0 --allow-failed 5%"), input.as_bytes()).expect(0);
+    let ended = bench.pipe(&format!("{ASK} --retries 0 --max-errors 1 -c 1"), input.as_bytes());
+    ended.expect(4).says("--max-errors").says(" rows read have no line out; ");
+}
+
+#[test]
+fn rows_of_one_id_are_rows_of_their_own() {
+    let server = Server::start(|call| match call.nth {
+        1 => Reply::status(500),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let ended = bench.pipe(&format!("{ASK} -c 1"), rows(1).repeat(3).as_bytes()).expect(0);
+    let lines = lines(&ended);
+    assert!(lines.iter().all(|line| line["id"] == "r1" && line["ok"] == true));
+    // An endpoint that knows calls by their keys must not take one for another.
+    let mut keys: Vec<_> =
+        server.calls().iter().map(|call| call.headers["idempotency-key"].clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!((server.count(), keys.len(), lines.len()), (4, 4, 3));
+}
+
+#[test]
+fn a_rate_limit_is_kept_and_fails_no_row() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 40", 1) => Reply::Status(429, vec![("retry-after", "2".into())], String::new()),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let ended = bench.pipe(&format!("{ASK} -c 16 --retries 0"), rows(400).as_bytes()).expect(0);
+    assert_answers(&ended, 400);
+    let calls = server.calls();
+    let refused = calls.iter().find(|call| call.prompt == "text 40").unwrap().at;
+    // What was on its way when the refusal came is let off.
+    let inside = calls.iter().filter(|call| {
+        let after = call.at.saturating_duration_since(refused);
+        after > Duration::from_secs(1) && after < Duration::from_secs(2)
+    });
+    assert_eq!((inside.count(), calls.len()), (0, 401));
+}
+
+#[test]
+fn an_outage_is_waited_for_and_one_that_lasts_ends_it() {
+    // A port that nothing listens on: it was just given back.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let bench = Bench::new();
+    let ask = format!("{ASK} --base-url http://127.0.0.1:{port}/v1 --retries 0");
+    let input = rows(10);
+    let ended = bench.pipe(&format!("{ask} --max-outage 0.5"), input.as_bytes()).expect(69);
+    assert_eq!(ended.stdout, "");
+    ended.says("Connection refused").says("10 of 10 rows read have no line out; wait until");
+    let mut open = Open::start(&bench, &format!("{ask} --log-file log.jsonl"));
+    open.write(&input);
+    while !bench.exists("log.jsonl") || !bench.read("log.jsonl").contains("\"paused\"") {
+        std::thread::yield_now();
+    }
+    let server = Server::at(port, |call| Reply::Answer(answer_to(&call.prompt)));
+    assert_answers(&open.end().expect(0), 10);
+    assert_eq!(server.count(), 10);
+}
+
+#[test]
+fn what_cannot_succeed_ends_it_and_fails_no_row() {
+    let quota = json!({"error": {"type": "insufficient_quota", "message": "empty"}}).to_string();
+    for (reply, code, text) in [
+        (Reply::status(401), 77, "refused the key"),
+        (Reply::Status(429, Vec::new(), quota), 77, "quota or credit"),
+        (Reply::status(404), 78, "no row's model was found"),
+    ] {
+        let server = Server::start(move |_| reply.clone());
+        let bench = Bench::with_server(&server);
+        // The input stays open: it ends all the same.
+        let mut open = Open::start(&bench, &format!("{ASK} -c 2"));
+        open.write(&rows(100));
+        let ended = open.wait().expect(code).says(text);
+        assert_eq!(ended.stdout, "");
+        assert!(server.count() < 20, "{} calls", server.count());
+        let ended = ended.says(" rows read have no line out; ");
+        ended.says("rows without one are not kept, so feed them again");
+    }
+}
+
+#[test]
+fn a_signal_ends_what_is_under_way_and_says_what_is_left() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let server = Server::start(|call| match call.prompt.as_str() {
+            "text 1" | "text 3" => Reply::Hold(answer_to(&call.prompt)),
+            _ => Reply::Answer(answer_to(&call.prompt)),
+        });
+        let bench = Bench::with_server(&server);
+        // In order, what waits for those behind it goes out at the end as well.
+        let mut open = Open::start(&bench, &format!("{ASK} -c 2 --ordered"));
+        open.write(&rows(3));
+        server.wait_for_calls(3);
+        open.signal(signal);
+        let mut said = String::new();
+        let mut stderr = BufReader::new(open.child.stderr.take().unwrap());
+        while !said.contains("ending: waiting") {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        open.write(&rows(3));
+        server.release();
+        let numbers = [open.line(), open.line(), open.line()].map(|it| it["row_number"].clone());
+        assert_eq!(numbers, [json!(1), json!(2), json!(3)]);
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(open.child.wait().unwrap().code(), Some(code));
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with("rowmill: ended by a signal · every line out is whole"), "{last}");
+        assert_eq!(server.count(), 3, "nothing was started");
+    }
+}
+
+#[test]
+fn calls_that_do_not_end_after_a_signal_are_dropped() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 2" => Reply::Hold(String::new()),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    for (options, signals) in [("--drain-timeout 0", 1), ("--drain-timeout 1h", 2)] {
+        let mut open = Open::start(&bench, &format!("{ASK} -c 1 {options}"));
+        open.write(&rows(5));
+        assert_eq!(open.line()["id"], "r1");
+        server.wait_for_active(1);
+        for _ in 0..signals {
+            open.signal("-TERM");
+        }
+        let ended = open.wait().expect(143);
+        assert_eq!(ended.stdout, "");
+        ended.says("4 of 5 rows read have no line out; ");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_ends_it_quietly_and_at_once() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 1" => Reply::Answer(answer_to(&call.prompt)),
+        _ => Reply::Hold(String::new()),
+    });
+    let bench = Bench::with_server(&server);
+    // Calls are held and the input stays open: nothing but the reader's end says that it is over.
+    let mut open = Open::start(&bench, &format!("{ASK} -c 4"));
+    open.write(&rows(100));
+    assert_eq!(open.line()["id"], "r1");
+    drop(open.stdout.take());
+    let ended = open.wait().expect(0);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(server.count() <= 8);
+    // One that goes while lines are written.
+    let mut open = Open::start(&bench, "filter -m passthrough -p {{text}} --quiet");
+    let mut stdin = open.stdin.take().unwrap();
+    let writer =
+        std::thread::spawn(move || while stdin.write_all(rows(1000).as_bytes()).is_ok() {});
+    open.line();
+    drop(open.stdout.take());
+    assert_eq!(open.wait().expect(0).stderr, "");
+    writer.join().unwrap();
+    // A disk that is full is another matter.
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
+        eprintln!("SKIPPED: there is no /dev/full");
+        return;
+    };
+    bench.write("in.jsonl", rows(3));
+    let mut command = bench.command(words("filter -m passthrough -p {{text}}"));
+    let input = File::open(bench.path("in.jsonl")).unwrap();
+    let output = command.stdin(input).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let ended = Ended { code: output.status.code().unwrap(), stdout: String::new(), stderr };
+    ended.expect(74).says("cannot write to standard output").says("3 of 3 rows read have no line");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_rows() {
+    const ROWS: usize = 200_000;
+    let bench = Bench::new();
+    let mut open = Open::start(&bench, "filter -m passthrough -p {{text}} --include-input");
+    let mut stdin = open.stdin.take().unwrap();
+    let pad = "x".repeat(200);
+    let feed = move |count: usize| {
+        let row = format!("{{\"text\":\"{pad}\"}}\n");
+        let rows = row.repeat(1000);
+        (0..count / 1000).for_each(|_| stdin.write_all(rows.as_bytes()).unwrap());
+        stdin
+    };
+    let writer = std::thread::spawn(move || feed(ROWS));
+    let mut line = String::new();
+    let mut after_few = 0;
+    for number in 1..=ROWS {
+        line.clear();
+        open.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        if number == 10_000 {
+            after_few = open.memory();
+        }
+    }
+    let after_all = open.memory();
+    drop(writer.join().unwrap());
+    assert!(line.starts_with("{\"id\":200000,"), "{line}");
+    assert!(after_all < after_few + 8 * 1024, "{after_few} KiB and then {after_all} KiB");
+    open.wait().expect(0).says("200,000 rows: 200,000 ok\n");
+}
+
+#[test]
+fn who_does_not_read_keeps_nothing_in_memory() {
+    let bench = Bench::new();
+    let row = format!("{{\"text\":\"{}\"}}\n", "x".repeat(1000));
+    bench.write("in.jsonl", row.repeat(100_000));
+    let mut command = bench.command(words("filter -m passthrough -p {{text}}"));
+    command.stdin(File::open(bench.path("in.jsonl")).unwrap());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stdout = child.stdout.take().map(BufReader::new);
+    let mut open = Open { child, stdin: None, stdout };
+    open.line();
+    // How far it has read, once it does not go on: of 100 MB a window.
+    let position = |open: &Open| -> u64 {
+        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/0", open.child.id())).unwrap();
+        info.lines().find_map(|line| line.strip_prefix("pos:")).unwrap().trim().parse().unwrap()
+    };
+    let (mut last, mut looks) = (0, 0);
+    while looks < 3000 {
+        let now = position(&open);
+        looks = if now == last { looks + 1 } else { 0 };
+        last = now;
+        std::thread::yield_now();
+    }
+    assert!(last < 10_000_000, "{last} bytes were read");
+    assert!(open.memory() < 60 * 1024, "{} KiB", open.memory());
+    assert_eq!(open.wait().expect(0).stdout.lines().count(), 99_999);
+}
+
+#[test]
+fn answers_that_do_not_fit_a_schema_are_asked_for_again() {
+    let server = Server::start(|call| {
+        let messages = call.body["messages"].as_array().unwrap().len();
+        Reply::Answer(match (messages, call.prompt.as_str()) {
+            (1, "text 2") => "no JSON".to_owned(),
+            _ => r#"{"label":"pos"}"#.to_owned(),
+        })
+    });
+    let bench = Bench::with_server(&server);
+    let schema = "--schema label:pos|neg";
+    let ended = bench.pipe(&format!("{ASK} {schema}"), rows(3).as_bytes()).expect(0);
+    assert!(lines(&ended).iter().all(|line| line["result"] == json!({"label": "pos"})));
+    assert_eq!(server.count(), 4);
+    let ended = bench.pipe(&format!("{ASK} {schema} --schema-retries 0"), rows(3).as_bytes());
+    assert_eq!(lines(&ended.expect(3))[1]["error"]["class"], "schema_mismatch");
+}
+
+#[test]
+fn a_cap_on_the_cost_ends_it_before_it_is_passed() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    // Of the test server's answers, 11 tokens in and 7 out, each costs $0.0081.
+    bench.write("rowmill.toml", "model = \"m\"\n[price.m]\ninput = 100\noutput = 1000\n");
+    let ask = "filter -p {{text}} --id-field id --max-tokens 7";
+    let ended = bench.pipe(&format!("{ask} --max-cost 0.05"), rows(50).as_bytes()).expect(4);
+    let ended = ended.says("of the $0.05 of --max-cost are spent").says("--max-cost=");
+    let count = server.count();
+    assert!((3..=6).contains(&count), "{count} calls");
+    assert_answers(&ended, count);
+    let ended = bench.pipe(&format!("{ask} --max-cost 9"), rows(5).as_bytes()).expect(0);
+    ended.says("5 rows: 5 ok · 5 calls · 90 tokens · $0.0405\n");
+    std::fs::remove_file(bench.path("rowmill.toml")).unwrap();
+    bench.pipe(&format!("{ASK} --max-cost 9"), b"").expect(2).says("--max-cost needs to know");
+}
+
+#[test]
+fn attempts_and_what_happens_are_noted_where_that_is_wanted() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 2", 1) => Reply::status(500),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let ask = format!("{ASK} --telemetry-output tel.jsonl --log-file log.jsonl --quiet");
+    for _ in 0..2 {
+        let ended = bench.pipe(&ask, rows(3).as_bytes()).expect(0);
+        assert_eq!(ended.stderr, "");
+    }
+    let attempts = bench.lines("tel.jsonl");
+    assert_eq!(attempts.len(), 7, "the second adds to the first");
+    let second: Vec<_> = attempts.iter().filter(|it| it["id"] == "r2").collect();
+    assert_eq!((&second[0]["status"], &second[0]["attempt"]), (&json!(500), &json!(1)));
+    assert_eq!((&second[1]["ok"], &second[1]["attempt"]), (&json!(true), &json!(2)));
+    assert_eq!(second[1]["usage"]["turn"]["output_tokens"], 7);
+    let log = bench.lines("log.jsonl");
+    let end = log.last().unwrap();
+    assert_eq!((&end["event"], &end["ok"], &end["calls"]), (&json!("end"), &json!(3), &json!(3)));
+    let same = format!("{ASK} --telemetry-output log.jsonl --log-file log.jsonl");
+    bench.pipe(&same, b"").expect(2).says("--log-file must not be the file of --telemetry-output");
+    let nowhere = format!("{ASK} --telemetry-output no/such/place");
+    bench.pipe(&nowhere, b"").expect(73).says("nothing was read");
+}
+
+#[test]
+fn what_makes_no_sense_in_a_pipe_is_refused() {
+    let bench = Bench::new();
+    bench.write("pool.toml", "[pool.all]\nmembers = [\"openai.a\", \"openai.b\"]\n");
+    for (options, text) in [
+        ("-m a -m b", "one model once about each row"),
+        ("-m a --repeat 2", "one model once about each row"),
+        ("-m all --config pool.toml", "-m all is a pool"),
+        ("-m a --require-model a", "--require-model"),
+        ("-m local", "start one yourself"),
+        ("-m a --on-missing-field error", "row-error fails such a row"),
+        ("-m a -p x --template t", "cannot be used with"),
+        ("-m a --work-dir w", "unexpected argument"),
+        ("-m a --parallel 2", "unexpected argument"),
+    ] {
+        bench.pipe(&format!("filter {options}"), b"").expect(2).says(text);
+    }
+    let ended = bench.pipe("filter -m passthrough", b"\x1f\x8b\x08\x00\x00\x00").expect(65);
+    ended.says("standard input looks like gzip").says("decompress");
+    let help = bench.run("filter --help").expect(0).stdout;
+    assert!(help.contains("Examples:") && help.contains("survives a kill"), "{help}");
+    assert!(!help.contains("--repeat") && !help.contains("--require-model"));
+}
