@@ -49,7 +49,7 @@ fn told() -> Server {
 }
 
 fn run(server: &Server, rest: &str) -> String {
-    format!("run in.jsonl -o out.jsonl --base-url {} {rest}", server.url())
+    format!("run in.jsonl -o out.jsonl --output-format rows --base-url {} {rest}", server.url())
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_killed_run_goes_on_in_each_dialect() {
         bench.write("in.jsonl", &text);
         let command = |server: &Server, output: &str| {
             format!(
-                "run in.jsonl -o {output} --base-url {} --shard-rows 7 --fixed-concurrency -c 1 {more}",
+                "run in.jsonl -o {output} --output-format rows --base-url {} --shard-rows 7 --fixed-concurrency -c 1 {more}",
                 server.url()
             )
         };
@@ -404,7 +404,7 @@ fn what_is_not_prompts_needs_an_output() {
 fn nothing_is_called_for_passthrough() {
     let bench = Bench::new();
     bench.write("in.jsonl", chats(2));
-    bench.run("run in.jsonl -o out.jsonl -m passthrough").expect(0);
+    bench.run("run in.jsonl -o out.jsonl -m passthrough --output-format rows").expect(0);
     let results: Vec<_> =
         bench.lines("out.jsonl").iter().map(|line| line["result"].to_string()).collect();
     let expected: Vec<Value> =
@@ -441,7 +441,7 @@ fn what_lines_say_no_option_says() {
     let nowhere = bench.run("run in.jsonl -o out.jsonl").expect(2);
     nowhere.says("name the endpoint with --base-url, or a model with -m");
     assert_eq!(server.count(), 0);
-    bench.run(&run(&server, "-m m -p x --dialect rows")).expect(0);
+    bench.run(&run(&server, "-m m -p x --dialect rows")).expect(3);
     assert_eq!(server.calls()[0].prompt, "x");
 }
 
@@ -460,7 +460,8 @@ fn results_and_files_of_two_minds_are_refused() {
     bench.write("in.csv", "prompt\nx\n");
     let csv = format!("run in.csv -o out.jsonl -m m --base-url {}", server.url());
     bench.run(&format!("{csv} --dialect prompts")).expect(2).says("is CSV, whose records are rows");
-    bench.run(&csv).expect(0);
+    bench.run(&csv).expect(3);
+    assert!(server.calls()[0].prompt.contains("\"prompt\": \"x\""), "a row like any other");
 }
 
 #[test]
@@ -495,7 +496,8 @@ fn a_dry_run_shows_what_would_be_sent() {
     assert!(ended.stdout.contains("\"url\": \"http://127.0.0.1:9/v1/responses\""));
     let estimate = "estimate in.jsonl --base-url http://127.0.0.1:9/v1 --json";
     let estimate: Value = serde_json::from_str(&bench.run(estimate).expect(0).stdout).unwrap();
-    assert_eq!(estimate["requests"], 1, "{estimate}");
+    assert_eq!((&estimate["calls"], &estimate["output_tokens"]["high"]), (&json!(1), &json!(100)));
+    assert_eq!(estimate["input_tokens"], 9, "the words of the body and what is around them");
     assert!(!bench.exists("out.jsonl.rowmill"));
 }
 
@@ -544,7 +546,7 @@ fn a_configured_endpoint_is_where_lines_go_that_name_their_models() {
     let (server, bench) = (told(), Bench::new());
     bench.write("in.jsonl", chats(2));
     let config = format!(
-        "model = \"here.other\"\n[endpoint.here]\nbase_url = \"{}\"\ntemperature = 0.5\ntransport = \"sse\"\n",
+        "model = \"here.other\"\n[endpoint.here]\nbase_url = \"{}\"\nparameters = {{ temperature = 0.5, transport = \"sse\" }}\n",
         server.url()
     );
     bench.write("rowmill.toml", config);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use rowmill::dialect::{Dialect, read_outcome};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::server::{Call, Reply, Server, completion};
 use crate::support::{Bench, assert_same, assert_text, rows};
@@ -34,15 +34,24 @@ fn reply(call: &Call) -> Reply {
         "cut" => Reply::Cut,
         "empty" => named(200, completion("")),
         "odd" => named(500, "<html>Oh\ndear</html>".into()),
+        "tools" => named(
+            200,
+            r#"{"id":"c-2","choices":[{"message":{"content":null,"tool_calls":[{"id":"call_1","function":{"name":"f","arguments":"{}"}}]}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#.into(),
+        ),
+        "vector" => named(200, "{\n  \"data\": [{\"embedding\": [0.50]}]\r\n}".into()),
         said => named(200, completion(&format!("answer to\n\"{said}\""))),
     }
 }
 
-/// The text without what is chance: the server's port, and the hashes in `id`, which are made of the run's name.
+/// The text without what is chance: the server's port, the hashes in `id`, which are made of the run's name, and how
+/// often a call was tried that failed.
 fn without_chance(text: &str, server: &Server) -> String {
     let url = server.url();
     let host = url.trim_start_matches("http://").trim_end_matches("/v1");
-    let text = text.replace(host, "HOST");
+    let mut text = text.replace(host, "HOST");
+    for attempts in 1..=9 {
+        text = text.replace(&format!("\"attempts\":{attempts}"), "\"attempts\":N");
+    }
     let mut parts = text.split("\"batch_req_");
     let mut out = parts.next().unwrap().to_owned();
     for part in parts {
@@ -101,6 +110,135 @@ fn rows_that_are_done_are_spelled_in_every_dialect_without_a_call() {
     bench.run(&format!("merge --work-dir job {outputs}")).expect(3);
     assert_golden("rows-as-rows", &bench.read("out.jsonl"), &server);
     assert_eq!(server.count(), calls);
+}
+
+/// A line of the `openai` dialect whose call is that of a text.
+fn request(id: &str, url: &str, text: &str) -> String {
+    let said = match url {
+        "/v1/chat/completions" => format!(r#""messages":[{{"role":"user","content":"{text}"}}]"#),
+        _ => format!(r#""input":"{text}""#),
+    };
+    let body = format!(r#"{{"model":"m",{said}}}"#);
+    format!("{{\"custom_id\":{id},\"method\":\"POST\",\"url\":\"{url}\",\"body\":{body}}}\n")
+}
+
+/// A file of requests whose lines come to everything that lines can come to.
+fn requests(dialect: Dialect) -> String {
+    const CHAT: &str = "/v1/chat/completions";
+    let texts = [
+        ("r\\u0031", "fine"),
+        ("2", "refused"),
+        ("cut", "cut"),
+        ("empty", "empty"),
+        ("odd", "odd"),
+    ];
+    let line = |(id, text): (&str, &str)| match dialect {
+        Dialect::Prompts if id == "2" => format!("{{\"id\":2,\"prompt\":\"{text}\"}}\n"),
+        Dialect::Prompts => format!("{{\"id\":\"{id}\",\"prompt\":\"{text}\"}}\n"),
+        Dialect::Dria => format!(
+            "{{\"custom_id\":\"{id}\",\"type\":\"completions\",\"version\":\"v1\",\
+             \"body\":{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}}}\n"
+        ),
+        _ => request(&format!("\"{id}\""), CHAT, text),
+    };
+    let mut all: String = texts.map(line).concat() + "{\"custom_id\":\"torn\n";
+    match dialect {
+        Dialect::Prompts => all += "{\"prompt\":\"\"}\n{\"prompt\":\"without an id\"}\n",
+        Dialect::Dria => all += &line(("typed", "x")).replace("\"v1\"", "\"v2\""),
+        _ => {
+            all += &request("\"vector\"", "/v1/embeddings", "vector");
+            all += &request("\"tools\"", CHAT, "tools");
+            all += &request("\"nowhere\"", "/v1/nowhere", "x");
+        }
+    }
+    all
+}
+
+#[test]
+fn request_files_are_answered_in_their_own_dialect_and_spelled_in_every_other() {
+    for dialect in Dialect::ALL.into_iter().filter(|dialect| !dialect.is_rows()) {
+        let server = Server::start(reply);
+        let bench = Bench::new();
+        bench.write("in.jsonl", requests(dialect));
+        let outputs =
+            "-o out.jsonl --error-output errors.jsonl --summary-output s.json --no-final-summary";
+        let run = format!(
+            "run in.jsonl --skip-bad-lines -m m --base-url {} -c 1 --retries 0 {outputs}",
+            server.url()
+        );
+        bench.run(&run).expect(3);
+        let (calls, own) = (server.count(), bench.read("out.jsonl"));
+        for format in Dialect::ALL {
+            let merge = format!("merge --work-dir out.jsonl.rowmill {outputs}");
+            bench.run(&format!("{merge} --output-format {format}")).expect(3);
+            let text = bench.read("out.jsonl");
+            assert_golden(&format!("{dialect}-as-{format}"), &text, &server);
+            assert_eq!(text == own, format == dialect);
+            let is_failed = |line: &&str| read_outcome(format, line).unwrap().result.is_err();
+            let failed: Vec<_> = text.lines().filter(is_failed).collect();
+            assert_eq!(bench.read("errors.jsonl").lines().collect::<Vec<_>>(), failed);
+            let summary = bench.json("s.json");
+            assert_eq!(summary["dialect"], dialect.name());
+            assert_eq!(summary["output_format"] == format.name(), !format.is_rows());
+            // The file tools read them all.
+            bench.write("own.jsonl", &own);
+            let diff = bench.run("files diff own.jsonl out.jsonl --json").expect(0).summary();
+            assert_eq!((&diff["a"]["bad_lines"], &diff["b"]["bad_lines"]), (&json!(0), &json!(0)));
+        }
+        // Resumed as it was started it is spelled as it was, without a call.
+        bench.run(&format!("{run} --resume --no-retry-failed")).expect(3);
+        assert_eq!(bench.read("out.jsonl"), own);
+        assert_eq!(server.count(), calls);
+    }
+}
+
+#[test]
+fn several_answers_to_a_request_are_told_apart_in_envelopes_only() {
+    let server = Server::start(reply);
+    let bench = Bench::new();
+    bench.write("in.jsonl", request("\"a\"", "/v1/chat/completions", "fine"));
+    let run = format!("run in.jsonl -o out.jsonl --base-url {} -m m -m n", server.url());
+    bench.run(&run).expect(2).says("as those of the input are").says("--output-format rows");
+    assert_eq!(server.count(), 0);
+    bench.run(&format!("{run} --output-format rows")).expect(0);
+    let models: Vec<_> = bench.lines("out.jsonl").iter().map(|it| it["model"].clone()).collect();
+    assert_eq!(models, ["m", "n"]);
+}
+
+#[test]
+fn a_killed_run_of_requests_comes_out_as_one_that_was_not() {
+    const COUNT: usize = 30;
+    let said = |call: &Call| {
+        Reply::Status(200, vec![("x-request-id", call.prompt.clone())], completion(&call.prompt))
+    };
+    let held = Server::start(move |call| match call.prompt.as_str() {
+        "text 22" => Reply::Hold("never".into()),
+        _ => said(call),
+    });
+    let bench = Bench::new();
+    let of = |n: usize| request(&format!("\"c{n}\""), "/v1/chat/completions", &format!("text {n}"));
+    bench.write("in.jsonl", (1..=COUNT).map(of).collect::<String>());
+    let run = |server: &Server, output: &str| {
+        format!(
+            "run in.jsonl -o {output} --base-url {} --shard-rows 7 --fixed-concurrency -c 1",
+            server.url()
+        )
+    };
+    let running = bench.start(&run(&held, "out.jsonl"));
+    held.wait_for_calls(22);
+    running.kill();
+    let server = Server::start(said);
+    bench.run(&(run(&server, "out.jsonl") + " --resume")).expect(0);
+    assert!(server.count() <= COUNT - 21, "{} calls", server.count());
+    assert!(!bench.exists("out.jsonl.rowmill"), "such an output is enough to go on from");
+    bench.run(&run(&server, "whole.jsonl")).expect(0);
+    let texts = ["out.jsonl", "whole.jsonl"].map(|name| without_chance(&bench.read(name), &server));
+    assert_text(&texts[0], &texts[1]);
+    let lines = bench.lines("out.jsonl");
+    let names: Vec<_> = lines.iter().map(|line| line["response"]["request_id"].clone()).collect();
+    assert_eq!(names, (1..=COUNT).map(|n| json!(format!("text {n}"))).collect::<Vec<_>>());
+    let ids: HashSet<_> = lines.iter().map(|line| line["id"].to_string()).collect();
+    assert_eq!(ids.len(), COUNT);
 }
 
 #[test]
