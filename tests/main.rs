@@ -29,6 +29,7 @@ mod schedule;
 mod screen;
 mod serve;
 mod simulated;
+mod spelled;
 mod streams;
 mod structured;
 mod support;

@@ -85,6 +85,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let planned = Some(&*work_dir).filter(|_| !args.overwrite);
     let (question, mut reach) =
         question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
+    let format = output_paths(&args.outputs).format_of(&question.job, include_input)?;
     let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
     let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
     let answerer = bounded(answerer, &args.pace, &reach)?;
@@ -118,7 +119,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         }
         let on_change = args.change.on_change();
         let is_named = args.work_dir.is_some() && takes_over.is_none();
-        let is_temporary = is_temporary(args, is_named, on_change);
+        let is_temporary =
+            is_temporary(args, is_named, on_change) && format == question.job.dialect;
         let place = Place { path: work_dir, is_temporary };
         let run = Run {
             place,
@@ -152,7 +154,8 @@ fn work_dirs(
     }
 }
 
-/// Whether the work directory goes once all is done; `is_named` says that the command line names it.
+/// Whether the work directory goes once all is done; `is_named` says that the command line names it. Where lines out
+/// are not spelled as the input's it stays as well: such an output does not say enough to go on from.
 fn is_temporary(args: &RunArgs, is_named: bool, on_change: OnChange) -> bool {
     let is_wanted = is_named || args.keep_work_dir;
     // What changes can only be told where the old plan is kept; and that outputs are at their URLs
@@ -375,6 +378,7 @@ fn work_options(
 fn output_paths(args: &OutputArgs) -> OutputPaths {
     OutputPaths {
         output: args.output.clone(),
+        format: args.output_format,
         errors: args.error_output.clone(),
         telemetry: args.telemetry_output.clone(),
         delta: args.output_delta.clone(),

@@ -4,7 +4,7 @@
 //! People come with files of other tools. [`openai`] is that of OpenAI's Batch API, which vLLM's and FastDeploy's
 //! `run-batch` and Doubleword's service read as well; [`prompts`] is that of `dria batch`, [`dria`] that of Dria's
 //! Batch API, and [`rows`] is any JSON object. [`detect`] tells them apart, [`rules`] says what each server wants of a
-//! file of its dialect.
+//! file of its dialect, and a [`Speller`] writes what became of a row in any of them.
 //!
 //! Nothing here opens a file. Text comes in, and values are slices of it; plain values come in, and bytes go out.
 
@@ -16,6 +16,7 @@ mod problem;
 pub mod prompts;
 pub mod rows;
 pub mod rules;
+mod spell;
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -24,6 +25,7 @@ use serde_json::value::RawValue;
 
 pub use endpoint::Endpoint;
 pub use problem::{Problem, shown};
+pub use spell::{Speller, Told, Unreadable};
 
 use crate::format::json::{self, Object};
 pub use crate::job::Dialect;

@@ -182,21 +182,14 @@ pub struct NoResponse<'a> {
 ///
 /// A failure with a status is a filled `response`, one without is `response:null` and an `error`, as OpenAI has it.
 pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
-    // Writing to a Vec cannot fail.
-    let name = name_of(reply.seed, reply.id);
-    let _ = write!(out, "{{\"id\":\"{name}\",\"custom_id\":{},\"response\":", reply.id);
     match reply.result {
         Ok(response) => {
-            let _ = write!(out, "{{\"status_code\":{},\"request_id\":", response.status);
-            match response.request_id {
-                Some(id) => json::write_string(out, id),
-                None => out.extend_from_slice(b"null"),
-            }
-            out.extend_from_slice(b",\"body\":");
-            write_body(out, &response);
-            out.extend_from_slice(b"},\"error\":null}\n");
+            let Response { status, request_id, body } = response;
+            let body = |out: &mut Vec<u8>| write_body(out, body);
+            write_response(out, (reply.seed, reply.id), (status, request_id), body);
         }
         Err(NoResponse { code, message }) => {
+            begin(out, (reply.seed, reply.id));
             out.extend_from_slice(b"null,\"error\":{\"code\":");
             json::write_string(out, code);
             out.extend_from_slice(b",\"message\":");
@@ -204,6 +197,31 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
             out.extend_from_slice(b"}}\n");
         }
     }
+}
+
+/// Appends the line of a request (seed and id, as [`Reply`] has them) that was answered with this status and under this
+/// name; `body` appends the body, a JSON value in one line.
+pub(super) fn write_response(
+    out: &mut Vec<u8>,
+    request: (&str, &str),
+    (status, request_id): (u16, Option<&str>),
+    body: impl FnOnce(&mut Vec<u8>),
+) {
+    begin(out, request);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{{\"status_code\":{status},\"request_id\":");
+    match request_id {
+        Some(id) => json::write_string(out, id),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"body\":");
+    body(out);
+    out.extend_from_slice(b"},\"error\":null}\n");
+}
+
+fn begin(out: &mut Vec<u8>, (seed, id): (&str, &str)) {
+    let name = name_of(seed, id);
+    let _ = write!(out, "{{\"id\":\"{name}\",\"custom_id\":{id},\"response\":");
 }
 
 /// The `id` of a line out: a hash, so that the same line is written the same way again.
@@ -216,8 +234,9 @@ fn name_of(seed: &str, id: &str) -> String {
     format!("batch_req_{}", &hasher.finalize().to_hex()[..32])
 }
 
-fn write_body(out: &mut Vec<u8>, response: &Response<'_>) {
-    let body = response.body.trim_ascii();
+/// Appends a body as [`Response::body`] has it.
+pub(super) fn write_body(out: &mut Vec<u8>, body: &[u8]) {
+    let body = body.trim_ascii();
     if serde_json::from_slice::<&serde_json::value::RawValue>(body).is_err() {
         out.extend_from_slice(b"{\"error\":{\"message\":");
         json::write_string(out, &String::from_utf8_lossy(body));
@@ -286,7 +305,7 @@ fn message(error: &str) -> String {
 }
 
 /// What a body says, without what differs from call to call.
-fn content(body: &str) -> Content {
+pub(super) fn content(body: &str) -> Content {
     let Ok(Value::Object(mut body)) = serde_json::from_str::<Value>(body) else {
         return Content::of_token(body);
     };

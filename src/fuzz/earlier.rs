@@ -24,7 +24,7 @@ pub(super) fn earlier(bytes: &[u8], scratch: &Path) {
     let files = vec![path.clone(), path.clone()];
     let twice = Earlier { files, writer, is_known: false, is_in_place: true };
     let twice = plan::survey(&twice, &job).expect("it can be read");
-    assert!(twice.answers % 2 == 0, "files are read alike");
+    assert!(twice.answers.is_multiple_of(2), "files are read alike");
     let shortest = b"{\"id\":1,\"ok\":true,\"result\":1}".len();
     assert!(twice.answers / 2 * shortest as u64 <= bytes.len() as u64);
 

@@ -10,12 +10,13 @@ use std::io::Write;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::dialect::{Dialect, Speller, Told, Unreadable};
 use crate::format::{envelope, telemetry};
 use crate::job::{JobSpec, OutcomeKind, Variant};
 use crate::shutdown::{self, Shutdown};
 use crate::store::{
     self, Asked, Held, Manifest, OutcomePlaces, Outcomes, Record, Role, RowRecords, ShardReader,
-    Stage, Staged, Target, for_each_row_of, spawn,
+    Stage, Staged, Target, WorkDir, for_each_row_of, spawn,
 };
 
 use twins::TwinLines;
@@ -25,13 +26,13 @@ pub use totals::Totals;
 /// Where outputs go.
 #[derive(Debug, Clone)]
 pub struct Outputs {
-    /// One envelope a row.
+    /// One line a row.
     pub output: Target,
-    /// The envelopes of the rows that failed.
+    /// The lines of the rows that failed.
     pub errors: Option<Target>,
     /// One line an attempt.
     pub telemetry: Option<Target>,
-    /// The envelopes of the answers that no earlier generation published.
+    /// The lines of the answers that no earlier generation published.
     pub delta: Option<Target>,
 }
 
@@ -40,7 +41,9 @@ pub struct Outputs {
 pub struct Options {
     /// Where outputs go.
     pub outputs: Outputs,
-    /// Whether envelopes show their rows.
+    /// How lines are spelled. Only envelopes tell several answers to a row apart.
+    pub format: Dialect,
+    /// Whether envelopes show their rows. Only envelopes can.
     pub include_input: bool,
     /// Threads that read journals.
     pub threads: usize,
@@ -103,6 +106,7 @@ struct Range {
 /// Which lines are wanted.
 #[derive(Debug)]
 struct Wanted {
+    speller: Speller,
     include_input: bool,
     errors: bool,
     telemetry: bool,
@@ -157,6 +161,7 @@ pub fn run(
     let places = places.as_ref();
     let Outputs { output, errors, telemetry, delta } = &options.outputs;
     let wanted = &Wanted {
+        speller: Speller::new(&manifest.job, options.format, dir.run()),
         include_input: options.include_input,
         errors: errors.is_some(),
         telemetry: telemetry.is_some(),
@@ -318,24 +323,55 @@ fn read_range(
     }
     for_each_row_of(&shards, &mut |variant, row| {
         twins.put_below(row.outcome.row, lines, flush)?;
-        put_row(&row, variant, wanted, lines);
+        put_row(&row, variant, wanted, lines)
+            .map_err(|error| damaged(dir, row.outcome.row, &error))?;
         flush(lines)
     })?;
     twins.put_below(u64::MAX, lines, flush)
 }
 
-fn put_row(row: &RowRecords<'_>, variant: usize, wanted: &Wanted, lines: &mut Lines) {
+/// An envelope that cannot be spelled otherwise. The record is as it was written, and so is the journal: to work
+/// its shard again would be to pay for guessing.
+fn damaged(dir: &WorkDir, row: u64, error: &Unreadable) -> store::Error {
+    let reason = format!("in the record of row {row} {error}");
+    store::Error::Damaged { path: dir.path().to_owned(), reason }
+}
+
+/// Makes the line of an outcome, for all outputs that are to have it. `is_new` says whether the delta is one of them.
+fn put_line(
+    told: &Told<'_>,
+    (kind, is_new): (OutcomeKind, bool),
+    wanted: &Wanted,
+    lines: &mut Lines,
+) -> Result<(), Unreadable> {
+    let start = lines.output.len();
+    wanted.speller.line(&mut lines.output, told)?;
+    let line = &lines.output[start..];
+    if wanted.errors && kind != OutcomeKind::Ok {
+        lines.errors.extend_from_slice(line);
+    }
+    if wanted.delta && kind == OutcomeKind::Ok && is_new {
+        lines.delta.extend_from_slice(line);
+    }
+    Ok(())
+}
+
+fn put_row(
+    row: &RowRecords<'_>,
+    variant: usize,
+    wanted: &Wanted,
+    lines: &mut Lines,
+) -> Result<(), Unreadable> {
     let outcome = &row.outcome;
-    let input = outcome.input.filter(|_| wanted.include_input);
     let mark = &wanted.marks[variant];
-    envelope::write_line(&mut lines.output, outcome.envelope, &mark.envelope, input);
-    if wanted.errors && outcome.kind != OutcomeKind::Ok {
-        envelope::write_line(&mut lines.errors, outcome.envelope, &mark.envelope, input);
-    }
+    let told = Told {
+        envelope: outcome.envelope,
+        attempts: outcome.attempts,
+        mark: &mark.envelope,
+        input: outcome.input.filter(|_| wanted.include_input),
+    };
     let is_new = |asked: Asked| asked.generation > wanted.published && !outcome.adopted;
-    if wanted.delta && outcome.kind == OutcomeKind::Ok && outcome.asked.is_some_and(is_new) {
-        envelope::write_line(&mut lines.delta, outcome.envelope, &mark.envelope, input);
-    }
+    put_line(&told, (outcome.kind, outcome.asked.is_some_and(is_new)), wanted, lines)?;
     let totals = &mut lines.totals[variant];
     totals.row(row, wanted.generation);
     for (index, record) in row.all.iter().enumerate() {
@@ -354,6 +390,7 @@ fn put_row(row: &RowRecords<'_>, variant: usize, wanted: &Wanted, lines: &mut Li
             }
         }
     }
+    Ok(())
 }
 
 /// The generation that asked what the first outcome among a row's records came of; attempts that

@@ -3,11 +3,13 @@
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use super::{Lines, Wanted};
+use super::{Lines, Wanted, damaged, put_line};
+use crate::dialect::Told;
 use crate::format::envelope;
-use crate::job::OutcomeKind;
 use crate::shutdown::{Shutdown, Stage};
-use crate::store::{self, Asked, Held, Manifest, OutcomePlaces, Outcomes, ShardEntry, Twin, spawn};
+use crate::store::{
+    self, Asked, Held, Manifest, OutcomePlaces, Outcomes, ShardEntry, Twin, WorkDir, spawn,
+};
 
 /// Notes where the outcomes are that twins take; nothing where there are no twins.
 pub(super) fn find(
@@ -49,12 +51,13 @@ pub(super) struct TwinLines<'r, 'd> {
     twins: Peekable<IntoIter<Twin>>,
     outcomes: Option<&'r mut Outcomes<'d>>,
     wanted: &'r Wanted,
+    dir: &'r WorkDir,
     envelope: Vec<u8>,
 }
 
 impl<'r, 'd> TwinLines<'r, 'd> {
     pub(super) fn of(
-        dir: &Held,
+        dir: &'r WorkDir,
         (number, entry): (u32, &ShardEntry),
         wanted: &'r Wanted,
         outcomes: Option<&'r mut Outcomes<'d>>,
@@ -63,7 +66,8 @@ impl<'r, 'd> TwinLines<'r, 'd> {
             Some(_) => dir.twins(number, entry)?.twins,
             None => Vec::new(),
         };
-        Ok(Self { twins: twins.into_iter().peekable(), outcomes, wanted, envelope: Vec::new() })
+        let twins = twins.into_iter().peekable();
+        Ok(Self { twins, outcomes, wanted, dir, envelope: Vec::new() })
     }
 
     /// Makes the lines of those below a row. `flush` may take them after each.
@@ -81,25 +85,27 @@ impl<'r, 'd> TwinLines<'r, 'd> {
     }
 
     fn put(&mut self, twin: &Twin, lines: &mut Lines) -> Result<(), store::Error> {
-        let Self { outcomes: Some(outcomes), wanted, envelope, .. } = self else { return Ok(()) };
+        let Self { outcomes: Some(outcomes), wanted, dir, envelope, .. } = self else {
+            return Ok(());
+        };
         let outcome = outcomes.of(twin.of)?;
         envelope.clear();
         let id = twin.id.as_json().as_bytes();
         envelope::readdress(envelope, outcome.envelope, id, twin.row);
         let input = twin.input.as_ref().map(|input| input.get().as_bytes());
-        let input = input.filter(|_| wanted.include_input);
-        envelope::write_line(&mut lines.output, envelope, &[], input);
-        let is_ok = outcome.kind == OutcomeKind::Ok;
-        if wanted.errors && !is_ok {
-            envelope::write_line(&mut lines.errors, envelope, &[], input);
-        }
+        let told = Told {
+            envelope,
+            attempts: outcome.attempts,
+            mark: &[],
+            input: input.filter(|_| wanted.include_input),
+        };
         // It is new to who has not seen the answer, or has not seen it given to this row.
         let is_new = |asked: Asked| {
             asked.generation.max(twin.asked.generation) > wanted.published && !outcome.adopted
         };
-        if wanted.delta && is_ok && outcome.asked.is_some_and(is_new) {
-            envelope::write_line(&mut lines.delta, envelope, &[], input);
-        }
+        let is_new = outcome.asked.is_some_and(is_new);
+        put_line(&told, (outcome.kind, is_new), wanted, lines)
+            .map_err(|error| damaged(dir, twin.of, &error))?;
         lines.totals[0].twin(&outcome);
         Ok(())
     }

@@ -175,6 +175,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     if let Some(theirs) = &run.takes_over {
         takeover::stays_out_of(theirs, run, &targets)?;
     }
+    let format = run.outputs.format_of(&question.job, question.job.include_input)?;
     refuse_unasked(run, &targets)?;
     let source = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
@@ -198,6 +199,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         manifest: &manifest,
         targets: &targets,
         base_urls: question.plan.base_urls(),
+        format,
         include_input: question.job.include_input,
         threads: question.plan.threads,
         started_ms,

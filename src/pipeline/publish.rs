@@ -9,7 +9,7 @@ use super::targets::{Targets, path_text};
 use super::transfer::upload;
 use super::{Context, End, Error, Finished};
 use crate::http::Link;
-use crate::job::Spending;
+use crate::job::{Dialect, Spending};
 use crate::merge;
 use crate::plan;
 use crate::report::{self, summarize};
@@ -25,6 +25,7 @@ pub(super) struct Publication<'a> {
     pub(super) targets: &'a Targets,
     /// Where the endpoints are, by model.
     pub(super) base_urls: Vec<Option<String>>,
+    pub(super) format: Dialect,
     pub(super) include_input: bool,
     pub(super) threads: usize,
     pub(super) started_ms: u64,
@@ -83,7 +84,8 @@ pub(super) fn published(dir: &Held, manifest: &Manifest) -> Result<u32, Error> {
         return Ok(manifest.published);
     };
     for include_input in [false, true] {
-        if state(dir, manifest, include_input)?.as_ref() == Some(&commit.state) {
+        let state = state(dir, manifest, (commit.format, include_input))?;
+        if state.as_ref() == Some(&commit.state) {
             return Ok(manifest.generation);
         }
     }
@@ -91,9 +93,16 @@ pub(super) fn published(dir: &Held, manifest: &Manifest) -> Result<u32, Error> {
 }
 
 /// A hash of all that outputs are made of; nothing while shards are open.
-fn state(dir: &Held, manifest: &Manifest, include_input: bool) -> Result<Option<String>, Error> {
+fn state(
+    dir: &Held,
+    manifest: &Manifest,
+    (format, include_input): (Dialect, bool),
+) -> Result<Option<String>, Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[u8::from(include_input)]);
+    if !format.is_rows() {
+        hasher.update(format.name().as_bytes()).update(b"\0");
+    }
     if manifest.job.is_varied() {
         // What envelopes call the models may change while their answers do not.
         for model in 0..manifest.job.model_count() {
@@ -118,7 +127,8 @@ pub(super) fn unchanged(
     publication: &Publication<'_>,
 ) -> Result<Option<Finished>, Error> {
     let Some(commit) = dir.last_commit()?.filter(|commit| commit.done) else { return Ok(None) };
-    let state = state(dir, publication.manifest, publication.include_input)?;
+    let spelled = (publication.format, publication.include_input);
+    let state = state(dir, publication.manifest, spelled)?;
     if state.as_ref() != Some(&commit.state) {
         return Ok(None);
     }
@@ -198,6 +208,7 @@ pub(super) fn publish(
             telemetry: targets.telemetry.clone(),
             delta: targets.delta.clone(),
         },
+        format: publication.format,
         include_input: publication.include_input,
         threads: publication.threads,
         sequence,
@@ -264,14 +275,15 @@ fn commit(
     files: Vec<CommitFile>,
     finished: &Finished,
 ) -> Result<Commit, Error> {
-    let Publication { manifest, include_input, .. } = publication;
+    let Publication { manifest, format, include_input, .. } = publication;
     let summary = finished.summary.as_deref().unwrap_or_default().trim_end().to_owned();
     Ok(Commit {
         sequence: before.as_ref().map_or(1, |commit| commit.sequence + 1),
         run: dir.run().to_owned(),
         generation: manifest.generation,
         counts: finished.counts,
-        state: state(dir, manifest, *include_input)?.unwrap_or_default(),
+        state: state(dir, manifest, (*format, *include_input))?.unwrap_or_default(),
+        format: *format,
         earlier: elsewhere(before, &files),
         files,
         summary: RawValue::from_string(summary).unwrap_or_else(|_| RawValue::NULL.to_owned()),
@@ -328,6 +340,7 @@ fn facts(
     report::Facts {
         run: dir.run().to_owned(),
         publication: sequence,
+        format: publication.format,
         base_urls: publication.base_urls.clone(),
         work_dir: path_text(dir.path()),
         is_called: job.is_any_called(),

@@ -147,6 +147,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     let manifest = planned(&dir)?;
     let input = manifest.source.path.as_ref().map(PathBuf::from);
     let targets = Targets::resolve(outputs, input.as_deref(), &[], path)?;
+    let format = outputs.format_of(&manifest.job, *include_input)?;
     if *include_input && !manifest.job.include_input {
         return Err(Error::NoInputKept);
     }
@@ -158,6 +159,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
         manifest: &manifest,
         targets: &targets,
         base_urls: (0..manifest.job.model_count()).map(|it| manifest.route(it).base_url).collect(),
+        format,
         include_input: *include_input,
         threads: *threads,
         started_ms,

@@ -4,18 +4,21 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::http::Link;
+use crate::job::{Dialect, JobSpec};
 use crate::store::{self, Held, Role, Target};
 
 /// Outputs as the command line names them.
 #[derive(Debug, Clone)]
 pub struct OutputPaths {
-    /// One envelope a row; `-` for standard output.
+    /// One line a row; `-` for standard output.
     pub output: PathBuf,
-    /// The envelopes of the rows that failed.
+    /// How lines are spelled; by default as those of the job's input.
+    pub format: Option<Dialect>,
+    /// The lines of the rows that failed.
     pub errors: Option<PathBuf>,
     /// One line an attempt.
     pub telemetry: Option<PathBuf>,
-    /// The envelopes of the answers that no earlier generation published.
+    /// The lines of the answers that no earlier generation published.
     pub delta: Option<PathBuf>,
     /// What the run was.
     pub summary: Option<PathBuf>,
@@ -23,6 +26,38 @@ pub struct OutputPaths {
     pub links: Vec<Link>,
     /// Where what goes to those is staged; by default in the work directory.
     pub staging: Option<PathBuf>,
+}
+
+impl OutputPaths {
+    /// How the lines of a job's outputs are spelled.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where they are to say what only envelopes do: the row, or which of several answers to it.
+    pub fn format_of(&self, job: &JobSpec, include_input: bool) -> Result<Dialect, Error> {
+        let format = self.format.unwrap_or(job.dialect);
+        let refuse = |what: &str, instead: &str| {
+            let given = match self.format {
+                Some(_) => "",
+                None => ", as those of the input are,",
+            };
+            Err(Error::Usage(format!(
+                "{what}, and lines that are spelled as {format}{given} have no place for that: \
+                 {instead} --output-format rows"
+            )))
+        };
+        match () {
+            () if format.is_rows() => Ok(format),
+            () if include_input => {
+                refuse("--include-input puts each row into its envelope", "leave it out, or say")
+            }
+            () if job.is_varied() => refuse(
+                "several answers to a row (several -m, --repeat) are told apart by the model and the \
+                 number of the answer",
+                "ask for one, or say",
+            ),
+            () => Ok(format),
+        }
+    }
 }
 
 /// Outputs, looked at.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::job::{
-    IdFrom, Identity, Money, Protocol, Selection, Setting, Spending, Usage, Variant, hash_text,
-    rfc3339,
+    Dialect, IdFrom, Identity, Money, Protocol, Selection, Setting, Spending, Usage, Variant,
+    hash_text, rfc3339,
 };
 use crate::store::{Carried, CommitFile, Manifest, Role};
 use crate::telemetry::{Histogram, Spread};
@@ -22,6 +22,12 @@ pub struct Summary {
     pub generation: u32,
     /// How often outputs were published from the work directory.
     pub publication: u32,
+    /// How lines of the input are spelled.
+    #[serde(skip_serializing_if = "Dialect::is_rows")]
+    pub dialect: Dialect,
+    /// How lines of the outputs are spelled.
+    #[serde(skip_serializing_if = "Dialect::is_rows")]
+    pub output_format: Dialect,
     /// The model asked for.
     pub model: String,
     /// The protocol it was asked in.
@@ -244,6 +250,8 @@ pub struct Facts {
     pub run: String,
     /// The number of the publication.
     pub publication: u32,
+    /// How lines of the outputs are spelled.
+    pub format: Dialect,
     /// Where the endpoint was in this session, by model.
     pub base_urls: Vec<Option<String>>,
     /// The work directory.
@@ -341,6 +349,8 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         run: facts.run,
         generation: manifest.generation,
         publication: facts.publication,
+        dialect: job.dialect,
+        output_format: facts.format,
         model: job.model.clone(),
         protocol: job.protocol,
         base_url: facts.base_urls.into_iter().next().flatten(),

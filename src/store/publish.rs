@@ -18,18 +18,19 @@ use serde_json::value::RawValue;
 use super::stage::{BUFFER, staged_name, staged_remotely};
 use super::{Error, Held, Staged, Target, WorkDir, disk};
 use crate::guard::Guard;
+use crate::job::Dialect;
 
 /// What an output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// One envelope a row.
+    /// One line a row.
     Output,
-    /// The envelopes of the rows that failed.
+    /// The lines of the rows that failed.
     Errors,
     /// One line an attempt.
     Telemetry,
-    /// The envelopes of the answers that no earlier generation published.
+    /// The lines of the answers that no earlier generation published.
     Delta,
     /// What the run was.
     Summary,
@@ -75,6 +76,9 @@ pub struct Commit {
     /// What the journals were: a hash of the shards' hashes. The same state is not published
     /// twice.
     pub state: String,
+    /// How the lines of the outputs are spelled.
+    #[serde(default, skip_serializing_if = "Dialect::is_rows")]
+    pub format: Dialect,
     /// The outputs, in the order in which they take their places.
     pub files: Vec<CommitFile>,
     /// Outputs of earlier publications in other places, as they were left there.
@@ -393,6 +397,7 @@ mod tests {
             generation: 1,
             counts: Counts::default(),
             state: String::new(),
+            format: Dialect::Rows,
             files,
             earlier: Vec::new(),
             summary: RawValue::from_string("{}".to_owned()).unwrap(),

@@ -72,6 +72,7 @@ pub(super) const MERGE_EXAMPLES: &str = "\
 Examples:
   rowmill merge --work-dir job1 -o out.jsonl --error-output errors.jsonl
   rowmill merge --work-dir job1 -o - | jq .result
+  rowmill merge --work-dir job1 -o out.jsonl --output-format openai   # as OpenAI's Batch API has it
   rowmill merge --work-dir job1 -o 'https://…/out.jsonl?…'";
 
 pub(super) const STATUS_EXAMPLES: &str = "\

@@ -4,25 +4,31 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use crate::dialect::Dialect;
 use crate::http::Link;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Outputs")]
 pub(in crate::cli) struct OutputArgs {
-    /// One envelope a row, in input order; - is standard output. This and the others may be an http(s)
+    /// One line a row, in input order; - is standard output. This and the others may be an http(s)
     /// URL, a pre-signed one say: the file is then uploaded there, with one PUT
     #[arg(short, long, value_name = "FILE|URL")]
     pub(in crate::cli) output: PathBuf,
-    /// Put the row into its envelope
+    /// How lines of output, errors and delta are spelled: rows (envelopes), openai (as OpenAI's Batch API
+    /// and vLLM's run-batch), prompts (as dria batch) or dria (as Dria's Batch API) [default: as the
+    /// input's]. docs/dialects.md has each, field by field
+    #[arg(long, value_name = "DIALECT")]
+    pub(in crate::cli) output_format: Option<Dialect>,
+    /// Put the row into its envelope; other formats than rows have no place for it
     #[arg(long)]
     pub(in crate::cli) include_input: bool,
-    /// The envelopes of the rows that failed, in a file of their own as well
+    /// The lines of the rows that failed, in a file of their own as well
     #[arg(long, value_name = "FILE|URL")]
     pub(in crate::cli) error_output: Option<PathBuf>,
     /// One line an attempt: times, tokens, status
     #[arg(long, value_name = "FILE|URL")]
     pub(in crate::cli) telemetry_output: Option<PathBuf>,
-    /// The envelopes of the answers that no earlier generation of the plan has published, in a file
+    /// The lines of the answers that no earlier generation of the plan has published, in a file
     /// of their own as well: for loading downstream
     #[arg(long, value_name = "FILE|URL")]
     pub(in crate::cli) output_delta: Option<PathBuf>,

@@ -1,0 +1,260 @@
+//! Lines out: what becomes of rows, spelled in every dialect (`fixtures/dialects/spelled`).
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+
+use rowmill::dialect::{Dialect, read_outcome};
+use serde_json::Value;
+
+use crate::support::server::{Call, Reply, Server, completion};
+use crate::support::{Bench, assert_same, assert_text, rows};
+
+/// Rows with ids of both kinds; the line that is no JSON has none.
+const ROWS: &str = "{\"id\":\"r\\u0031\",\"text\":\"fine\"}\n\
+                    {\"id\":2,\"text\":\"refused\"}\n\
+                    {\"id\":\"cut\",\"text\":\"cut\"}\n\
+                    {\"id\":\"torn\n\
+                    {\"id\":\"empty\",\"text\":\"empty\"}\n\
+                    {\"id\":\"odd\",\"text\":\"odd\"}\n";
+
+const ASK: &str = "run in.jsonl --id-field id -p {{text}} -m m -c 1 --retries 0";
+
+fn reply(call: &Call) -> Reply {
+    let named = |status: u16, body: String| {
+        let id = format!("req-{}", call.prompt);
+        Reply::Status(status, vec![("x-request-id", id)], body)
+    };
+    match call.prompt.as_str() {
+        "refused" => named(
+            400,
+            r#"{"error":{"message":"no such tool","type":"invalid_request_error","param":"tools","code":null}}"#
+                .into(),
+        ),
+        "cut" => Reply::Cut,
+        "empty" => named(200, completion("")),
+        "odd" => named(500, "<html>Oh\ndear</html>".into()),
+        said => named(200, completion(&format!("answer to\n\"{said}\""))),
+    }
+}
+
+/// The text without what is chance: the server's port, and the hashes in `id`, which are made of the run's name.
+fn without_chance(text: &str, server: &Server) -> String {
+    let url = server.url();
+    let host = url.trim_start_matches("http://").trim_end_matches("/v1");
+    let text = text.replace(host, "HOST");
+    let mut parts = text.split("\"batch_req_");
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_at(32);
+        assert!(name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        out += "\"batch_req_…";
+        out += rest;
+    }
+    out
+}
+
+#[track_caller]
+fn assert_golden(name: &str, text: &str, server: &Server) {
+    let text = without_chance(text, server);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/dialects/spelled")
+        .join(format!("{name}.jsonl"));
+    if std::env::var_os("ROWMILL_WRITE_GOLDEN").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert_text(&text, &fs::read_to_string(path).unwrap());
+}
+
+/// Some of the lines, by their places.
+fn lines_at(text: &str, places: &[usize]) -> String {
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    places.iter().map(|place| lines[*place]).collect()
+}
+
+#[test]
+fn rows_that_are_done_are_spelled_in_every_dialect_without_a_call() {
+    let server = Server::start(reply);
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", ROWS);
+    let outputs = "-o out.jsonl --error-output errors.jsonl --output-delta delta.jsonl \
+                   --summary-output summary.json --no-final-summary";
+    bench.run(&format!("{ASK} --work-dir job {outputs}")).expect(3);
+    let calls = server.count();
+    assert_golden("rows-as-rows", &bench.read("out.jsonl"), &server);
+    assert!(bench.json("summary.json").get("output_format").is_none());
+    for format in Dialect::ALL.into_iter().filter(|format| !format.is_rows()) {
+        let merge = format!("merge --work-dir job {outputs} --output-format {format}");
+        bench.run(&merge).expect(3);
+        let text = bench.read("out.jsonl");
+        assert_golden(&format!("rows-as-{format}"), &text, &server);
+        assert_eq!(bench.read("errors.jsonl"), lines_at(&text, &[1, 2, 3, 4, 5]));
+        assert_eq!(bench.read("delta.jsonl"), lines_at(&text, &[0]));
+        assert_eq!(bench.json("summary.json")["output_format"], format.name());
+        let outcomes = text.lines().map(|line| read_outcome(format, line).unwrap().result.is_ok());
+        assert_eq!(outcomes.collect::<Vec<_>>(), [true, false, false, false, false, false]);
+        // The same again changes nothing.
+        let before = bench.snapshot();
+        bench.run(&merge).expect(3);
+        assert_same(&bench.snapshot(), &before);
+    }
+    bench.run(&format!("merge --work-dir job {outputs}")).expect(3);
+    assert_golden("rows-as-rows", &bench.read("out.jsonl"), &server);
+    assert_eq!(server.count(), calls);
+}
+
+#[test]
+fn a_run_writes_what_it_is_told_to_and_the_same_again_changes_nothing() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let ask = "run in.jsonl --id-field id -p {{text}} -m m -o out.jsonl --resume";
+    bench.run(&format!("{ask} --output-format dria")).expect(0);
+    let dria = bench.read("out.jsonl");
+    assert!(
+        dria.starts_with("{\"custom_id\":\"r1\",\"model\":\"mock-model-1\",\"result\":"),
+        "{dria}"
+    );
+    // Such a line does not tell enough to go on from, so the work directory stays.
+    let before = bench.snapshot();
+    assert!(bench.exists("out.jsonl.rowmill"));
+    let again = bench.run(&format!("{ask} --output-format dria")).expect(0);
+    assert_eq!(again.summary()["output_format"], "dria");
+    assert_same(&bench.snapshot(), &before);
+    bench.run(&format!("{ask} --output-format prompts")).expect(0);
+    assert!(bench.read("out.jsonl").starts_with("{\"id\":\"r1\",\"model\":"));
+    let shown = "-o - --work-dir out.jsonl.rowmill --no-final-summary --output-format dria";
+    assert_eq!(bench.run(&format!("merge {shown}")).expect(0).stdout, dria);
+    bench.run(ask).expect(0);
+    bench.assert_answers(3);
+    assert_eq!(server.count(), 3);
+    bench
+        .run(&format!("{ask} --output-format batch"))
+        .expect(2)
+        .says("rows, openai, prompts, dria");
+}
+
+#[test]
+fn what_only_envelopes_can_say_is_refused_before_any_call() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let ask = "run in.jsonl --id-field id -p {{text}} -o out.jsonl --work-dir job";
+    for (options, what) in [
+        ("-m m --include-input", "--include-input"),
+        ("-m m -m n", "several answers to a row"),
+        ("-m m --repeat 2", "several answers to a row"),
+    ] {
+        for format in ["openai", "prompts", "dria"] {
+            for more in ["", "--dry-run", "--resume"] {
+                let ask = format!("{ask} {options} --output-format {format} {more}");
+                bench.run(&ask).expect(2).says(what).says("--output-format rows");
+            }
+        }
+    }
+    assert_eq!(server.count(), 0);
+    assert!(!bench.exists("job") && !bench.exists("out.jsonl"));
+    bench.run(&format!("{ask} -m m --repeat 2 --output-format rows")).expect(0);
+    let before = bench.snapshot();
+    let merge = "merge --work-dir job -o out.jsonl --output-format openai";
+    bench.run(merge).expect(2).says("several answers to a row");
+    assert_same(&bench.snapshot(), &before);
+}
+
+#[test]
+fn twins_are_spelled_as_those_whose_answers_they_take() {
+    let server = Server::start(reply);
+    let bench = Bench::with_server(&server);
+    let text = |text: &str| format!("{{\"text\":\"{text}\"}}\n");
+    let all = ["fine", "refused", "fine", "refused", "fine"].map(text).concat();
+    bench.write("in.jsonl", all);
+    let ask = "run in.jsonl -p {{text}} -m m --dedupe -o out.jsonl --error-output errors.jsonl";
+    for format in ["openai", "prompts", "dria"] {
+        let ask = format!("{ask} --overwrite --output-format {format}");
+        bench.run(&ask).expect(3);
+        let text = bench.read("out.jsonl");
+        let ids = [1, 2, 3, 4, 5].map(|row| match format {
+            "prompts" => serde_json::json!(row),
+            _ => serde_json::json!(row.to_string()),
+        });
+        let id = if format == "prompts" { "id" } else { "custom_id" };
+        let lines = bench.lines("out.jsonl");
+        assert_eq!(lines.iter().map(|line| line[id].clone()).collect::<Vec<_>>(), ids);
+        let of = |place: usize| {
+            let mut line = lines[place].clone();
+            line["id"] = 0.into();
+            line["custom_id"] = 0.into();
+            line
+        };
+        assert!(of(0) == of(2) && of(2) == of(4) && of(1) == of(3), "{text}");
+        assert_eq!(bench.read("errors.jsonl"), lines_at(&text, &[1, 3]));
+        if format == "openai" {
+            let names: HashSet<_> = lines.iter().map(|line| line["id"].to_string()).collect();
+            assert_eq!(names.len(), 5, "each line has a name of its own");
+            assert_eq!(lines[4]["response"]["request_id"], "req-fine");
+        }
+    }
+    assert_eq!(server.count(), 6);
+}
+
+#[test]
+fn the_delta_of_an_update_is_spelled_alike_and_has_what_is_new() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(2));
+    let ask = "run in.jsonl --id-field id -p {{text}} -m m -o out.jsonl --output-delta delta.jsonl \
+               --resume --on-change update --output-format openai";
+    bench.run(ask).expect(0);
+    assert_eq!(bench.lines("delta.jsonl").len(), 2);
+    bench.write("in.jsonl", rows(4));
+    bench.run(ask).expect(0);
+    let ids = |name: &str| {
+        let lines = bench.lines(name).into_iter();
+        lines.map(|line| line["custom_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("delta.jsonl"), ["r3", "r4"]);
+    assert_eq!(ids("out.jsonl"), ["r1", "r2", "r3", "r4"]);
+    assert_eq!(server.count(), 4);
+}
+
+#[test]
+fn every_protocol_becomes_a_body_that_the_file_tools_read() {
+    let server = Server::start(|call| match &call.body["input"] {
+        Value::String(_) if call.path.ends_with("/embeddings") => {
+            Reply::Answer("[0.50,1e-3]".into())
+        }
+        _ => Reply::Answer("{\"n\": 1.50}".into()),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(2));
+    let base = server.url();
+    let ask = |job: &str, more: &str| {
+        let ask = format!(
+            "run in.jsonl --id-field id -p {{{{text}}}} --base-url {base} --work-dir {job} -o {job}.jsonl \
+             --no-final-summary {more}"
+        );
+        bench.run(&ask).expect(0);
+        for format in ["openai", "prompts", "dria"] {
+            let (work, out) = (format!("--work-dir {job}"), format!("{job}-{format}.jsonl"));
+            bench.run(&format!("merge {work} -o {out} --output-format {format}")).expect(0);
+            let stats = bench.run(&format!("files stats --json {out}")).expect(0);
+            assert_eq!(stats.summary()["dialect"], format, "{}", stats.stdout);
+            assert_eq!(stats.summary()["holds"], "results", "{}", stats.stdout);
+            let diff = bench.run(&format!("files diff {job}.jsonl {out} --json")).expect(0);
+            // A body of vectors holds more than the vector.
+            let same = if job == "vectors" && format == "openai" { 0 } else { 2 };
+            assert_eq!(diff.summary()["same"], same, "{job} {format}: {}", diff.stdout);
+        }
+        bench.lines(&format!("{job}-openai.jsonl"))[0]["response"]["body"].clone()
+    };
+    for protocol in ["chat", "responses", "messages"] {
+        let body = ask(protocol, &format!("-m m --protocol {protocol} --max-tokens 5"));
+        assert_eq!(body["choices"][0]["message"]["content"], "{\"n\": 1.50}");
+        assert_eq!(body["choices"][0]["finish_reason"], "stop", "{protocol}");
+        assert_eq!(body["usage"]["total_tokens"], 18);
+    }
+    let body = ask("vectors", "-m m --protocol embeddings");
+    assert_eq!(body["data"][0]["embedding"].to_string(), "[0.5,0.001]");
+    assert!(bench.read("vectors-openai.jsonl").contains("\"embedding\":[0.50,1e-3]}]"));
+    assert!(bench.read("vectors-dria.jsonl").contains("\"result\":[0.50,1e-3],"));
+}
