@@ -94,8 +94,18 @@ impl Image {
     /// Takes the power away and brings it back.
     fn cut(&self) -> Result<(), String> {
         run(Command::new(&self.godown).arg(&self.place))?;
-        run(Command::new("umount").arg(&self.place))?;
-        self.mount()
+        // Who makes a mount namespace meanwhile, as other tests do, has a copy of this mount in it, and the
+        // file system stays shut down until that is gone. Nothing tells when.
+        let probe = self.place.join("probe");
+        for _ in 0..600 {
+            run(Command::new("umount").arg(&self.place))?;
+            self.mount()?;
+            if fs::write(&probe, "").and_then(|()| fs::remove_file(&probe)).is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        Err("it stays shut down: somebody else has it mounted".to_owned())
     }
 
     fn sync(&self) -> Result<(), String> {
