@@ -23,6 +23,7 @@ mod models;
 mod money;
 mod outputs;
 mod pools;
+mod requests;
 mod resume;
 mod run;
 mod schedule;

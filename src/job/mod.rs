@@ -5,6 +5,7 @@
 //! see [`JobSpec::differences`].
 
 mod dialect;
+mod endpoint;
 mod failure;
 mod id;
 mod media;
@@ -17,6 +18,7 @@ mod time;
 mod variants;
 
 pub use dialect::Dialect;
+pub use endpoint::Endpoint;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
@@ -29,4 +31,4 @@ pub use spec::{
     OnMissingField, Parameters, Sample, Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};
-pub use variants::{OtherModel, PASSTHROUGH, Variant};
+pub use variants::{OWN_MODEL, OtherModel, PASSTHROUGH, Variant};
