@@ -34,6 +34,8 @@ pub struct Scene {
     /// The models, each by the name that is put to its answers, and how often each is asked.
     pub models: &'static [&'static str],
     pub repeat: u64,
+    /// Whether its rows are lines of a request file that say themselves what is asked.
+    pub is_requests: bool,
     /// How many uploads are refused for a while before one is taken.
     pub busy: u64,
     /// The quick part meets each so-manieth point.
@@ -44,9 +46,10 @@ pub struct Scene {
 pub const CONCURRENCY: u64 = 4;
 
 /// What the capital words in a scene's commands stand for.
-const WORDS: [(&str, &str); 9] = [
+const WORDS: [(&str, &str); 10] = [
     ("JOB", "FEW --shard-rows 7"),
     ("FEW", "in.jsonl -m mock ASK"),
+    ("REQUESTS", "--skip-bad-lines --shard-rows 7 --no-progress"),
     ("FETCHED", "DEPOT/in.jsonl?SIGNED -m mock ASK --shard-rows 7"),
     ("ASK", "--id-field id --template prompt.txt --no-progress"),
     ("PACE", "--parallel 2 -c 4"),
@@ -86,6 +89,7 @@ pub const RUN: Scene = Scene {
     twins: 0,
     models: &["mock"],
     repeat: 1,
+    is_requests: false,
     busy: 0,
     step: 21,
 };
@@ -223,6 +227,16 @@ pub const SCENES: &[Scene] = &[
         ..RUN
     },
     Scene {
+        name: "a request file, one line of which is none",
+        bad_row: Some(13),
+        command: "run in.jsonl REQUESTS PACE OUTPUTS --work-dir wd",
+        resume: "run in.jsonl REQUESTS PACE OUTPUTS --work-dir wd --resume",
+        code: 3,
+        is_requests: true,
+        step: 37,
+        ..RUN
+    },
+    Scene {
         name: "an input at a URL, half of which had come",
         before: &[(20, "run FETCHED PACE OUTPUTS --work-dir wd", 66, Manners::ShutAway)],
         command: "run FETCHED PACE OUTPUTS --work-dir wd --resume",
@@ -278,11 +292,24 @@ impl Scene {
         let line = |row: u64| {
             let asker = self.asker(row);
             match self.bad_row {
+                Some(bad) if bad == row && self.is_requests => {
+                    format!("{{\"custom_id\":\"r{row}\",\"method\":\"POST\",\"body\":{{}}}}\n")
+                }
                 Some(bad) if bad == row => format!("{{\"id\":\"r{row}\"}}\n"),
+                _ if self.is_requests => format!(
+                    "{{\"custom_id\":\"r{row}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\
+                     \"body\":{}}}\n",
+                    body(&format!("r{row}"))
+                ),
                 _ => format!("{{\"id\":\"r{row}\",\"text\":\"r{asker} {PROMPT} {asker}\"}}\n"),
             }
         };
         (1..=rows).map(line).collect()
+    }
+
+    /// Whether bodies are those of the request file, byte for byte.
+    pub fn is_sent_as_it_is(&self, id: &str, sent: &[u8]) -> bool {
+        !self.is_requests || sent == body(id).as_bytes()
     }
 
     /// Whether its input is at a URL.
@@ -367,15 +394,25 @@ impl Scene {
     }
 }
 
+/// The body of a request, in a spelling that nobody would give it who wrote it anew.
+fn body(id: &str) -> String {
+    format!(
+        "{{ \"messages\":[{{\"role\":\"user\",\"content\":\"{id} {PROMPT} caf\\u00e9 \\/\"}}],\
+         \"model\":\"mock\", \"top_p\":0.50,\"seed\":900719925474099312345,\"top_p\":1.0}}"
+    )
+}
+
 /// The answers of an output, each with its row's id.
 fn answers_in(output: &[u8]) -> Vec<(String, String)> {
     let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_slice::<Value>(line).expect("an envelope"));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    lines
-        .filter(|line| line["ok"] == true)
-        .map(|it| (text(&it["id"]), text(&it["result"])))
-        .collect()
+    let answer = |result: &Value| match result {
+        Value::Object(body) => text(&body["choices"][0]["message"]["content"]),
+        result => text(result),
+    };
+    let ok = lines.filter(|line| line["ok"] == true);
+    ok.map(|it| (text(&it["id"]), answer(&it["result"]))).collect()
 }
 
 /// Copies a file or a directory with times and attributes.

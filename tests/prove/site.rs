@@ -85,6 +85,12 @@ impl Model {
         calls
     }
 
+    /// The bodies of all calls, each with its row's id.
+    pub fn bodies(&self) -> Vec<(String, Vec<u8>)> {
+        let calls = self.server.calls().into_iter();
+        calls.map(|call| (id_of(&call.prompt).to_owned(), call.raw)).collect()
+    }
+
     pub fn count(&self) -> u64 {
         self.server.count() as u64
     }

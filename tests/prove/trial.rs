@@ -110,6 +110,11 @@ pub fn examine(
     if repeated > crash.bound && scene.keeps_answers {
         wrong(format!("I4: {repeated} calls were made again; the bound is {}", crash.bound));
     }
+    let bodies = model.bodies();
+    if let Some((id, sent)) = bodies.iter().find(|(id, sent)| !scene.is_sent_as_it_is(id, sent)) {
+        let sent = String::from_utf8_lossy(sent);
+        wrong(format!("I3: the request of {id} was sent as something else: {sent}"));
+    }
     transfers.went_once(site, &mut wrong);
     transfers.came_once(site, &mut wrong);
     let output = site.output("out.jsonl").unwrap_or_default();
