@@ -24,11 +24,13 @@ pub enum Guard {
     Lock,
     /// A permit is given back once its outcome is written.
     WriteBeforePermit,
+    /// That an output was uploaded is written down before the next one is.
+    UploadNote,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::JournalSync,
         Self::DirectorySync,
         Self::SyncBeforeRename,
@@ -37,6 +39,7 @@ impl Guard {
         Self::SummaryLast,
         Self::Lock,
         Self::WriteBeforePermit,
+        Self::UploadNote,
     ];
 
     /// Whether this build, and this process, leaves the guard out.

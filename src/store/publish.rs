@@ -296,7 +296,9 @@ impl Held {
                         commit.files.remove(index);
                     }
                 }
-                self.write_commit(commit)?;
+                if !Guard::UploadNote.is_left_out() {
+                    self.write_commit(commit)?;
+                }
             }
             disk::remove(&staged)?;
         }

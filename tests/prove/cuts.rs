@@ -3,12 +3,13 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::scene::{Golden, SCENES, Scene};
+use super::away::Holdings;
+use super::scene::{Golden, Scene};
 use super::shim::{Entry, Fault, read_log};
 use super::site::{Ended, Manners, Model, Site, end, start};
 use super::strict::Disk;
 use super::table::{Found, Table};
-use super::trial::{Crash, Outputs, Verdict, done_rows, examine, outputs};
+use super::trial::{Crash, Done, Outputs, Verdict, done_rows, examine, outputs};
 use super::{Ground, Scale};
 
 /// Seeds that share one recording.
@@ -18,8 +19,11 @@ const A_RECORDING: u64 = 40;
 pub fn prove(ground: &Ground, scale: Scale) -> Table {
     let mut table =
         Table::new("strict", "Power cuts on a simulated file system that loses all that it may");
-    for scene in SCENES {
-        let seeds = if scale == Scale::All { 400 } else { 20 };
+    for scene in ground.scenes() {
+        let seeds = match scale {
+            Scale::All => 400,
+            Scale::Quick => (420 / scene.step).min(20) / (1 + scene.busy),
+        };
         let mut found = cuts(ground, scene, seeds);
         found.is_uncounted = true;
         table.add("power cut, by seed", scene.name, &found);
@@ -33,15 +37,19 @@ struct Recording {
     entries: Vec<Entry>,
     ended: Ended,
     old: Outputs,
+    /// What was away before, and after.
+    away: [Holdings; 2],
 }
 
 fn record(ground: &Ground, line: &str, site: &Site, old: Outputs) -> Recording {
     let disk = Disk::load(&site.root);
     let model = Model::start(Manners::Good);
+    let before = site.away.watch(&site.log());
     let mut command = site.command(line, &model);
     ground.shim.put_on(&mut command, Fault::Record(0), &site.root, &site.log());
     let ended = end(start(&mut command));
-    Recording { disk, entries: read_log(&site.log()), ended, old }
+    let away = [before, site.away.now()];
+    Recording { disk, entries: read_log(&site.log()), ended, old, away }
 }
 
 /// How a scene fares under so many cuts.
@@ -102,12 +110,7 @@ pub fn cuts(ground: &Ground, scene: &'static Scene, seeds: u64) -> Found {
 
 /// Puts into the site what is left of a recorded command that was cut off somewhere, and adds the
 /// rows that were durable. Says where.
-fn cut(
-    recording: &Recording,
-    site: &Site,
-    random: &mut fastrand::Rng,
-    done: &mut std::collections::BTreeSet<u64>,
-) -> usize {
+fn cut(recording: &Recording, site: &Site, random: &mut fastrand::Rng, done: &mut Done) -> usize {
     let mut disk = recording.disk.clone();
     // One in ten comes after the end: what a command has said then must be true.
     let at = match random.u8(..10) {
@@ -117,9 +120,11 @@ fn cut(
     for (place, entry) in recording.entries[..at].iter().enumerate() {
         disk.apply(place as u64, entry);
     }
-    done.extend(disk.answered());
+    done.add(&disk.answered());
     site.clear();
     disk.cut(random, &site.root);
+    let [before, after] = &recording.away;
+    site.away.go_back(before, after, at);
     at
 }
 

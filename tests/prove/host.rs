@@ -1,28 +1,24 @@
 //! A hostile disk and host: full and read-only file systems, limits, a stopped process, a wrong
 //! clock, rivals for one work directory, and directories that are taken away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::scene::{CONCURRENCY, Golden, Scene};
+use super::scene::{CONCURRENCY, Golden, RUN, Scene};
 use super::site::{Ended, Manners, Model, Site, end, start};
 use super::table::{Found, Table};
-use super::trial::{Crash, Outputs, done_rows, examine, outputs};
+use super::trial::{Crash, Done, Outputs, done_rows, examine, outputs};
 use super::{Ground, Scale, limits, tiny};
 
 /// A job whose work directory has a name, and is kept.
 pub const NAMED: Scene = Scene {
     name: "run, named work dir",
-    before: &[],
-    rows: 20,
-    bad_row: None,
     command: "run JOB PACE OUTPUTS --work-dir wd",
     resume: "run JOB PACE OUTPUTS --work-dir wd --resume",
-    code: 0,
-    keeps_answers: true,
+    ..RUN
 };
 
 /// The same command from the beginning, as cron has it.
@@ -61,7 +57,7 @@ pub struct Bench {
     pub found: Found,
     /// The outputs, and the rows that were done, before the command is disturbed.
     old: Outputs,
-    done: BTreeSet<u64>,
+    done: Done,
     /// How often the disturbed command ended with each code.
     codes: BTreeMap<i32, u64>,
 }
@@ -119,7 +115,7 @@ impl Bench {
         // Only now: what is done may be out of sight.
         mend(&self.site);
         let mut done = done_rows(&self.site);
-        done.extend(&self.done);
+        done.add(&self.done);
         let crash = Crash { ended, codes: may.codes, done, calls, bound: may.repeat };
         let verdict = examine(&self.scene, &self.golden, &self.site, model, &self.old, &crash);
         self.found.note(true, &whence, verdict);

@@ -4,7 +4,8 @@
 //! ```sh
 //! cargo test --release --test prove -- all        # everything; rewrites the document's tables
 //! cargo test --release --test prove -- points     # one table
-//! cargo test --test prove                         # the quick part, under three minutes
+//! cargo test --release --test prove -- points scene=URL  # of one table these scenes, told and not written
+//! cargo test --test prove                         # the quick part, under five minutes
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -12,8 +13,12 @@
 #![expect(clippy::print_stderr, reason = "progress and violations are told there")]
 #![expect(clippy::print_stdout, reason = "the last line is the result")]
 
+mod away;
 mod bytes;
 mod cuts;
+#[path = "../support/depot.rs"]
+#[expect(dead_code, reason = "the other tests use the rest of it")]
+mod depot;
 mod figures;
 mod host;
 mod limits;
@@ -36,6 +41,7 @@ mod trial;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use scene::{SCENES, Scene};
 use shim::Shim;
 use site::Site;
 use table::Table;
@@ -43,7 +49,7 @@ use table::Table;
 /// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// What fits into three minutes.
+    /// What fits into five minutes.
     Quick,
     /// Everything.
     All,
@@ -57,10 +63,12 @@ pub struct Ground {
     mutant: Option<&'static str>,
     /// What chance is drawn from.
     seed: u64,
+    /// What the names of the scenes have in common that are tried.
+    scenes: String,
 }
 
 impl Ground {
-    fn new(seed: u64) -> Result<Self, String> {
+    fn new(seed: u64, scenes: String) -> Result<Self, String> {
         // In memory where there is a place for it: a sync costs nothing there, and what it is to
         // protect from is tried elsewhere.
         let memory = Path::new("/dev/shm");
@@ -68,7 +76,19 @@ impl Ground {
         let dir = within.join(format!("rowmill-prove-{}", std::process::id()));
         std::fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
         let shim = Shim::build(&dir)?;
-        Ok(Self { dir, shim, binary: env!("CARGO_BIN_EXE_rowmill").into(), mutant: None, seed })
+        Ok(Self {
+            dir,
+            shim,
+            binary: env!("CARGO_BIN_EXE_rowmill").into(),
+            mutant: None,
+            seed,
+            scenes,
+        })
+    }
+
+    /// The scenes that are tried.
+    fn scenes(&self) -> impl Iterator<Item = &'static Scene> {
+        SCENES.iter().filter(|scene| scene.name.contains(&self.scenes))
     }
 
     /// One site for each thread that works.
@@ -106,8 +126,10 @@ const PARTS: &[(&str, Part)] = &[
 ];
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> =
-        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let words = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let (scenes, wanted): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with("scene="));
+    let scenes = scenes.first().and_then(|word| word.strip_prefix("scene="));
+    let scenes = scenes.unwrap_or_default().to_owned();
     let is_all = wanted.iter().any(|name| name == "all");
     let is_known = |name: &String| PARTS.iter().any(|(part, _)| part == name);
     if let Some(unknown) = wanted.iter().find(|name| *name != "all" && !is_known(name)) {
@@ -119,7 +141,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let scale = if wanted.is_empty() { Scale::Quick } else { Scale::All };
-    let ground = match Ground::new(1) {
+    let is_part = !scenes.is_empty();
+    let ground = match Ground::new(1, scenes) {
         Ok(ground) => ground,
         Err(error) => {
             println!("prove result: FAILED. nothing was tried: {error}");
@@ -139,6 +162,7 @@ fn main() -> ExitCode {
         violations += table.violations().len();
         // One by one: what is found is kept, whatever becomes of the rest.
         if scale == Scale::All
+            && !is_part
             && let Err(error) = report::write(&ground, &table)
         {
             eprintln!("docs/reliability.md was not written: {error}");

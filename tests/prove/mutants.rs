@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rowmill::guard::Guard;
 
-use super::scene::{SCENES, Scene};
+use super::scene::Scene;
 use super::site::{Manners, Model, end, start};
 use super::table::{Found, Table};
 use super::{Ground, Scale, cuts, points, power};
@@ -41,6 +41,7 @@ const TRAPS: [Trap; 5] = [
 fn surest(guard: Guard) -> usize {
     match guard {
         Guard::JournalIsTruth | Guard::SummaryLast | Guard::WriteBeforePermit => 0,
+        Guard::UploadNote => 0,
         Guard::Rename => 1,
         Guard::JournalSync | Guard::DirectorySync | Guard::SyncBeforeRename => 2,
         Guard::Lock => 4,
@@ -69,6 +70,7 @@ pub fn prove(ground: &Ground, scale: Scale) -> Table {
             dir: ground.dir.join(name),
             shim: ground.shim.clone(),
             seed: ground.seed,
+            scenes: String::new(),
         };
         let mut cells = Vec::new();
         let mut is_caught = false;
@@ -98,12 +100,14 @@ pub fn prove(ground: &Ground, scale: Scale) -> Table {
 fn spring(trap: &Trap, mutant: &Ground, guard: Guard, scale: Scale) -> (u64, u64) {
     let (mut violated, mut points) = (0, 0);
     // A file that is written over is at risk for a moment: of short scenes every point is tried.
-    let (scenes, step) = match (guard, scale) {
-        (Guard::Rename, Scale::Quick) => ([Scene::named("plan"), Scene::named("merge")], 1),
-        (_, Scale::Quick) => ([&SCENES[0], Scene::named("publishing again")], 4),
-        (_, Scale::All) => ([&SCENES[0], Scene::named("publishing again")], 1),
+    let (scenes, step): (&[_], _) = match (guard, scale) {
+        (Guard::UploadNote, Scale::Quick) => (&["uploads that wait, and are refused twice"], 4),
+        (Guard::UploadNote, Scale::All) => (&["two outputs at URLs"], 1),
+        (Guard::Rename, Scale::Quick) => (&["plan", "merge"], 1),
+        (_, Scale::Quick) => (&["run", "publishing again"], 4),
+        (_, Scale::All) => (&["run", "publishing again"], 1),
     };
-    for scene in scenes {
+    for scene in scenes.iter().copied().map(Scene::named) {
         if let Some(found) = (trap.spring)(mutant, scene, step) {
             violated += found.violated;
             points += found.points;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::scene::{CONCURRENCY, SCENES, Scene};
+use super::scene::{CONCURRENCY, Scene};
 use super::shim::{Entry, Errno, Fault, Op, read_log};
 use super::site::{Ended, Manners, Model, Site, end, start};
 use super::table::{Found, Table};
@@ -36,12 +36,12 @@ const WAYS: &[Way] = &[
 pub fn prove(ground: &Ground, scale: Scale) -> Table {
     let mut table = Table::new("points", "Every file operation of a small job as a crash point");
     for (index, way) in WAYS.iter().enumerate() {
-        for (place, scene) in SCENES.iter().enumerate() {
+        for (place, scene) in ground.scenes().enumerate() {
             // The quick part meets every second point of a run, and some of the rest.
             let step = match scale {
                 Scale::All => 1,
                 Scale::Quick if index == 0 && place == 0 => 2,
-                Scale::Quick => 21,
+                Scale::Quick => scene.step,
             };
             let found = sweep(ground, scene, *way, step);
             table.add(way.name, scene.name, &found);
@@ -58,7 +58,7 @@ pub fn kills(ground: &Ground, scene: &'static Scene, is_torn: bool, step: u64) -
 /// Whether an operation that fails must end the run with 74: the sync of what a promise rests on.
 fn must_tell(entry: &Entry) -> bool {
     let name = entry.path.rsplit('/').next().unwrap_or_default();
-    let is_kept = ["journal", "seal.json.new", "manifest.json.new"].contains(&name)
+    let is_kept = ["journal", "seal.json.new", "manifest.json.new", "input.part"].contains(&name)
         || name.starts_with("commit-")
         || name.ends_with(".staged");
     entry.op == Op::Sync && is_kept
@@ -101,7 +101,7 @@ fn sweep(ground: &Ground, scene: &'static Scene, way: Way, step: u64) -> Found {
                     let entries = read_log(&site.log());
                     let is_reached = entries.len() as u64 >= at;
                     let mut done = done_rows(&site);
-                    done.extend(before);
+                    done.add(&before);
                     let step = entries.iter().find(|entry| entry.at == at);
                     let codes = match step {
                         Some(entry) if way.codes == FAILED && must_tell(entry) => &[74],
@@ -142,11 +142,11 @@ const CHANGES: &str = "write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,sy
 pub fn completeness(ground: &Ground) -> Table {
     let mut table = Table::new("complete", "Operations that the shim counts, and that strace sees");
     if Command::new("strace").arg("-V").output().is_err() {
-        table.skip(SCENES.len() as u64, "strace is not installed");
+        table.skip(ground.scenes().count() as u64, "strace is not installed");
         return table;
     }
     let site = ground.sites("complete").remove(0);
-    for scene in SCENES {
+    for scene in ground.scenes() {
         scene.prepare(&site);
         let model = Model::start(Manners::Good);
         let plain = site.command(scene.command, &model);

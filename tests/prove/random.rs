@@ -1,22 +1,21 @@
 //! Kills at random times: thousands of small runs that are killed twice or three times, and a soak.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::scene::{CONCURRENCY, SCENES, Scene};
+use super::scene::{CONCURRENCY, Golden, Scene};
 use super::site::{Manners, Model, PROMPT, Site, kill_after, start};
 use super::table::{Found, Table};
-use super::trial::{Crash, Outputs, Verdict, done_rows, examine, outputs};
+use super::trial::{Calls, Crash, Done, Outputs, Verdict, done_rows, examine, outputs};
 use super::{Ground, Scale};
 
 /// Runs with two or three kills, and the soak.
 pub fn prove(ground: &Ground, scale: Scale) -> Table {
     let mut table = Table::new("random", "Kills at random times");
     let runs = if scale == Scale::All { 300 } else { 6 };
-    for scene in SCENES.iter().filter(|scene| scene.keeps_answers) {
+    for scene in ground.scenes().filter(|scene| scene.keeps_answers) {
         let found = kills(ground, scene, runs);
         table.add("two or three kills", scene.name, &found);
     }
@@ -51,7 +50,7 @@ fn kills(ground: &Ground, scene: &'static Scene, runs: u64) -> Found {
                     let model = Model::start(Manners::Slow);
                     let times = 2 + random.u64(..2);
                     let (crash, old, early) =
-                        kill_often(scene, &site, &model, times, longest, &mut random);
+                        kill_often((scene, &golden), &site, &model, times, longest, &mut random);
                     let mut verdict = examine(scene, &golden, &site, &model, &old, &crash);
                     verdict.violations.extend(early.violations);
                     verdict.lost += early.lost;
@@ -75,7 +74,7 @@ fn undisturbed(scene: &Scene, site: &Site) -> Duration {
 
 /// Starts a scene's command and kills it, again and again.
 fn kill_often(
-    scene: &Scene,
+    (scene, golden): (&Scene, &Golden),
     site: &Site,
     model: &Model,
     times: u64,
@@ -96,14 +95,11 @@ fn kill_often(
         }
         ended = Some(this);
         let now = model.calls();
-        for row in &done {
-            let id = format!("r{row}");
-            if now.get(&id) != calls.get(&id) {
-                early.lost += 1;
-                early.violations.push(format!("I5: {id} was done, and was called again"));
-            }
+        for row in done.called_again(&golden.calls, &calls, &now) {
+            early.lost += 1;
+            early.violations.push(format!("I5: r{row} was done, and was called again"));
         }
-        done.extend(done_rows(site));
+        done.add(&done_rows(site));
         (calls, line) = (now, scene.resume);
     }
     let ended = ended.expect("one kill at least");
@@ -129,17 +125,13 @@ fn soak(ground: &Ground, rows: u64, every: Duration) -> (Found, u64) {
     );
     let model = Model::start(Manners::Slow);
     let mut verdict = Verdict::default();
-    let mut done = BTreeSet::new();
+    let (mut done, planned) = (Done::default(), Calls::new());
     let mut kills = 0;
     loop {
         let before = model.calls();
         let ended = kill_after(start(&mut site.command(&line, &model)), every);
         let now = model.calls();
-        let again = |row: &&u64| {
-            let id = format!("r{row}");
-            now.get(&id) != before.get(&id)
-        };
-        verdict.lost += done.iter().filter(again).count() as u64;
+        verdict.lost += done.called_again(&planned, &before, &now).len() as u64;
         if ended.code == 0 {
             break;
         }
@@ -148,7 +140,7 @@ fn soak(ground: &Ground, rows: u64, every: Duration) -> (Found, u64) {
             break;
         }
         kills += 1;
-        done.extend(done_rows(&site));
+        done.add(&done_rows(&site));
     }
     let calls = model.calls();
     verdict.repeated = calls.values().sum::<u64>() - calls.len() as u64;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::away::{Away, SIGNATURE};
 use super::scene::spelled;
 use super::server::{Reply, Server};
 
@@ -32,6 +33,8 @@ pub enum Manners {
     FailsRow(u64),
     /// It answers so often, and then holds its answers back until it is released.
     HoldsAfter(u64),
+    /// It answers, but what is away takes nothing, and gives half of what is asked for, once.
+    ShutAway,
     /// It refuses so often for a second, by dates of its own clock, and then answers.
     AsksToWait(u64),
 }
@@ -47,14 +50,13 @@ impl Model {
         let server = Server::start(move |call| {
             let nth = calls.fetch_add(1, Ordering::Relaxed);
             let id = id_of(&call.prompt);
+            let answer = answer_of(id, call.body["model"].as_str().unwrap_or_default());
             if manners == Manners::Slow {
                 std::thread::sleep(Duration::from_millis(2 + nth % 17));
             }
             match manners {
                 Manners::RefusesAfter(most) if nth >= most => Reply::status(401),
-                Manners::HoldsAfter(most) if nth >= most => {
-                    Reply::Hold(format!("the answer to {id}"))
-                }
+                Manners::HoldsAfter(most) if nth >= most => Reply::Hold(answer),
                 Manners::AsksToWait(most) if nth < most => Reply::Status(
                     429,
                     vec![
@@ -64,7 +66,7 @@ impl Model {
                     String::new(),
                 ),
                 Manners::FailsRow(row) if id == format!("r{row}") => Reply::status(400),
-                _ => Reply::Answer(format!("the answer to {id}")),
+                _ => Reply::Answer(answer),
             }
         });
         Self { server }
@@ -81,6 +83,12 @@ impl Model {
             *calls.entry(id_of(&prompt).to_owned()).or_default() += count as u64;
         }
         calls
+    }
+
+    /// The bodies of all calls, each with its row's id.
+    pub fn bodies(&self) -> Vec<(String, Vec<u8>)> {
+        let calls = self.server.calls().into_iter();
+        calls.map(|call| (id_of(&call.prompt).to_owned(), call.raw)).collect()
     }
 
     pub fn count(&self) -> u64 {
@@ -103,6 +111,14 @@ impl Model {
     }
 }
 
+/// What a model answers to a row.
+pub fn answer_of(id: &str, model: &str) -> String {
+    match model {
+        "mock" => format!("the answer to {id}"),
+        other => format!("the answer to {id} by {other}"),
+    }
+}
+
 fn id_of(prompt: &str) -> &str {
     prompt.split(' ').next().unwrap_or_default()
 }
@@ -115,8 +131,9 @@ pub struct Ended {
     pub said: String,
 }
 
-/// A directory that is below the shim's root, and the binary that is proved.
-#[derive(Debug, Clone)]
+/// A directory that is below the shim's root, a place for documents that is away, and the binary that
+/// is proved.
+#[derive(Clone)]
 pub struct Site {
     pub root: PathBuf,
     /// What its log and copies are named after: a path on a disk that keeps its power.
@@ -124,6 +141,7 @@ pub struct Site {
     pub binary: PathBuf,
     /// A guard that the binary is to leave out, if it is a mutant.
     pub mutant: Option<&'static str>,
+    pub away: Arc<Away>,
 }
 
 impl Site {
@@ -131,11 +149,23 @@ impl Site {
     pub fn new(root: PathBuf, binary: &Path) -> Self {
         fs::create_dir_all(&root).expect("a directory");
         let root = root.canonicalize().expect("a directory");
-        Self { aside: root.clone(), root, binary: binary.to_owned(), mutant: None }
+        let (aside, away) = (root.clone(), Arc::new(Away::start()));
+        Self { aside, root, binary: binary.to_owned(), mutant: None, away }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// An output, wherever it is.
+    pub fn output(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.path(name)).ok().or_else(|| self.away.get(name))
+    }
+
+    /// The work directory.
+    pub fn work_dir(&self) -> PathBuf {
+        let named = self.path("wd");
+        if named.exists() { named } else { self.path("out.jsonl.rowmill") }
     }
 
     /// Where the shim's log is: beside the site, so that it is not counted itself.
@@ -148,8 +178,9 @@ impl Site {
         self.aside.with_extension("before")
     }
 
-    /// Empties it.
+    /// Empties it, and what is away.
     pub fn clear(&self) {
+        self.away.clear();
         for entry in fs::read_dir(&self.root).expect("a directory").flatten() {
             let path = entry.path();
             let removed =
@@ -162,12 +193,17 @@ impl Site {
     pub fn command(&self, line: &str, model: &Model) -> Command {
         let mut command = Command::new(&self.binary);
         // A plan knows where its endpoint was; the next server listens elsewhere.
-        let line = spelled(line).replace("HERE", &model.url());
+        let line = spelled(line).replace("HERE", &model.url()).replace("DEPOT", &self.away.url());
         command.args(line.split_whitespace()).current_dir(&self.root).stdin(Stdio::null());
         command.env("OPENAI_BASE_URL", model.url()).env("OPENAI_API_KEY", KEY);
         command.env("RUST_BACKTRACE", "0");
         for variable in ["HOME", "XDG_CONFIG_HOME", "ROWMILL_CONFIG", "ROWMILL_MODEL"] {
             command.env_remove(variable);
+        }
+        if line.contains("pool.pair") {
+            let config = self.aside.with_extension("toml");
+            fs::write(&config, pair(&model.url())).expect("a disk");
+            command.env("ROWMILL_CONFIG", config).env_remove("OPENAI_BASE_URL");
         }
         if let Some(mutant) = self.mutant {
             command.env("ROWMILL_MUTANT", mutant);
@@ -195,8 +231,10 @@ impl Site {
         let mut leaks = Vec::new();
         visit(&self.root, &mut |path| {
             let bytes = fs::read(path).unwrap_or_default();
-            let is_input = path.file_name().is_some_and(|name| name == "in.jsonl");
-            if contains(&bytes, KEY) || (!is_input && contains(&bytes, PROMPT)) {
+            let inputs = ["in.jsonl", "input.jsonl", "input.part"];
+            let is_input = inputs.iter().any(|name| path.ends_with(name));
+            let is_secret = contains(&bytes, KEY) || contains(&bytes, SIGNATURE);
+            if is_secret || (!is_input && contains(&bytes, PROMPT)) {
                 leaks.push(path.display().to_string());
             }
         });
@@ -208,6 +246,16 @@ impl Site {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
+}
+
+/// Two endpoints of the same model, at one server.
+fn pair(url: &str) -> String {
+    let endpoint = |name: &str| {
+        let url = url.replace("/v1", &format!("/{name}/v1"));
+        format!("[endpoint.{name}]\nbase_url = \"{url}\"\nkey_env = \"OPENAI_API_KEY\"\n")
+    };
+    let pool = "[pool.pair]\nmembers = [\"one.mock\", \"two.mock\"]\n";
+    [&endpoint("one"), &endpoint("two"), pool].concat()
 }
 
 pub fn contains(bytes: &[u8], text: &str) -> bool {

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::shim::{Entry, Op};
-use super::trial::answered;
+use super::trial::{Done, answered};
 
 /// A change of a file's bytes that may be lost.
 #[derive(Debug, Clone)]
@@ -53,9 +53,10 @@ pub struct Disk {
     root: u64,
     /// What a process sees: the inode behind each path.
     live: BTreeMap<String, u64>,
-    journals: BTreeSet<u64>,
-    /// Rows whose answer was durable in a journal at some time.
-    answered: BTreeSet<u64>,
+    /// The journals, by inode, with their paths.
+    journals: BTreeMap<u64, String>,
+    /// Rows whose answer was durable in a journal at some time, with the journal's path.
+    answered: BTreeSet<(String, u64)>,
 }
 
 impl Disk {
@@ -141,7 +142,7 @@ impl Disk {
 
     fn note_journal(&mut self, path: &str, ino: u64) {
         if path.contains("/shards/") && split(path).1.starts_with("journal") {
-            self.journals.insert(ino);
+            self.journals.insert(ino, path.to_owned());
         }
     }
 
@@ -168,15 +169,16 @@ impl Disk {
             for change in take_covered(&mut file.pending, entry.covers) {
                 change.carry_out(&mut file.durable);
             }
-            if self.journals.contains(&entry.ino) {
-                self.answered.extend(answered(&file.durable));
+            if let Some(path) = self.journals.get(&entry.ino) {
+                self.answered
+                    .extend(answered(&file.durable).into_iter().map(|it| (path.clone(), it)));
             }
         }
     }
 
-    /// The rows that were durable in a journal, and so counted.
-    pub fn answered(&self) -> &BTreeSet<u64> {
-        &self.answered
+    /// The answers that were durable in a journal, and so counted.
+    pub fn answered(&self) -> Done {
+        Done::count(self.answered.iter().map(|(_, row)| *row))
     }
 
     /// Takes the power away, and writes what is left into an empty directory.

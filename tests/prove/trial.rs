@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::away::{SIGNATURE, Transfers};
 use super::scene::{Golden, OUTPUTS, Scene};
 use super::site::{Ended, KEY, Model, PROMPT, Site, contains};
 
@@ -23,6 +24,40 @@ pub struct Verdict {
     pub duplicated: u64,
 }
 
+/// How often each row was called, by its id.
+pub type Calls = BTreeMap<String, u64>;
+
+/// How many answers each row has, of which none may be asked for again.
+#[derive(Debug, Clone, Default)]
+pub struct Done(BTreeMap<u64, u64>);
+
+impl Done {
+    /// Counts rows, each as often as it is there.
+    pub fn count(rows: impl IntoIterator<Item = u64>) -> Self {
+        let mut done = Self::default();
+        rows.into_iter().for_each(|row| *done.0.entry(row).or_default() += 1);
+        done
+    }
+
+    /// Adds what was done at another time, or is known from elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for (row, answers) in &other.0 {
+            let mine = self.0.entry(*row).or_default();
+            *mine = (*mine).max(*answers);
+        }
+    }
+
+    /// The rows that were called more often than it takes for the answers that were missing.
+    pub fn called_again(&self, planned: &Calls, before: &Calls, now: &Calls) -> Vec<u64> {
+        let of = |calls: &Calls, id: &String| calls.get(id).copied().unwrap_or(0);
+        let is_lost = |(row, answers): &(&u64, &u64)| {
+            let id = format!("r{row}");
+            of(now, &id) - of(before, &id) > of(planned, &id).saturating_sub(**answers)
+        };
+        self.0.iter().filter(is_lost).map(|(row, _)| *row).collect()
+    }
+}
+
 /// What is known of a crash.
 #[derive(Debug, Clone)]
 pub struct Crash {
@@ -30,10 +65,10 @@ pub struct Crash {
     pub ended: Ended,
     /// The exit codes it may have ended with, if it ended by itself.
     pub codes: &'static [i32],
-    /// Rows that must not be called again.
-    pub done: BTreeSet<u64>,
+    /// Answers that must not be asked for again.
+    pub done: Done,
     /// Calls until then.
-    pub calls: BTreeMap<String, u64>,
+    pub calls: Calls,
     /// How many calls may be made again.
     pub bound: u64,
 }
@@ -42,7 +77,7 @@ pub struct Crash {
 pub type Outputs = BTreeMap<&'static str, Vec<u8>>;
 
 pub fn outputs(site: &Site) -> Outputs {
-    OUTPUTS.iter().filter_map(|name| Some((*name, fs::read(site.path(name)).ok()?))).collect()
+    OUTPUTS.iter().filter_map(|name| Some((*name, site.output(name)?))).collect()
 }
 
 /// Goes on after a crash and checks what must hold.
@@ -60,14 +95,13 @@ pub fn examine(
         wrong(format!("I1: it ended with {}: {}", crash.ended.code, crash.ended.said.trim()));
     }
     outputs_are_old_or_new(golden, site, old, &mut wrong);
+    let transfers = Transfers::of(site);
     let resumed = site.run(scene.resume, model);
     if resumed.code != scene.code {
         wrong(format!("I1: going on ended with {}: {}", resumed.code, resumed.said.trim()));
     }
     let calls = model.calls();
-    let after =
-        |id: &str| calls.get(id).copied().unwrap_or(0) - crash.calls.get(id).copied().unwrap_or(0);
-    let lost: Vec<_> = crash.done.iter().filter(|row| after(&format!("r{row}")) > 0).collect();
+    let lost = crash.done.called_again(&golden.calls, &crash.calls, &calls);
     if !lost.is_empty() && scene.keeps_answers {
         wrong(format!("I5: rows {lost:?} were done, and were called again"));
     }
@@ -76,17 +110,24 @@ pub fn examine(
     if repeated > crash.bound && scene.keeps_answers {
         wrong(format!("I4: {repeated} calls were made again; the bound is {}", crash.bound));
     }
-    let output = fs::read(site.path("out.jsonl")).unwrap_or_default();
+    let bodies = model.bodies();
+    if let Some((id, sent)) = bodies.iter().find(|(id, sent)| !scene.is_sent_as_it_is(id, sent)) {
+        let sent = String::from_utf8_lossy(sent);
+        wrong(format!("I3: the request of {id} was sent as something else: {sent}"));
+    }
+    transfers.went_once(site, &mut wrong);
+    transfers.came_once(site, &mut wrong);
+    let output = site.output("out.jsonl").unwrap_or_default();
     if output != golden.output {
         wrong("I3: the output is another than undisturbed".to_owned());
     }
-    if fs::read(site.path("err.jsonl")).unwrap_or_default() != golden.errors {
+    if site.output("err.jsonl").unwrap_or_default() != golden.errors {
         wrong("I3: the error output is another than undisturbed".to_owned());
     }
     summary_is_true(site, scene, &mut wrong);
     nothing_is_left(scene, golden, site, model, &mut wrong);
     for ended in [&crash.ended, &resumed] {
-        if ended.said.contains(KEY) || ended.said.contains(PROMPT) {
+        if [KEY, PROMPT, SIGNATURE].iter().any(|secret| ended.said.contains(secret)) {
             wrong(format!("I11: a secret was said: {}", ended.said));
         }
     }
@@ -119,7 +160,7 @@ fn outputs_are_old_or_new(
     }
     if now.get("sum.json") != old.get("sum.json") {
         for (path, blake3) in published(site) {
-            if hash(&path) != blake3 {
+            if hash(site, &path) != blake3 {
                 wrong(format!("I7: the summary is new, {} is not", path.display()));
             }
         }
@@ -135,36 +176,46 @@ fn is_json_lines(bytes: &[u8]) -> bool {
 
 /// The other outputs, as the summary names them.
 fn published(site: &Site) -> Vec<(PathBuf, String)> {
-    let bytes = fs::read(site.path("sum.json")).unwrap_or_default();
+    let bytes = site.output("sum.json").unwrap_or_default();
     let summary: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let outputs = summary["outputs"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     outputs.iter().map(|it| (text(&it["path"]).into(), text(&it["blake3"]))).collect()
 }
 
-fn hash(path: &Path) -> String {
-    blake3::hash(&fs::read(path).unwrap_or_default()).to_hex().to_string()
+fn hash(site: &Site, path: &Path) -> String {
+    let bytes = fs::read(path).ok().or_else(|| site.away.at(path));
+    blake3::hash(&bytes.unwrap_or_default()).to_hex().to_string()
 }
 
 /// I6: the summary's counts and hashes are those of the outputs.
 fn summary_is_true(site: &Site, scene: &Scene, wrong: &mut impl FnMut(String)) {
-    let bytes = fs::read(site.path("sum.json")).unwrap_or_default();
+    let bytes = site.output("sum.json").unwrap_or_default();
     let summary: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let failed = u64::from(scene.bad_row.is_some());
+    let failed = u64::from(scene.bad_row.is_some()) * scene.variants();
     let rows = &summary["rows"];
-    if rows["ok"] != scene.rows - failed || rows["failed"] != failed {
+    if rows["ok"] != scene.rows * scene.variants() - failed || rows["failed"] != failed {
         wrong(format!("I6: the summary counts {rows}"));
+    }
+    if rows["twins"] != scene.twins {
+        wrong(format!("I6: the summary counts {rows}, and the scene {} twins", scene.twins));
+    }
+    if let Some(answered_by) = summary["answered_by"].as_array() {
+        let answers = answered_by.iter().filter_map(|it| it["answers"].as_u64()).sum::<u64>();
+        if answers != scene.rows - failed {
+            wrong(format!("I6: the summary has {answers} answers of {answered_by:?}"));
+        }
     }
     let published = published(site);
     if published.len() != OUTPUTS.len() - 1 {
         wrong(format!("I6: the summary names {} outputs", published.len()));
     }
     for (path, blake3) in published {
-        if hash(&path) != blake3 {
+        if hash(site, &path) != blake3 {
             wrong(format!("I6: {} is not as the summary says", path.display()));
         }
     }
-    let telemetry = fs::read(site.path("tel.jsonl")).unwrap_or_default();
+    let telemetry = site.output("tel.jsonl").unwrap_or_default();
     if !is_json_lines(&telemetry) {
         wrong("I6: the telemetry is not JSON Lines".to_owned());
     }
@@ -189,7 +240,7 @@ fn nothing_is_left(
         wrong(format!("I10: the files are {:?}", site.names()));
     }
     if scene.keeps_answers {
-        let (before, calls) = (site.snapshot(), model.count());
+        let (before, calls, asked) = (site.snapshot(), model.count(), site.away.count());
         let again = site.run(scene.resume, model);
         if again.code != scene.code {
             wrong(format!("I8: a further run ended with {}: {}", again.code, again.said.trim()));
@@ -197,12 +248,20 @@ fn nothing_is_left(
         if model.count() != calls {
             wrong(format!("I8: a further run made {} calls", model.count() - calls));
         }
+        if site.away.count() != asked {
+            wrong(format!("I8: a further run moved {} documents", site.away.count() - asked));
+        }
         let now = site.snapshot();
         let names = now.keys().chain(before.keys());
         let changed: BTreeSet<_> =
             names.filter(|path| now.get(*path) != before.get(*path)).collect();
         if !changed.is_empty() {
             wrong(format!("I8: a further run changed {changed:?}"));
+        }
+    }
+    for path in site.snapshot().into_keys() {
+        if path.extension().is_some_and(|it| it == "staged") {
+            wrong(format!("I10: {} was left", path.display()));
         }
     }
     for leak in site.leaks() {
@@ -214,29 +273,29 @@ fn duplicates(output: &[u8]) -> u64 {
     let mut seen = BTreeSet::new();
     let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let ids = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    ids.filter(|line| !seen.insert(line["id"].to_string())).count() as u64
+    let names = ids.map(|it| ["id", "model", "repeat"].map(|field| it[field].to_string()));
+    names.filter(|name| !seen.insert(name.clone())).count() as u64
 }
 
-/// The rows with an answer in journals and outputs: nothing may ask for them again.
-pub fn done_rows(site: &Site) -> BTreeSet<u64> {
-    let mut done = BTreeSet::new();
+/// The answers in journals and outputs: nothing may ask for them again.
+pub fn done_rows(site: &Site) -> Done {
+    let mut rows = Vec::new();
     for dir in ["wd", "out.jsonl.rowmill"].map(|dir| site.path(dir)) {
         let inner = fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
         // Generations stand in directories of their own; the first one does not.
         for generation in inner.filter(|path| path.is_dir()).chain([dir.clone()]) {
             let shards = fs::read_dir(generation.join("shards")).into_iter().flatten().flatten();
             for shard in shards {
-                done.extend(answered(&fs::read(shard.path().join("journal")).unwrap_or_default()));
+                rows.extend(answered(&fs::read(shard.path().join("journal")).unwrap_or_default()));
             }
         }
     }
-    let output = fs::read(site.path("out.jsonl")).unwrap_or_default();
-    for line in output.split(|byte| *byte == b'\n') {
-        let envelope: Value = serde_json::from_slice(line).unwrap_or_default();
-        if envelope["ok"] == true {
-            done.extend(envelope["row_number"].as_u64());
-        }
-    }
+    let mut done = Done::count(rows);
+    let output = site.output("out.jsonl").unwrap_or_default();
+    let lines = output.split(|byte| *byte == b'\n');
+    let envelopes = lines.map(|line| serde_json::from_slice::<Value>(line).unwrap_or_default());
+    let envelopes = envelopes.filter(|envelope| envelope["ok"] == true);
+    done.add(&Done::count(envelopes.filter_map(|envelope| envelope["row_number"].as_u64())));
     done
 }
 
