@@ -55,6 +55,21 @@ impl Open {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// How far it has read in its input, a file, once it does not go on.
+    fn stalls_at(&self) -> u64 {
+        let (mut last, mut looks) = (0, 0);
+        while looks < 3000 {
+            let info = format!("/proc/{}/fdinfo/0", self.child.id());
+            let info = std::fs::read_to_string(info).unwrap();
+            let at = info.lines().find_map(|line| line.strip_prefix("pos:")).unwrap();
+            let now = at.trim().parse().unwrap();
+            looks = if now == last { looks + 1 } else { 0 };
+            last = now;
+            std::thread::yield_now();
+        }
+        last
+    }
+
     /// Ends its input, and waits until it ends.
     fn end(mut self) -> Ended {
         drop(self.stdin.take());
@@ -275,13 +290,25 @@ fn a_rate_limit_is_kept_and_fails_no_row() {
     let ended = bench.pipe(&format!("{ASK} -c 16 --retries 0"), rows(400).as_bytes()).expect(0);
     assert_answers(&ended, 400);
     let calls = server.calls();
-    let refused = calls.iter().find(|call| call.prompt == "text 40").unwrap().at;
-    // What was on its way when the refusal came is let off.
-    let inside = calls.iter().filter(|call| {
-        let after = call.at.saturating_duration_since(refused);
-        after > Duration::from_secs(1) && after < Duration::from_secs(2)
+    let of_it: Vec<_> = calls.iter().filter(|call| call.prompt == "text 40").collect();
+    assert!(of_it[1].at - of_it[0].at >= Duration::from_secs(2));
+    // Nor is any other row called for, but what was on its way when the refusal came.
+    let until = of_it[0].at + Duration::from_secs(2);
+    let before = calls.iter().filter(|call| call.at < until).count();
+    assert!(before < 200, "{before} calls");
+    assert_eq!(calls.len(), 401);
+}
+
+#[test]
+fn a_brown_out_fails_no_row() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |call| match count.fetch_add(1, Ordering::SeqCst) % 5 {
+        1 | 3 => Reply::status(500),
+        _ => Reply::Answer(answer_to(&call.prompt)),
     });
-    assert_eq!((inside.count(), calls.len()), (0, 401));
+    let bench = Bench::with_server(&server);
+    let ended = bench.pipe(&format!("{ASK} -c 16 --retries 1"), rows(60).as_bytes()).expect(0);
+    assert_answers(&ended, 60);
 }
 
 #[test]
@@ -444,33 +471,42 @@ fn memory_does_not_grow_with_the_rows() {
     open.wait().expect(0).says("200,000 rows: 200,000 ok\n");
 }
 
-#[test]
-fn who_does_not_read_keeps_nothing_in_memory() {
-    let bench = Bench::new();
+/// A filter that calls nobody and has 100 MB before it, and read one line of what comes of them.
+fn unread(bench: &Bench, options: &str) -> Open {
     let row = format!("{{\"text\":\"{}\"}}\n", "x".repeat(1000));
     bench.write("in.jsonl", row.repeat(100_000));
-    let mut command = bench.command(words("filter -m passthrough -p {{text}}"));
+    let mut command =
+        bench.command(words(&format!("filter -m passthrough -p {{{{text}}}} {options}")));
     command.stdin(File::open(bench.path("in.jsonl")).unwrap());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let stdout = child.stdout.take().map(BufReader::new);
     let mut open = Open { child, stdin: None, stdout };
     open.line();
-    // How far it has read, once it does not go on: of 100 MB a window.
-    let position = |open: &Open| -> u64 {
-        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/0", open.child.id())).unwrap();
-        info.lines().find_map(|line| line.strip_prefix("pos:")).unwrap().trim().parse().unwrap()
-    };
-    let (mut last, mut looks) = (0, 0);
-    while looks < 3000 {
-        let now = position(&open);
-        looks = if now == last { looks + 1 } else { 0 };
-        last = now;
-        std::thread::yield_now();
-    }
+    open
+}
+
+#[test]
+fn who_does_not_read_keeps_nothing_in_memory() {
+    let bench = Bench::new();
+    let open = unread(&bench, "");
+    let last = open.stalls_at();
     assert!(last < 10_000_000, "{last} bytes were read");
     assert!(open.memory() < 60 * 1024, "{} KiB", open.memory());
     assert_eq!(open.wait().expect(0).stdout.lines().count(), 99_999);
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_from_ending_it() {
+    let bench = Bench::new();
+    let mut open = unread(&bench, "--drain-timeout 0");
+    open.stalls_at();
+    open.signal("-TERM");
+    let mut stderr = String::new();
+    open.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    let code = open.child.wait().unwrap().code().unwrap();
+    let ended = Ended { code, stdout: String::new(), stderr };
+    ended.expect(143).says(" rows read have no line out; ");
 }
 
 #[test]
@@ -557,5 +593,6 @@ fn what_makes_no_sense_in_a_pipe_is_refused() {
     ended.says("standard input looks like gzip").says("decompress");
     let help = bench.run("filter --help").expect(0).stdout;
     assert!(help.contains("Examples:") && help.contains("survives a kill"), "{help}");
+    assert!(help.contains("the calls of this process may have cost more"));
     assert!(!help.contains("--repeat") && !help.contains("--require-model"));
 }

@@ -95,6 +95,12 @@ Examples:
 Exits with 70 when records are lost or something cannot be repaired; what a crash leaves behind and
 indexes that are rebuilt anyway are reported, and are no failure.";
 
+/// What is not quite the same for rows that pass by.
+pub(super) const FILTER_MAX_COST: &str =
+    "Stop with code 4 before the calls of this process may have cost more: dollars, as 12.50";
+pub(super) const FILTER_ATTACHMENTS: &str = "The field that names an image, sound or PDF to send with the prompt: a path (relative to the current \
+     directory), an http(s) URL, a data URI, or a list of these. Rows without one are asked as text";
+
 pub(super) const FILTER_EXAMPLES: &str = "\
 Examples:
   Between other filters; lines come out as answers come, with the ids of their rows:

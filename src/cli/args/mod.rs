@@ -30,8 +30,9 @@ use change::ChangeArgs;
 pub(super) use config::ConfigArgs;
 pub(super) use estimate::EstimateArgs;
 use examples::{
-    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, FILES_EXAMPLES, FILTER_EXAMPLES, MERGE_EXAMPLES,
-    MODELS_EXAMPLES, PLAN_EXAMPLES, RUN_EXAMPLES, STATUS_EXAMPLES, WORK_EXAMPLES,
+    CHECK_EXAMPLES, ESTIMATE_EXAMPLES, EXIT_CODES, FILES_EXAMPLES, FILTER_ATTACHMENTS,
+    FILTER_EXAMPLES, FILTER_MAX_COST, MERGE_EXAMPLES, MODELS_EXAMPLES, PLAN_EXAMPLES, RUN_EXAMPLES,
+    STATUS_EXAMPLES, WORK_EXAMPLES,
 };
 pub(super) use files::{
     DiffArgs, FilesCommand, FilesMergeArgs, PrepareArgs, SampleArgs, SplitArgs, StatsArgs, ToArgs,
@@ -84,6 +85,8 @@ pub(in crate::cli) enum Command {
         after_help = FILTER_EXAMPLES,
         mut_arg("repeat", |arg| arg.hide(true)),
         mut_arg("require_model", |arg| arg.hide(true)),
+        mut_arg("max_cost", |arg| arg.help(FILTER_MAX_COST)),
+        mut_arg("attachment_field", |arg| arg.help(FILTER_ATTACHMENTS)),
     )]
     Filter(Box<FilterArgs>),
     /// Tell what a job will come to: calls, tokens, dollars. Nothing is called or kept

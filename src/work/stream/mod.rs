@@ -41,7 +41,7 @@ use crate::store;
 use crate::telemetry::{Event, Sink};
 
 use judging::Trouble;
-use reading::{Rows, number_of};
+use reading::{Incoming, Rows, number_of};
 use writing::Lines;
 
 /// What is asked of rows that pass by.
@@ -195,7 +195,7 @@ struct State<'a> {
 /// What a stream may be woken by.
 enum Happened {
     Landed(Vec<Landing>),
-    Read(Option<Result<crate::format::chunk::Chunk, input::Error>>),
+    Read(Option<Incoming>),
     Written(Option<std::io::Result<()>>),
     Woken,
 }

@@ -27,7 +27,7 @@ use crate::work::row::{self, Prepared};
 static LINES: Format = Format::JsonLines;
 
 /// What the reading thread hands on.
-type Incoming = Result<Chunk, input::Error>;
+pub(super) type Incoming = Result<Chunk, input::Error>;
 
 /// Rows that were read together.
 #[derive(Debug)]
@@ -125,6 +125,16 @@ impl Rows {
     pub(super) fn has_room(&self, first: Option<RowIndex>) -> bool {
         let open = first.map_or(self.in_hand.len(), |first| self.next - first);
         open < self.window && (self.held.get() < BYTES || self.in_hand.is_empty())
+    }
+
+    /// Whether one is there that was not taken, or not started, before.
+    pub(super) fn has_new(&self) -> bool {
+        self.batch.is_some() || self.put_back.is_some()
+    }
+
+    /// Whether there are none left to be read.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Whether more must be read before another can be taken.

@@ -51,7 +51,7 @@ impl State<'_> {
                 }
             }
         }
-        self.await_budget(now);
+        self.await_budget(flights.is_empty(), now);
     }
 
     /// A row's id, the hash of its prompt, and what is sent for it, or why nothing is.
@@ -164,15 +164,22 @@ impl State<'_> {
         self.sink.emit(&Event::Waiting { until, why });
     }
 
-    /// Where rows to be tried again are left alone and the budget for that is spent, waits for it.
-    fn await_budget(&mut self, now: Instant) {
+    /// Where only rows to be tried again are left, for now at least, and the budget for that is spent,
+    /// waits for it.
+    fn await_budget(&mut self, is_idle: bool, now: Instant) {
         let is_due = self.rows.due_at().is_some_and(|at| at <= now);
-        let health = &self.lane().health;
-        if self.end.is_none() && is_due && self.held_until.is_none() && !health.may_retry() {
-            // With no time to wait for, it is there at once.
-            let until = health.refill(now).unwrap_or(now + Duration::from_millis(1));
-            self.held_until = Some(until);
-            self.sink.emit(&Event::Waiting { until, why: "retry budget" });
+        let may_retry = self.lane().health.may_retry();
+        if self.end.is_some() || !is_due || may_retry || self.held_until.is_some() {
+            return;
         }
+        // What is being read may be there in a moment.
+        let may_come = !self.rows.is_over() && !is_idle;
+        if self.has_room() && (self.rows.has_new() || may_come) {
+            return;
+        }
+        // With no time to wait for, it is there at once.
+        let until = self.lane().health.refill(now).unwrap_or(now + Duration::from_millis(1));
+        self.held_until = Some(until);
+        self.sink.emit(&Event::Waiting { until, why: "retry budget" });
     }
 }
