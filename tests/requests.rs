@@ -269,6 +269,7 @@ fn bad_lines_may_fail_without_a_call() {
     let text = chats(1)
         + &line("bad", "/v1/chats", "{}")
         + "nonsense\n"
+        + &chats(1).replace("text 1", "text twice")
         + &chats(3).lines().nth(2).unwrap().replace("c3", "last")
         + "\n";
     bench.write("in.jsonl", &text);
@@ -280,10 +281,11 @@ fn bad_lines_may_fail_without_a_call() {
         (json!("c1"), Value::Null),
         (json!("bad"), json!("invalid_request")),
         (json!(3), json!("invalid_json")),
+        (json!("c1"), json!("invalid_request")),
         (json!("last"), Value::Null),
     ];
     assert_eq!(told, expected);
-    assert_eq!((server.count(), bench.lines("e.jsonl").len()), (2, 2));
+    assert_eq!((server.count(), bench.lines("e.jsonl").len()), (2, 3));
     // Nothing about them is to be tried again.
     bench.run(&run(&server, "--skip-bad-lines --error-output e.jsonl --resume")).expect(3);
     assert_eq!(server.count(), 2);
