@@ -1,6 +1,6 @@
 //! A shard in a worker's hands: its rows, what is written of them, what is still to come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::attempt::Landing;
@@ -35,6 +35,8 @@ pub(super) struct Slot<'a> {
     started: Started,
     // Rows whose id the plan changed.
     ids: HashMap<u64, Id>,
+    // Rows that fail because an earlier one has their id.
+    twice: HashSet<u64>,
     // Rows whose answer did not fit, until they have an outcome.
     corrections: HashMap<RowIndex, Arc<Correction>>,
     // How often rows were answered without having an answer since, by their place.
@@ -80,6 +82,7 @@ impl<'a> Slot<'a> {
             journal,
             started,
             ids: HashMap::new(),
+            twice: HashSet::new(),
             corrections: HashMap::new(),
             answered: HashMap::new(),
             lines: Vec::new(),
@@ -112,8 +115,11 @@ impl<'a> Slot<'a> {
                     }
             })
             .collect();
-        for Rename { row, id } in renames {
+        for Rename { row, id, fails } in renames {
             match id {
+                None if fails => {
+                    self.twice.insert(row);
+                }
                 Some(text) => {
                     self.ids.insert(row, Id::from_text(&text));
                 }
@@ -190,7 +196,14 @@ impl<'a> Slot<'a> {
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
-        row::prepare((&self.rows, row), number, self.ids.get(&number), job, template)
+        let renamed = self.ids.get(&number);
+        let prepared = row::prepare((&self.rows, row), number, renamed, job, template);
+        if self.twice.contains(&number) {
+            let message = format!("an earlier line has the id {}", prepared.id);
+            let failure = Failure::new(FailureKind::InvalidRequest, message);
+            return Prepared { hash: 0, prompt: Err(failure), ..prepared };
+        }
+        prepared
     }
 
     /// Has a row asked again with what was wrong with its answer.
