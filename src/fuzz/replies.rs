@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::dialect::{Dialect, Speller, Told, read_outcome};
 use crate::format::{envelope, telemetry};
 use crate::job::{Attempt, Content, Failure, Id, JobSpec, Protocol, Transport, Usage};
 use crate::policy::{self, Allotment};
@@ -25,7 +26,7 @@ pub(super) fn reply(bytes: &[u8], _: &Path) {
     let (status, headers, body) = parse(bytes);
     heed(&headers);
     for protocol in Protocol::ALL {
-        check(&api(protocol), status, &headers, body, bytes);
+        check(protocol, status, &headers, body, bytes);
     }
 }
 
@@ -42,19 +43,23 @@ fn heed(headers: &HeaderMap) {
     }
 }
 
-fn api(protocol: Protocol) -> Api {
-    let mut job: JobSpec = serde_json::from_str(
+fn job(protocol: Protocol) -> JobSpec {
+    let job: JobSpec = serde_json::from_str(
         r#"{"model":"m","prompt":"","instruction":null,"parameters":{},"id_field":null,
             "selection":{"offset":0,"limit":null,"sample":null},"on_duplicate":"error",
             "on_missing_field":"error","max_row_bytes":9,"include_input":false}"#,
     )
     .expect("it is a job");
-    job.protocol = protocol;
+    JobSpec { protocol, ..job }
+}
+
+fn api(protocol: Protocol) -> Api {
+    let job = job(protocol);
     Api::new(&job, Transport::Http, Secret::new(KEY)).expect("it is a key")
 }
 
-fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8]) {
-    let model = Model::Called(api.clone());
+fn check(protocol: Protocol, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8]) {
+    let model = Model::Called(api(protocol));
     let mut attempt = Attempt {
         number: 1,
         model: "m".to_owned(),
@@ -116,6 +121,26 @@ fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8])
     assert_eq!(facts.len(), 1, "so can an attempt");
     assert_eq!((facts[0].usage, facts[0].ok), (attempt.usage, read.ok));
     assert_eq!(facts[0].finish_reason.as_deref(), attempt.finish_reason.as_deref());
+    // In all others answers are what they are in rows.
+    let mut job = job(protocol);
+    for dialect in [Dialect::Rows, Dialect::OpenAi] {
+        job.dialect = dialect;
+        spelled(&job, (&written, &kept), read.ok);
+    }
+}
+
+/// What a reply came to is one line in every dialect, and never looks like an answer where it is none.
+fn spelled(job: &JobSpec, (envelope, attempts): (&[u8], &[u8]), is_ok: bool) {
+    for format in [Dialect::OpenAi, Dialect::Prompts, Dialect::Dria] {
+        let mut line = Vec::new();
+        let told = Told { envelope, attempts, ..Told::default() };
+        Speller::new(job, format, "run").line(&mut line, &told).expect("it is an envelope");
+        let text = String::from_utf8(line).expect("a line is text");
+        let text = text.strip_suffix('\n').expect("a line has an end");
+        assert!(!text.contains('\n'), "{text}");
+        let outcome = read_outcome(format, text).expect("a line can be read");
+        assert_eq!(outcome.result.is_ok(), is_ok, "{text}");
+    }
 }
 
 /// Events of an answer come to the same wherever they are cut, are never an answer without their last
