@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
+use crate::dialect::{Speller, Told, read_outcome};
 use crate::format::json::Object;
 use crate::format::{envelope, telemetry};
 use crate::job::{
@@ -29,7 +30,7 @@ pub(super) fn reply(bytes: &[u8], _: &Path) {
     let (status, headers, body) = parse(bytes);
     heed(&headers);
     for protocol in Protocol::ALL {
-        check(&api(protocol), status, &headers, body, bytes);
+        check(protocol, status, &headers, body, bytes);
     }
     // Of requests that are passed on the body is the answer, whatever endpoint it is of.
     for dialect in [Dialect::OpenAi, Dialect::Dria] {
@@ -81,23 +82,23 @@ fn heed(headers: &HeaderMap) {
     }
 }
 
-fn api(protocol: Protocol) -> Api {
-    api_of(protocol, Dialect::Rows)
-}
-
-fn api_of(protocol: Protocol, dialect: Dialect) -> Api {
-    let mut job: JobSpec = serde_json::from_str(
+fn job(protocol: Protocol, dialect: Dialect) -> JobSpec {
+    let job: JobSpec = serde_json::from_str(
         r#"{"model":"m","prompt":"","instruction":null,"parameters":{},"id_field":null,
             "selection":{"offset":0,"limit":null,"sample":null},"on_duplicate":"error",
             "on_missing_field":"error","max_row_bytes":9,"include_input":false}"#,
     )
     .expect("it is a job");
-    (job.protocol, job.dialect) = (protocol, dialect);
+    JobSpec { protocol, dialect, ..job }
+}
+
+fn api_of(protocol: Protocol, dialect: Dialect) -> Api {
+    let job = job(protocol, dialect);
     Api::new(&job, Transport::Http, Secret::new(KEY)).expect("it is a key")
 }
 
-fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8]) {
-    let model = Model::Called(api.clone());
+fn check(protocol: Protocol, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8]) {
+    let model = Model::Called(api_of(protocol, Dialect::Rows));
     let mut attempt = Attempt {
         number: 1,
         model: "m".to_owned(),
@@ -159,13 +160,31 @@ fn check(api: &Api, status: u16, headers: &HeaderMap, body: &[u8], bytes: &[u8])
     assert_eq!(facts.len(), 1, "so can an attempt");
     assert_eq!((facts[0].usage, facts[0].ok), (attempt.usage, read.ok));
     assert_eq!(facts[0].finish_reason.as_deref(), attempt.finish_reason.as_deref());
+    // In all others answers are what they are in rows.
+    for dialect in [Dialect::Rows, Dialect::OpenAi] {
+        spelled(&job(protocol, dialect), (&written, &kept), read.ok);
+    }
+}
+
+/// What a reply came to is one line in every dialect, and never looks like an answer where it is none.
+fn spelled(job: &JobSpec, (envelope, attempts): (&[u8], &[u8]), is_ok: bool) {
+    for format in [Dialect::OpenAi, Dialect::Prompts, Dialect::Dria] {
+        let mut line = Vec::new();
+        let told = Told { envelope, attempts, ..Told::default() };
+        Speller::new(job, format, "run").line(&mut line, &told).expect("it is an envelope");
+        let text = String::from_utf8(line).expect("a line is text");
+        let text = text.strip_suffix('\n').expect("a line has an end");
+        assert!(!text.contains('\n'), "{text}");
+        let outcome = read_outcome(format, text).expect("a line can be read");
+        assert_eq!(outcome.result.is_ok(), is_ok, "{text}");
+    }
 }
 
 /// Events of an answer come to the same wherever they are cut, are never an answer without their last
 /// one, and what is told of them is short and keeps the key to itself.
 pub(super) fn events(bytes: &[u8], _: &Path) {
     for protocol in [Protocol::Chat, Protocol::Responses, Protocol::Messages] {
-        let api = api(protocol);
+        let api = api_of(protocol, Dialect::Rows);
         let read = |cut: usize| {
             let mut stream = api.stream();
             let has_ended = stream.feed(&bytes[..cut]);
