@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +19,8 @@ struct Open {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
+    // What it said so far.
+    said: String,
 }
 
 impl Open {
@@ -28,7 +29,17 @@ impl Open {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
-        Self { child, stdin, stdout }
+        Self { child, stdin, stdout, said: String::new() }
+    }
+
+    /// Starts one that reads a file.
+    fn reading(bench: &Bench, input: &str, line: &str) -> Self {
+        let mut command = bench.command(words(line));
+        command.stdin(File::open(bench.path(input)).unwrap());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().map(BufReader::new);
+        Self { child, stdin: None, stdout, said: String::new() }
     }
 
     fn write(&mut self, text: &str) {
@@ -46,6 +57,16 @@ impl Open {
         let pid = self.child.id().to_string();
         let status = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Reads what it says until there is this text in it.
+    fn wait_until_it_says(&mut self, text: &str) {
+        let stderr = self.child.stderr.as_mut().unwrap();
+        while !self.said.contains(text) {
+            let mut byte = [0];
+            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "it ended with {}", self.said);
+            self.said.push(char::from(byte[0]));
+        }
     }
 
     /// The most memory it ever had, in KiB.
@@ -78,7 +99,7 @@ impl Open {
 
     /// Waits until it ends by itself.
     fn wait(mut self) -> Ended {
-        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let (mut stdout, mut stderr) = (String::new(), std::mem::take(&mut self.said));
         if let Some(pipe) = &mut self.stdout {
             pipe.read_to_string(&mut stdout).unwrap();
         }
@@ -196,47 +217,23 @@ fn lines_come_as_answers_do_unless_they_are_to_be_in_order() {
 #[test]
 fn what_waits_for_a_line_before_it_is_bounded() {
     const WINDOW: usize = 32;
-    let is_released = Arc::new(AtomicBool::new(false));
-    let is_beyond = Arc::new(AtomicBool::new(false));
-    let (released, beyond) = (Arc::clone(&is_released), Arc::clone(&is_beyond));
-    let server = Server::start(move |call| {
-        let number: usize = call.prompt["text ".len()..].parse().unwrap();
-        if number > WINDOW && !released.load(Ordering::SeqCst) {
-            beyond.store(true, Ordering::SeqCst);
-        }
-        match number {
-            1 => Reply::Hold(answer_to("text 1")),
-            _ => Reply::Answer(answer_to(&call.prompt)),
-        }
+    let server = Server::start(move |call| match call.prompt.as_str() {
+        "text 1" => Reply::Hold(answer_to("text 1")),
+        _ => Reply::Answer(answer_to(&call.prompt)),
     });
     let bench = Bench::with_server(&server);
-    let mut open = Open::start(&bench, &format!("{ASK} -c 2 --ordered --log-file log.jsonl"));
-    // Long rows, so that they do not all fit into pipes and what is read ahead: as long as the window is
-    // full, whoever writes them waits.
-    let long = |n: usize| {
-        format!("{{\"id\":\"r{n}\",\"text\":\"text {n}\",\"pad\":\"{}\"}}\n", "x".repeat(4000))
-    };
-    let mut stdin = open.stdin.take().unwrap();
-    let written = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&written);
-    let writer = std::thread::spawn(move || {
-        for number in 1..=200 {
-            stdin.write_all(long(number).as_bytes()).unwrap();
-            count.store(number, Ordering::SeqCst);
-        }
-    });
+    // Long rows, so that they are not all read ahead.
+    let pad = "x".repeat(4000);
+    let row = |n: usize| format!("{{\"id\":\"r{n}\",\"text\":\"text {n}\",\"pad\":\"{pad}\"}}\n");
+    bench.write("in.jsonl", (1..=200).map(row).collect::<String>());
+    let open = Open::reading(&bench, "in.jsonl", &format!("{ASK} -c 2 --ordered"));
     server.wait_for_calls(WINDOW);
-    assert!(written.load(Ordering::SeqCst) < 150);
-    is_released.store(true, Ordering::SeqCst);
+    assert!(open.stalls_at() < 400_000);
+    assert_eq!(server.count(), WINDOW);
     server.release();
     let ended = open.wait().expect(0);
-    writer.join().unwrap();
-    assert!(!is_beyond.load(Ordering::SeqCst));
-    let numbers: Vec<_> = ended
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["row_number"].as_u64().unwrap())
-        .collect();
+    let number = |line: &str| serde_json::from_str::<Value>(line).unwrap()["row_number"].as_u64();
+    let numbers: Vec<_> = ended.stdout.lines().filter_map(number).collect();
     assert_eq!(numbers, (1..=200).collect::<Vec<_>>());
 }
 
@@ -365,18 +362,13 @@ fn a_signal_ends_what_is_under_way_and_says_what_is_left() {
         open.write(&rows(3));
         server.wait_for_calls(3);
         open.signal(signal);
-        let mut said = String::new();
-        let mut stderr = BufReader::new(open.child.stderr.take().unwrap());
-        while !said.contains("ending: waiting") {
-            assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
-        }
+        open.wait_until_it_says("ending: waiting");
         open.write(&rows(3));
         server.release();
         let numbers = [open.line(), open.line(), open.line()].map(|it| it["row_number"].clone());
         assert_eq!(numbers, [json!(1), json!(2), json!(3)]);
-        stderr.read_to_string(&mut said).unwrap();
-        assert_eq!(open.child.wait().unwrap().code(), Some(code));
-        let last = said.lines().last().unwrap();
+        let ended = open.wait().expect(code);
+        let last = ended.stderr.lines().last().unwrap();
         assert!(last.starts_with("rowmill: ended by a signal · every line out is whole"), "{last}");
         assert_eq!(server.count(), 3, "nothing was started");
     }
@@ -384,23 +376,43 @@ fn a_signal_ends_what_is_under_way_and_says_what_is_left() {
 
 #[test]
 fn calls_that_do_not_end_after_a_signal_are_dropped() {
-    let server = Server::start(|call| match call.prompt.as_str() {
-        "text 2" => Reply::Hold(String::new()),
-        _ => Reply::Answer(answer_to(&call.prompt)),
-    });
-    let bench = Bench::with_server(&server);
     for (options, signals) in [("--drain-timeout 0", 1), ("--drain-timeout 1h", 2)] {
+        let server = Server::start(|call| match call.prompt.as_str() {
+            "text 2" => Reply::Hold(String::new()),
+            _ => Reply::Answer(answer_to(&call.prompt)),
+        });
+        let bench = Bench::with_server(&server);
         let mut open = Open::start(&bench, &format!("{ASK} -c 1 {options}"));
         open.write(&rows(5));
         assert_eq!(open.line()["id"], "r1");
-        server.wait_for_active(1);
-        for _ in 0..signals {
+        server.wait_for_calls(2);
+        open.signal("-TERM");
+        if signals > 1 {
+            // Two at once may be one.
+            open.wait_until_it_says("ending: waiting");
             open.signal("-TERM");
         }
         let ended = open.wait().expect(143);
         assert_eq!(ended.stdout, "");
         ended.says("4 of 5 rows read have no line out; ");
     }
+}
+
+#[test]
+fn what_waited_for_a_line_that_does_not_come_goes_out_in_the_end() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 1" | "text 6" => Reply::Hold(String::new()),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let mut open = Open::start(&bench, &format!("{ASK} -c 2 --ordered --drain-timeout 0"));
+    open.write(&rows(6));
+    // All between them have ended: two are in flight at most.
+    server.wait_for_calls(6);
+    open.signal("-TERM");
+    let ended = open.wait().expect(143).says("2 of 6 rows read have no line out; ");
+    let ids: Vec<_> = ended.stdout.lines().map(|line| &line[..10]).collect();
+    assert_eq!(ids, ["r2", "r3", "r4", "r5"].map(|id| format!("{{\"id\":\"{id}\"")));
 }
 
 #[test]
@@ -475,13 +487,8 @@ fn memory_does_not_grow_with_the_rows() {
 fn unread(bench: &Bench, options: &str) -> Open {
     let row = format!("{{\"text\":\"{}\"}}\n", "x".repeat(1000));
     bench.write("in.jsonl", row.repeat(100_000));
-    let mut command =
-        bench.command(words(&format!("filter -m passthrough -p {{{{text}}}} {options}")));
-    command.stdin(File::open(bench.path("in.jsonl")).unwrap());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let stdout = child.stdout.take().map(BufReader::new);
-    let mut open = Open { child, stdin: None, stdout };
+    let line = format!("filter -m passthrough -p {{{{text}}}} {options}");
+    let mut open = Open::reading(bench, "in.jsonl", &line);
     open.line();
     open
 }
