@@ -55,6 +55,7 @@ pub(super) fn question(
         model,
         protocol,
         pool: Vec::new(),
+        names: Vec::new(),
         prompt: text,
         instruction: prompt.instruction.as_deref().map(read_text).transpose()?,
         parameters,

@@ -13,7 +13,7 @@ use crate::provider::{Api, Wording};
 use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::{self, Answerer, Member, Message};
+use crate::work::{self, Answerer, Member, Message, Needs};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -88,7 +88,8 @@ pub(super) fn render(
             for model in 0..job.model_count() {
                 let named = (job.model_count() > 1).then(|| job.named(model).to_owned());
                 let message = asked.clone().and_then(|prompt| {
-                    let member = answerer.first_for(model, Kinds::needed(&prompt.attachments))?;
+                    let kinds = Kinds::needed(&prompt.attachments);
+                    let member = answerer.first_for(model, Needs { kinds, name: None })?;
                     let api = member.model.api();
                     Ok((member, work::message(prompt, attachments.as_ref(), api, true)?))
                 });

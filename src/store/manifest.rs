@@ -40,7 +40,7 @@ pub struct Manifest {
     /// How its calls travel. Not compared.
     #[serde(default, skip_serializing_if = "Transport::is_http")]
     pub transport: Transport,
-    /// The same of the job's other models, in their order.
+    /// The same of the job's other models, in their order, then of those that names stand for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<NotedRoute>,
     /// Where its models are, where there are several places. Not compared.
@@ -392,7 +392,7 @@ impl Manifest {
     fn validate(&self) -> Result<(), String> {
         let variants = self.job.model_count().checked_mul(self.job.repeat as usize);
         let variants = variants.filter(|it| *it > 0).ok_or("it has no variant")?;
-        if self.job.model_count() != self.routes.len() + 1 {
+        if self.job.model_count() + self.job.names.len() != self.routes.len() + 1 {
             return Err("it does not say where its models are".to_owned());
         }
         let (mut offset, mut row) = (self.source.data_offset, 1);
@@ -528,6 +528,7 @@ pub(crate) mod tests {
                 model: "m".into(),
                 protocol: Protocol::Chat,
                 pool: Vec::new(),
+                names: Vec::new(),
                 prompt: "p".into(),
                 instruction: None,
                 parameters,

@@ -37,6 +37,9 @@ pub struct Member {
     pub rates: Rates,
     /// What it takes in.
     pub kinds: Kinds,
+    /// The names in lines that it answers to, by their places ([`crate::job::Names`]); nothing where it
+    /// answers whatever a line says.
+    pub names: Option<Vec<usize>>,
     /// The most calls under way at its endpoint, where that is bounded.
     pub concurrency: Option<usize>,
     /// How long a call may take, where that is another time than in [`Options`](super::Options).
@@ -49,7 +52,24 @@ impl Member {
     pub fn new(name: String, model: Model, endpoint: Option<Endpoint>) -> Self {
         let (place, weight, kinds) = (None, 1, Kinds::ALL);
         let (price, rates, concurrency, timeout) = (None, Rates::default(), None, None);
-        Self { name, model, endpoint, place, weight, price, rates, kinds, concurrency, timeout }
+        Self {
+            name,
+            model,
+            endpoint,
+            place,
+            weight,
+            price,
+            rates,
+            kinds,
+            names: None,
+            concurrency,
+            timeout,
+        }
+    }
+
+    /// Whether it may answer what needs this.
+    fn takes(&self, needs: Needs) -> bool {
+        takes((self.kinds, self.names.as_deref()), needs)
     }
 
     /// Whether it is called, and nobody knows at what price.
@@ -57,6 +77,26 @@ impl Member {
     pub fn is_unpriced(&self) -> bool {
         self.endpoint.is_some() && self.price.is_none()
     }
+}
+
+/// What a row needs of whoever answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needs {
+    /// What must be taken in.
+    pub kinds: Kinds,
+    /// The place of the name that its line has, where names count; nothing where nobody answers to it.
+    pub name: Option<usize>,
+}
+
+impl Needs {
+    /// Words, under any name.
+    pub const TEXT: Self = Self { kinds: Kinds::TEXT, name: None };
+}
+
+/// Whether somebody of these kinds and names may answer what needs this.
+pub(super) fn takes((kinds, names): (Kinds, Option<&[usize]>), needs: Needs) -> bool {
+    let is_called_so = |names: &[usize]| needs.name.is_some_and(|name| names.contains(&name));
+    kinds.takes(needs.kinds) && names.is_none_or(is_called_so)
 }
 
 /// The most that an endpoint may be asked a minute.
@@ -95,14 +135,20 @@ impl Answerer {
     ///
     /// # Errors
     /// When nobody takes it.
-    pub fn first_for(&self, model: usize, needed: Kinds) -> Result<&Member, Failure> {
+    pub fn first_for(&self, model: usize, needs: Needs) -> Result<&Member, Failure> {
         let mut team = self.teams.get(model).into_iter().flatten();
-        team.find(|member| member.kinds.takes(needed)).ok_or_else(|| untaken(needed))
+        team.find(|member| member.takes(needs)).ok_or_else(|| untaken(needs))
     }
 
     /// The members of all teams.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.teams.iter().flatten()
+    }
+
+    /// Whether somebody answers to the name of this place.
+    pub(super) fn has(&self, name: usize) -> bool {
+        let is_it = |member: &Member| member.names.as_ref().is_some_and(|it| it.contains(&name));
+        self.members().any(is_it)
     }
 
     /// Whether any call is made.
@@ -121,7 +167,7 @@ impl Answerer {
 }
 
 /// The failure of a row that nobody takes.
-pub(super) fn untaken(needed: Kinds) -> Failure {
-    let message = format!("no model that may answer takes {needed}");
+pub(super) fn untaken(needs: Needs) -> Failure {
+    let message = format!("no model that may answer takes {}", needs.kinds);
     Failure::new(FailureKind::NoModel, message)
 }

@@ -38,7 +38,7 @@ use crossbeam_channel::{Sender, unbounded};
 
 use crate::http::Limits;
 use crate::input::{self, Attachments, Source};
-use crate::job::Money;
+use crate::job::{Money, Names};
 use crate::policy::Durability;
 use crate::price;
 use crate::prompt::Template;
@@ -46,7 +46,7 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Event, Sink, now_ms};
 
-pub use answerer::{Answerer, Member, Rates};
+pub use answerer::{Answerer, Member, Needs, Rates};
 pub use attached::{Message, message};
 use attempt::Line;
 pub use ended::{Ending, Report, Tally};
@@ -261,6 +261,8 @@ enum Happened {
     Shown(Event),
     Idle { worker: usize },
     Lost { team: usize, name: String, reason: StopReason },
+    LaneLost { reason: StopReason },
+    Left { shard: u32 },
     Stop(StopReason),
     Ended(Result<(), Error>),
 }
@@ -273,6 +275,8 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    // The names in lines, where those say who answers.
+    names: Option<Names>,
     attachments: Option<Attachments>,
     lanes: Lanes,
     gate: Gate,
@@ -390,6 +394,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        names: Names::of(&manifest.job, answerer.has(manifest.job.own_place())),
         attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),

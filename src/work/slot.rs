@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::answerer::Needs;
 use super::attempt::Landing;
 use super::feed::{Feed, RowIndex};
 use super::retry::Again;
 use super::route::Waiting;
+use crate::dialect::model_of;
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::{read_attempts, write_attempt};
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
+use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, Kinds, Names, OutcomeKind};
 use crate::prompt::{Prompt, Template, attachments};
 use crate::provider::Correction;
 use crate::store::{
@@ -46,8 +48,18 @@ pub(super) struct Slot<'a> {
     /// Calls that are started and not noted yet.
     pub(super) starting: u64,
     pub(super) is_sealing: bool,
+    /// Set where it is given up before all its rows have outcomes.
+    pub(super) leaving: Option<Leaving>,
     envelope: Vec<u8>,
     attempts: Vec<u8>,
+}
+
+/// Why a worker gives up a shard that has rows left, and whether it has said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// Whether nobody can answer what is left in this run; else somebody takes it up again.
+    pub(super) is_for_good: bool,
+    pub(super) is_ordered: bool,
 }
 
 /// A part of a journal that was written and is not durable yet.
@@ -95,6 +107,7 @@ impl<'a> Slot<'a> {
             entries: Vec::new(),
             starting: 0,
             is_sealing: false,
+            leaving: None,
             envelope: Vec::new(),
             attempts: Vec::new(),
         }
@@ -135,9 +148,18 @@ impl<'a> Slot<'a> {
         self.feed = Feed::new(wanted);
     }
 
+    /// What a row needs of whoever answers it; `names` are those that lines may have, where they count.
+    pub(super) fn needs(&self, row: RowIndex, job: &JobSpec, names: Option<&Names>) -> Needs {
+        let name = || {
+            let text = self.rows.text(row).ok()?;
+            names?.place(&model_of(&self.rows.object(row, &text).ok()?)?)
+        };
+        Needs { kinds: self.kinds(row, job), name: name() }
+    }
+
     /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
     /// cannot be asked about that is told later.
-    pub(super) fn needs(&self, row: RowIndex, job: &JobSpec) -> Kinds {
+    fn kinds(&self, row: RowIndex, job: &JobSpec) -> Kinds {
         let Some(field) = &job.attachment_field else { return Kinds::TEXT };
         let named = || {
             let text = self.rows.text(row).ok()?;
@@ -384,7 +406,22 @@ impl<'a> Slot<'a> {
 
     /// Whether all rows are done and all of it is on its way to the disk.
     pub(super) fn is_complete(&self) -> bool {
-        self.feed.left() == 0 && self.lines.is_empty() && self.synced_to == self.journal.length()
+        self.feed.left() == 0 && self.is_handed_on()
+    }
+
+    /// Whether all that came of its rows is on its way to the disk.
+    pub(super) fn is_handed_on(&self) -> bool {
+        self.lines.is_empty() && self.synced_to == self.journal.length()
+    }
+
+    /// Whether it is being closed with rows left.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some_and(|leaving| leaving.is_ordered)
+    }
+
+    /// Whether each row that has no outcome waits for a lane, and nothing of it is under way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.feed.left() > 0 && self.feed.left() == self.queue.count(|_| true)
     }
 }
 
