@@ -148,7 +148,7 @@ fn settle_models(
 }
 
 /// The arguments of one model.
-fn settle_model(args: &ModelArgs, name: &str, config: &Config) -> ModelArgs {
+pub(super) fn settle_model(args: &ModelArgs, name: &str, config: &Config) -> ModelArgs {
     let (model, endpoint) = match config.endpoint_of(name, has_base_url(args)) {
         Some((endpoint, model)) => (model, Some(Arc::new(endpoint.clone()))),
         None => (name.to_owned(), None),

@@ -15,6 +15,7 @@ mod links;
 mod look;
 mod model;
 mod models;
+mod names;
 mod parse;
 mod pool;
 mod preview;

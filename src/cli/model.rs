@@ -143,6 +143,12 @@ impl Who {
         own.unwrap_or(self.provider.protocols[0])
     }
 
+    /// Whether it may be spoken to in a protocol: a config file may say which one it is.
+    pub(super) fn speaks(&self, protocol: Protocol) -> bool {
+        let said = self.endpoint.as_ref().and_then(|endpoint| endpoint.protocol);
+        said.map_or_else(|| self.provider.protocols.contains(&protocol), |said| said == protocol)
+    }
+
     /// What is wrong with a model's name, and at which endpoint.
     fn told(&self, error: &BadName) -> String {
         match (&self.endpoint, error) {

@@ -31,4 +31,4 @@ pub use spec::{
     OnMissingField, Parameters, Sample, Selection, Setting, hash_text,
 };
 pub use time::{duration, rfc3339, some_time};
-pub use variants::{OtherModel, PASSTHROUGH, Variant};
+pub use variants::{OWN_MODEL, OtherModel, PASSTHROUGH, Variant};

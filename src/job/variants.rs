@@ -11,6 +11,9 @@ use super::spec::{JobSpec, Parameters, Setting};
 /// The name of the model that answers with its prompt.
 pub const PASSTHROUGH: &str = "passthrough";
 
+/// What stands in the place of a model's name in a job whose requests each name their own.
+pub const OWN_MODEL: &str = "*";
+
 /// A model that is asked besides the first of a job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

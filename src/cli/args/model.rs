@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::super::parse::{parameter, probability, temperature};
+use super::super::parse::{mapping, parameter, probability, temperature};
 use super::super::pool::PoolArgs;
 use crate::config::Endpoint;
 use crate::job::Protocol;
@@ -45,6 +45,16 @@ pub(in crate::cli) struct ModelArgs {
     /// The pool that the model string named.
     #[arg(skip)]
     pub(in crate::cli) pool: Option<Arc<PoolArgs>>,
+    /// What a model's name in the lines of an `openai` or `dria` file stands for, where no -m is given:
+    /// --map-model 'llama3.3:70b=groq.llama-3.3-70b-versatile'. MODEL is as -m takes it, without
+    /// parameters: bodies are passed on but for their model. *=MODEL is for all names that nothing is said
+    /// of; else those go as they are to --base-url. Given several times, one each; wins over [models] of
+    /// the config file
+    #[arg(long, value_name = "NAME=MODEL", value_parser = mapping)]
+    pub(in crate::cli) map_model: Vec<(String, String)>,
+    /// What each name stands for, by option or config file.
+    #[arg(skip)]
+    pub(in crate::cli) maps: Vec<NamedArgs>,
     /// Of a pool, the model that must answer: no other does in its place, though several endpoints may
     /// serve it
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
@@ -72,6 +82,17 @@ pub(in crate::cli) struct ModelArgs {
     /// Any further field of the request body, as JSON: --param seed=7 --param 'stop=["\n"]'
     #[arg(long = "param", value_name = "KEY=JSON", value_parser = parameter)]
     pub(in crate::cli) params: Vec<super::super::parse::Parameter>,
+}
+
+/// What a name in lines stands for.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct NamedArgs {
+    /// The name.
+    pub(in crate::cli) name: String,
+    /// Where it is said, for messages.
+    pub(in crate::cli) place: String,
+    /// The model.
+    pub(in crate::cli) args: ModelArgs,
 }
 
 /// A wire protocol.

@@ -1,0 +1,67 @@
+//! The prices of the models of one place, by their names.
+
+use std::collections::BTreeMap;
+
+use super::{Price, of_table, undated};
+
+/// What the models of one place cost.
+#[derive(Debug, Clone, Default)]
+pub struct Prices {
+    /// What a user says of models, by `NAME.MODEL`, or the model alone.
+    pub said: BTreeMap<String, Price>,
+    /// What may stand there before the models of this place: `NAME.`, or nothing.
+    pub prefixes: Vec<String>,
+    /// The provider whose own place this is, where it has prices that are known to all.
+    pub provider: Option<&'static str>,
+}
+
+impl Prices {
+    /// What a model costs that is asked in a service tier; nothing where that is not known.
+    #[must_use]
+    pub fn of(&self, model: &str, tier: Option<&str>) -> Option<Price> {
+        let mut names = self.prefixes.iter().map(|prefix| format!("{prefix}{model}"));
+        let said = names.find_map(|name| {
+            self.said.get(&name).or_else(|| self.said.get(undated(&name))).cloned()
+        });
+        said.or_else(|| self.of_table(model, tier))
+    }
+
+    fn of_table(&self, model: &str, tier: Option<&str>) -> Option<Price> {
+        let provider = self.provider?;
+        let price = of_table(provider, model)?;
+        match tier {
+            None | Some("auto" | "default" | "standard" | "on_demand") => Some(price),
+            // What may wait costs what a batch does, at OpenAI and Google alike:
+            // <https://platform.openai.com/docs/guides/flex-processing>,
+            // <https://ai.google.dev/gemini-api/docs/pricing>.
+            Some("flex") if ["openai", "google"].contains(&provider) => price.in_batch(),
+            // Other tiers have prices that the table does not have.
+            Some(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_user_says_comes_before_the_table_and_tiers_have_their_prices() {
+        let here = Prices {
+            prefixes: vec![String::new(), "openai.".into()],
+            provider: Some("openai"),
+            ..Prices::default()
+        };
+        let table = of_table("openai", "gpt-4o-mini").unwrap();
+        assert_eq!(here.of("gpt-4o-mini-2024-07-18", Some("default")), Some(table.clone()));
+        assert_eq!(here.of("gpt-4o-mini", Some("flex")), table.in_batch());
+        assert_eq!(here.of("gpt-4o-mini", Some("priority")), None);
+        assert_eq!(here.of("nobody", None), None);
+        let own = of_table("openai", "gpt-4o").unwrap();
+        let said = [("openai.gpt-4o-mini".to_owned(), own.clone())].into();
+        let here = Prices { said, ..here };
+        assert_eq!(here.of("gpt-4o-mini-2024-07-18", Some("priority")), Some(own));
+        let nowhere = Prices { provider: None, ..here };
+        assert_eq!(nowhere.of("gpt-4o", None), None);
+    }
+}
