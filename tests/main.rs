@@ -21,6 +21,7 @@ mod limits;
 mod listing;
 mod models;
 mod money;
+mod names;
 mod outputs;
 mod pools;
 mod resume;

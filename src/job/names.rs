@@ -1,6 +1,6 @@
 //! Names of models in the lines of request files, and the models that answer to them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,76 @@ impl Names {
     }
 }
 
+/// How many different names are told apart: more are the lines' own business.
+const NAMES_MOST: usize = 1000;
+
+/// How many lines have which name, and in which line each is first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameCounts {
+    /// By name: how many lines, and the number of the first.
+    pub names: BTreeMap<String, (u64, u64)>,
+    /// Lines with further names.
+    pub more: u64,
+}
+
+impl NameCounts {
+    /// Takes note of a name in a line.
+    pub fn note(&mut self, name: &str, line: u64) {
+        self.add(name, (1, line));
+    }
+
+    /// Takes note of lines with a name, of which the first is told.
+    fn add(&mut self, name: &str, (lines, first): (u64, u64)) {
+        if let Some((sum, earliest)) = self.names.get_mut(name) {
+            *sum += lines;
+            *earliest = first.min(*earliest);
+        } else if self.names.len() < NAMES_MOST {
+            self.names.insert(name.to_owned(), (lines, first));
+        } else {
+            self.more += lines;
+        }
+    }
+
+    /// Adds those of other lines.
+    pub fn merge(&mut self, other: &Self) {
+        self.more += other.more;
+        other.names.iter().for_each(|(name, counts)| self.add(name, *counts));
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.names.values().map(|(lines, _)| lines).sum::<u64>() + self.more
+    }
+
+    /// The names, as a plan notes them.
+    #[must_use]
+    pub fn models(&self) -> OwnModels {
+        let names = self.names.keys().cloned().collect();
+        OwnModels { names, are_more: self.more > 0 }
+    }
+}
+
+/// The models that lines name and that stand for themselves, as a plan notes them: so that it is known
+/// what they cost before they are asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnModels {
+    /// The first of them.
+    pub names: Vec<String>,
+    /// Whether there are others.
+    #[serde(default)]
+    pub are_more: bool,
+}
+
+impl OwnModels {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
 impl JobSpec {
     /// Where the endpoint stands that is asked for each line's own model, behind all named ones.
     #[must_use]
@@ -65,6 +135,19 @@ impl JobSpec {
         let of = |name: &str| self.names.iter().find(|it| it.name == name);
         let found = of(name).filter(|_| name != ANY_NAME).or_else(|| of(ANY_NAME));
         found.map(|it| it.model.as_str())
+    }
+
+    /// What names stand for, for people.
+    pub(super) fn names_shown(&self) -> String {
+        let shown = |it: &NamedModel| match it.name.as_str() {
+            ANY_NAME => format!("all others → {}", it.model),
+            name => format!("{name} → {}", it.model),
+        };
+        let mut all: Vec<_> = self.names.iter().map(shown).collect();
+        if !self.names.iter().any(|it| it.name == ANY_NAME) {
+            all.push("each line's own".to_owned());
+        }
+        all.join(", ")
     }
 
     /// In what the names of this job (the old one) stand for others than those of `new`.
@@ -111,6 +194,23 @@ mod tests {
         assert!(Names::of(&spec(), true).is_none(), "rows have no names");
         assert_eq!(["a", "q"].map(|it| rest.stands_for(it)), [Some("x"), Some("y")]);
         assert_eq!((two.stands_for("q"), spec().stands_for("q")), (None, None));
+    }
+
+    #[test]
+    fn lines_are_counted_by_their_names_and_the_first_is_known() {
+        let mut counts = NameCounts::default();
+        counts.note("b", 7);
+        counts.note("a", 9);
+        let mut others = NameCounts::default();
+        others.note("b", 3);
+        counts.merge(&others);
+        assert_eq!(counts.names["b"], (2, 3));
+        assert_eq!((counts.lines(), counts.models().names), (3, vec!["a".into(), "b".into()]));
+        for number in 0..2000 {
+            counts.note(&format!("m{number}"), number);
+        }
+        assert_eq!((counts.names.len(), counts.lines()), (1000, 2003));
+        assert!(counts.models().are_more);
     }
 
     #[test]

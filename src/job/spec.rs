@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Dialect, NamedModel, OtherModel, PoolModel, Protocol};
+use super::{Dialect, NamedModel, OWN_MODEL, OtherModel, PoolModel, Protocol};
 
 /// Everything that decides what is asked about which rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -380,6 +380,9 @@ impl JobSpec {
     /// What the models are called, for people.
     #[must_use]
     pub fn models_shown(&self) -> String {
+        if self.model == OWN_MODEL {
+            return self.names_shown();
+        }
         (0..self.model_count()).map(|model| self.named(model)).collect::<Vec<_>>().join(", ")
     }
 

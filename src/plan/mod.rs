@@ -18,7 +18,9 @@ mod twins;
 use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
-use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Pool, Transport, rfc3339};
+use crate::job::{
+    Identity, JobSpec, OnDuplicate, OnMissingField, OwnModels, Pool, Transport, rfc3339,
+};
 use crate::price;
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
@@ -331,6 +333,7 @@ fn draw_up(
         transport: options.transport,
         routes: options.routes.clone(),
         pool: options.pool.clone(),
+        own_models: OwnModels::default(),
         replaces: options.replaces.clone(),
         source: print(source, &scanned, options),
         chosen: choose(&job.selection, scanned.rows),
