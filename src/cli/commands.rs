@@ -21,6 +21,7 @@ use super::system;
 use super::typed::Typed;
 use super::{files, look, models, preview};
 use crate::http::Link;
+use crate::job::Dialect;
 use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
 use crate::report::Expecting;
 use crate::store::{Manifest, WorkDir};
@@ -34,14 +35,20 @@ pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
         return exit::of_error(&error, &typed).print();
     }
     let result = match cli.command {
-        Command::Run(mut args) => settled(args.settle()).and_then(|()| run(&args, &typed)),
-        Command::Plan(mut args) => settled(args.settle()).and_then(|()| plan(&args, &typed)),
+        Command::Run(mut args) => {
+            settled(args.look().and_then(|()| args.settle())).and_then(|()| run(&args, &typed))
+        }
+        Command::Plan(mut args) => {
+            settled(args.look().and_then(|()| args.settle())).and_then(|()| plan(&args, &typed))
+        }
         Command::Work(mut args) => settled(args.settle()).and_then(|()| work(&args, &typed)),
-        Command::Merge(args) => merge(&args, &typed),
+        Command::Merge(mut args) => {
+            settled(args.outputs.settle(Dialect::Rows)).and_then(|()| merge(&args, &typed))
+        }
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
         Command::Estimate(mut args) => {
-            settled(args.settle()).and_then(|()| estimate(&args, &typed))
+            settled(args.look().and_then(|()| args.settle())).and_then(|()| estimate(&args, &typed))
         }
         Command::Models(args) => models::models(args, &typed),
         Command::Files(command) => Ok(files::files(command, &typed)),
@@ -410,7 +417,7 @@ fn reads(
 }
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.
-fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
+pub(super) fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
     let is_url = |path: &Path| path.to_str().is_some_and(Link::is_meant);
     let mut name = if is_url(output) {
         // Beside where the command is typed.

@@ -14,6 +14,7 @@ use super::pool::PoolArgs;
 use super::question::variable;
 use crate::config::{AUTO, Config, Endpoint, Limits};
 use crate::input;
+use crate::job::OWN_MODEL;
 use crate::pipeline::Error;
 use crate::provider::{ModelName, PASSTHROUGH};
 use crate::store::{Manifest, WorkDir};
@@ -108,6 +109,9 @@ fn settle_models(
     config: &Config,
     has_timeout: bool,
 ) -> Result<Limits, Error> {
+    if args.dialect.is_request() && args.models.is_empty() && !is_served {
+        return own_models(args, config);
+    }
     if args.models.is_empty() {
         let named = variable("ROWMILL_MODEL").or_else(|| config.model.clone());
         args.models.extend(named);
@@ -145,6 +149,24 @@ fn settle_models(
         all.into_iter().for_each(|first| *args = ModelArgs { others: others.clone(), ..first });
     }
     Ok(limits)
+}
+
+/// Requests that name their models themselves: only where they go must be said, by the base URL or the
+/// default endpoint of a config file.
+fn own_models(args: &mut ModelArgs, config: &Config) -> Result<Limits, Error> {
+    (args.model, args.named) = (Some(OWN_MODEL.to_owned()), OWN_MODEL.to_owned());
+    if has_base_url(args) {
+        return Ok(config.limits(None));
+    }
+    let named = config.model.as_deref().and_then(|model| config.endpoint_of(model, false));
+    let only = || config.endpoints.values().next().filter(|_| config.endpoints.len() == 1);
+    let Some(endpoint) = named.map(|(endpoint, _)| endpoint).or_else(only) else {
+        let text = "the lines of the input name their models, and nothing says where those are: name the \
+                    endpoint with --base-url, or a model with -m";
+        return Err(Error::Usage(text.to_owned()));
+    };
+    args.endpoint = Some(Arc::new(endpoint.clone()));
+    Ok(config.limits(Some(endpoint)))
 }
 
 /// The arguments of one model.

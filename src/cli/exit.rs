@@ -198,6 +198,11 @@ fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
         input::Error::NotText { .. } => {
             (DATA, UNTOUCHED, "decompress or convert it to UTF-8 first".to_owned())
         }
+        input::Error::NotRequests { .. } => {
+            let next = "name the file of the requests; or say what its lines are, --dialect rows to ask \
+                        about each as it is";
+            (DATA, UNTOUCHED, next.to_owned())
+        }
         input::Error::Header { .. } => (DATA, UNTOUCHED, "mend its first line".to_owned()),
         input::Error::Changed { .. } => {
             let next = format!("put the planned input back, then: {}", typed.resumed());
@@ -212,6 +217,7 @@ fn of_plan(error: &plan::Error, typed: &Typed<'_>) -> Line {
         plan::Error::Duplicates { .. } => {
             "make the ids unique, or choose --on-duplicate first or suffix".to_owned()
         }
+        plan::Error::BadLines { count, shown } => return of_bad_lines(error, *count, shown),
         plan::Error::MissingFields { .. } => {
             "mend the template or the rows, or choose another --on-missing-field".to_owned()
         }
@@ -220,6 +226,19 @@ fn of_plan(error: &plan::Error, typed: &Typed<'_>) -> Line {
         plan::Error::Interrupted => typed.again(),
     };
     Line { code: DATA, what: error.to_string(), safe: "no call was made", next }
+}
+
+/// What is wrong with the lines of a request file is told line by line, before all else.
+fn of_bad_lines(error: &plan::Error, count: u64, shown: &[plan::BadLine]) -> Line {
+    shown.iter().for_each(|line| say(&escape(&line.to_string())));
+    let more = count.saturating_sub(shown.len() as u64);
+    if more > 0 {
+        say(&format!("and {more} more; rowmill files validate FILE lists all"));
+    }
+    let next = "mend these lines, or let them fail without a call with --skip-bad-lines (of ids that are \
+                there twice --on-duplicate says what becomes)";
+    let safe = "nothing was sent, nothing was changed";
+    Line { code: DATA, what: error.to_string(), safe, next: next.to_owned() }
 }
 
 fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {

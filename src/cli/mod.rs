@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod config;
 mod deadline;
+mod dialect;
 mod ending;
 mod estimate;
 mod exit;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::args::ModelArgs;
 use super::config::home;
+use super::dialect::refused;
 use super::key::from_command;
 use super::price::price_of;
 use super::question::{read_text, variable};
@@ -12,7 +13,7 @@ use super::serving::Serving;
 use super::surroundings::Failed;
 use crate::config::{self, Config, Key};
 use crate::http::Endpoint;
-use crate::job::{JobSpec, Parameters, Protocol, Transport};
+use crate::job::{Dialect, JobSpec, Parameters, Protocol, Transport};
 use crate::pipeline::Error;
 use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
@@ -85,6 +86,9 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
                     or transport";
         return Err(usage(text).into());
     }
+    if args.dialect.is_request() {
+        return of_requests(args, name, who, is_called, serving);
+    }
     check_transport(provider, protocol, transport)?;
     let parameters = parameters(args, name.parameters, provider, protocol)?;
     let base_url = is_called.then(|| who.place(args.base_url.as_deref(), None));
@@ -96,6 +100,36 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
         }
         None => Ok(Asked { model: name.model, protocol, parameters, route }),
     }
+}
+
+/// What is said of the model of requests: they say themselves how it is spoken to, and what to it.
+fn of_requests(
+    args: &ModelArgs,
+    name: ModelName,
+    who: Who,
+    is_called: bool,
+    serving: Option<&Serving>,
+) -> Result<Asked, Failed> {
+    let (dialect, protocol, parameters) = (args.dialect, Protocol::Chat, Parameters::new());
+    if let Some((parameter, _)) = name.parameters.first() {
+        return Err(refused(dialect, &format!("?{parameter}=… behind the model's name")).into());
+    }
+    if name.transport.is_some_and(|it| !it.is_http()) {
+        return Err(refused(dialect, "?transport=… behind the model's name").into());
+    }
+    if dialect == Dialect::Dria && !who.provider.protocols.contains(&protocol) {
+        let who = who.provider.shown();
+        return Err(usage(format!(
+            "requests of the dialect dria are Chat Completions, and {who} does not speak that protocol"
+        ))
+        .into());
+    }
+    let base_url = is_called.then(|| who.place(args.base_url.as_deref(), None));
+    let route = Route { who, transport: Transport::Http, base_url, is_served: false };
+    Ok(match serving {
+        Some(it) => Asked { model: it.model.clone(), protocol, parameters, route: route.served() },
+        None => Asked { model: name.model, protocol, parameters, route },
+    })
 }
 
 /// Where the environment says a provider is.
@@ -286,6 +320,14 @@ fn parameters(
     let fields = args.params.iter().map(|it| (it.name.clone(), it.value.clone())).collect();
     let defaults = args.endpoint.as_ref().map(|endpoint| endpoint.parameters.clone());
     let mut wanted = Wanted { named, fields, defaults: defaults.unwrap_or_default() };
+    if args.dialect == Dialect::Prompts && !protocol.is_embeddings() {
+        // As dria batch has them.
+        for (name, value) in [("max_tokens", "2048"), ("temperature", "0.7")] {
+            if !wanted.defaults.iter().any(|(other, _)| *other == name) {
+                wanted.defaults.push((name, value.to_owned()));
+            }
+        }
+    }
     let options = [
         ("temperature", args.temperature.clone()),
         ("max_tokens", args.max_tokens.map(|tokens| tokens.to_string())),

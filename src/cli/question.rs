@@ -43,15 +43,18 @@ pub(super) fn question(
         let text = "embeddings take text only: leave --attachment-field out";
         return Err(Error::Usage(text.to_owned()).into());
     }
+    let dialect = input.lines;
     let text = match (&prompt.prompt, &prompt.template) {
+        _ if dialect == Dialect::Prompts => prompt::OF_PROMPTS.to_owned(),
+        _ if dialect.is_request() => String::new(),
         (Some(text), _) => text.clone(),
         (None, Some(path)) => read_text(path)?,
         (None, None) => prompt::DEFAULT.to_owned(),
     };
     let is_varied = repeat > 1 || !others.is_empty();
     let job = JobSpec {
-        dialect: Dialect::Rows,
-        skip_bad_lines: false,
+        dialect,
+        skip_bad_lines: input.skip_bad_lines,
         model,
         protocol,
         pool: Vec::new(),
@@ -61,16 +64,16 @@ pub(super) fn question(
         parameters,
         schema: schema_text(schema)?,
         id_field: input.id_field.clone(),
-        id_from: input.id_from.into(),
+        id_from: input.id_from.map(Into::into).unwrap_or_default(),
         selection: Selection {
             offset: input.offset,
             limit: input.limit,
             sample: input.sample.map(|rows| Sample { rows, seed: input.seed }),
         },
-        attachment_field: prompt.attachment_field.clone(),
+        attachment_field: attachment_field(prompt, dialect, is_embedded),
         max_attachment_bytes: prompt.max_attachment_bytes.unwrap_or(MAX_ATTACHMENT_BYTES),
         on_duplicate: input.on_duplicate.into(),
-        on_missing_field: prompt.on_missing_field.into(),
+        on_missing_field: prompt.on_missing_field.map(Into::into).unwrap_or_default(),
         max_row_bytes: input.max_row_bytes,
         include_input,
         named: is_varied.then(|| args.named.clone()),
@@ -95,7 +98,14 @@ pub(super) fn question(
         counts_twins: false,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, link: input.link.clone(), job, plan }, reach))
+    let (link, ahead) = (input.link.clone(), input.ahead.clone());
+    Ok((Question { input: file, link, ahead, job, plan }, reach))
+}
+
+/// The field that names what is attached to a row.
+fn attachment_field(prompt: &PromptArgs, dialect: Dialect, is_embedded: bool) -> Option<String> {
+    let of_prompts = dialect == Dialect::Prompts && !is_embedded;
+    prompt.attachment_field.clone().or_else(|| of_prompts.then(|| "attachment".to_owned()))
 }
 
 /// Where shards end.

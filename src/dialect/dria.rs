@@ -23,18 +23,25 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn read(line: &'a str, has_model: bool) -> Result<Self, Problem> {
-        let line = Object::parse(line).map_err(Problem::Json)?;
-        let id = some_string(&line, "custom_id")?;
+        Self::of(&Object::parse(line).map_err(Problem::Json)?, has_model)
+    }
+
+    /// As [`Request::read`], of a line that was read as JSON already.
+    ///
+    /// # Errors
+    /// As [`Request::read`].
+    pub fn of(line: &Object<'a>, has_model: bool) -> Result<Self, Problem> {
+        let id = some_string(line, "custom_id")?;
         for (name, expected, quoted) in
             [("type", "completions", "\"completions\""), ("version", "v1", "\"v1\"")]
         {
-            let found = text(some_string(&line, name)?);
+            let found = text(some_string(line, name)?);
             if found != expected {
                 let found = shown(&found);
                 return Err(Problem::WrongValue { field: name, found, expected: quoted });
             }
         }
-        let body = super::object(&line, "body")?;
+        let body = super::object(line, "body")?;
         if !has_model || body.get("model").is_some() {
             some_string(&body, "body.model")?;
         }
@@ -77,6 +84,12 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn body(&self) -> &'a str {
         self.body.text()
+    }
+
+    /// A field of the body, as it is spelled.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.body.get(name)
     }
 
     /// The model that the body names.

@@ -10,7 +10,6 @@
 
 pub mod detect;
 pub mod dria;
-mod endpoint;
 pub mod openai;
 mod problem;
 pub mod prompts;
@@ -22,11 +21,10 @@ use std::io::Write;
 
 use serde_json::value::RawValue;
 
-pub use endpoint::Endpoint;
 pub use problem::{Problem, shown};
 
 use crate::format::json::{self, Object};
-pub use crate::job::Dialect;
+pub use crate::job::{Dialect, Endpoint};
 
 /// An answer, as lines out have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +181,20 @@ fn text(token: &str) -> Cow<'_, str> {
 pub fn members(list: &str) -> Vec<&str> {
     let members: Vec<&RawValue> = serde_json::from_str(list).unwrap_or_default();
     members.into_iter().map(RawValue::get).collect()
+}
+
+/// The bytes of a JSON text without the data URIs in it, which are no words.
+#[must_use]
+pub fn words(json: &str) -> usize {
+    const DATA: &[u8] = b"\"data:";
+    let bytes = json.as_bytes();
+    let (mut at, mut data) = (0, 0);
+    while let Some(found) = memchr::memmem::find(&bytes[at..], DATA) {
+        let start = at + found;
+        at = json::string_end(bytes, start);
+        data += at - start;
+    }
+    bytes.len() - data
 }
 
 /// How a line out of [`prompts`] and of [`dria`] is spelled: they have the same fields under other names.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::rules::Rules;
 use super::{Content, Endpoint, Outcome, Problem, kind, last, shown, some_string, text};
 use crate::format::json::{self, Object};
+use crate::job::Reference;
 
 /// A line in: a request. All values are slices of the line; the body's bytes are never changed.
 #[derive(Debug)]
@@ -30,12 +31,19 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn read(line: &'a str) -> Result<Self, Problem> {
-        let line = Object::parse(line).map_err(Problem::Json)?;
+        Self::of(&Object::parse(line).map_err(Problem::Json)?)
+    }
+
+    /// As [`Request::read`], of a line that was read as JSON already.
+    ///
+    /// # Errors
+    /// As [`Request::read`].
+    pub fn of(line: &Object<'a>) -> Result<Self, Problem> {
         Ok(Self {
-            id: some_string(&line, "custom_id")?,
-            method: some_string(&line, "method")?,
-            url: some_string(&line, "url")?,
-            body: super::object(&line, "body")?,
+            id: some_string(line, "custom_id")?,
+            method: some_string(line, "method")?,
+            url: some_string(line, "url")?,
+            body: super::object(line, "body")?,
         })
     }
 
@@ -63,6 +71,12 @@ impl<'a> Request<'a> {
         self.body.text()
     }
 
+    /// The text of a field of the body, where it holds one.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.body.get(name).filter(|token| token.starts_with('"')).map(text)
+    }
+
     /// A field of the body, as it is spelled.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&'a str> {
@@ -72,7 +86,7 @@ impl<'a> Request<'a> {
     /// The model that the body names.
     #[must_use]
     pub fn model(&self) -> Option<Cow<'a, str>> {
-        self.body.get("model").filter(|token| token.starts_with('"')).map(text)
+        self.text("model")
     }
 
     /// Whether the body asks for a stream.
@@ -112,7 +126,32 @@ impl<'a> Request<'a> {
         if self.is_stream() && rules.refuses_stream {
             return Err(Problem::Stream(rules.title));
         }
-        Ok(())
+        self.check_file()
+    }
+
+    /// Requests about sound name it in `file_url`, by a URL or as a data URI: there is no place for the file itself
+    /// in a line.
+    fn check_file(&self) -> Result<(), Problem> {
+        const FILE: &str = "body.file_url";
+        if !self.endpoint().is_some_and(Endpoint::takes_sound) {
+            return Ok(());
+        }
+        if self.body.get("file").is_some() {
+            let (found, expected) = ("there".to_owned(), "taken: body.file_url names the file");
+            return Err(Problem::WrongValue { field: "body.file", found, expected });
+        }
+        let named = text(some_string(&self.body, FILE)?);
+        match Reference::parse(&named) {
+            Reference::Url(_) | Reference::Data { .. } => Ok(()),
+            Reference::Path(_) | Reference::Elsewhere(_) => {
+                let found = shown(&named);
+                Err(Problem::WrongValue {
+                    field: FILE,
+                    found,
+                    expected: "an http(s) URL or a data URI",
+                })
+            }
+        }
     }
 
     fn check_model(&self, is_wanted: bool) -> Result<(), Problem> {

@@ -27,8 +27,15 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn read(line: &'a str) -> Result<Self, Problem> {
-        let line = Object::parse(line).map_err(Problem::Json)?;
-        let prompt = some_string(&line, "prompt")?;
+        Self::of(&Object::parse(line).map_err(Problem::Json)?)
+    }
+
+    /// As [`Request::read`], of a line that was read as JSON already.
+    ///
+    /// # Errors
+    /// As [`Request::read`].
+    pub fn of(line: &Object<'a>) -> Result<Self, Problem> {
+        let prompt = some_string(line, "prompt")?;
         let is_there = |token: &&str| *token != "null";
         let id = line.get("id").filter(is_there);
         if let Some(token) = id {
@@ -36,7 +43,7 @@ impl<'a> Request<'a> {
         }
         let attachment = line.get("attachment").filter(is_there);
         if attachment.is_some() {
-            some_string(&line, "attachment")?;
+            some_string(line, "attachment")?;
         }
         Ok(Self { id, prompt, attachment })
     }

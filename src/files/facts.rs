@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use crate::dialect::rules::Rules;
-use crate::dialect::{Dialect, Problem, dria, id_of, openai, prompts, rows};
-use crate::format::json;
+use crate::dialect::{Dialect, Problem, dria, id_of, openai, prompts, rows, words};
 
 /// What a line says of itself.
 #[derive(Debug, Default)]
@@ -69,15 +68,7 @@ pub(super) fn read<'a>(
 /// About how many tokens a request has: a quarter of its bytes, data URIs left out. Good to a factor of two for English;
 /// what languages and tokenizers make of it, and what images count, it does not know.
 pub(super) fn tokens(payload: &str) -> u64 {
-    const DATA: &[u8] = b"\"data:";
-    let bytes = payload.as_bytes();
-    let (mut at, mut data) = (0, 0);
-    while let Some(found) = memchr::memmem::find(&bytes[at..], DATA) {
-        let start = at + found;
-        at = json::string_end(bytes, start);
-        data += at - start;
-    }
-    (bytes.len() - data) as u64 / 4
+    words(payload) as u64 / 4
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ impl<'a> Object<'a> {
         self.fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
 
+    /// The fields, in their order: of each the name, and the value as JSON text.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.fields.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+
     /// The names of the fields, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|(name, _)| name.as_ref())

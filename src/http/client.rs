@@ -39,6 +39,13 @@ pub struct Reply {
 /// A header of one call.
 pub type Header = (HeaderName, HeaderValue);
 
+/// Where one call goes that does not go where the others do.
+#[derive(Debug, Clone)]
+pub struct Place {
+    path: Uri,
+    headers: HeaderMap,
+}
+
 type Connection = SendRequest<Full<Bytes>>;
 
 /// The connections of one worker to one endpoint, and what all calls on them have in common.
@@ -79,10 +86,43 @@ impl Client {
     /// # Errors
     /// When there is no whole answer within the limits.
     pub async fn send(&self, body: Bytes, more: Option<Header>) -> Result<Reply, Error> {
+        self.call(self.request(body, more)).await
+    }
+
+    /// As [`Client::send`], to a place of the endpoint's.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_to(
+        &self,
+        place: Place,
+        body: Bytes,
+        more: Option<Header>,
+    ) -> Result<Reply, Error> {
+        let mut request = self.request(body, more);
+        *request.uri_mut() = place.path;
+        request.headers_mut().extend(place.headers);
+        self.call(request).await
+    }
+
+    /// The place that a url names which begins with the version, as those of OpenAI's Batch API do, and the headers of
+    /// its calls besides those of all, in whose place they stand. Nothing where it cannot be asked for.
+    #[must_use]
+    pub fn place(&self, url: &str, headers: HeaderMap) -> Option<Place> {
+        let path = self.endpoint.path_of(url).parse().ok()?;
+        Some(Place { path, headers })
+    }
+
+    /// The bounds on its calls.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, Error> {
         let (began, timer) = self.timer();
         let mut timer = pin!(timer);
-        let (response, connection) =
-            self.in_time(timer.as_mut(), self.begin(self.request(body, more))).await?;
+        let (response, connection) = self.in_time(timer.as_mut(), self.begin(request)).await?;
         timer.as_mut().reset(began + self.limits.total);
         let whole = within(timer, self.read(response, connection)).await;
         whole.unwrap_or_else(|| Err(self.late()))

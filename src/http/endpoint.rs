@@ -62,6 +62,28 @@ impl Endpoint {
         format!("{}{call}", self.prefix)
     }
 
+    /// The path of a call by a url that begins with the version (`/v1/…`), as those of OpenAI's Batch API
+    /// do: it stands in the place of a `/v1` at the end of the base URL; behind any other base URL,
+    /// without its own `/v1`, for that says its version itself, or has none. vLLM has some outside of any
+    /// version (`/score`).
+    #[must_use]
+    pub fn path_of(&self, url: &str) -> String {
+        match self.prefix.strip_suffix("/v1") {
+            Some(root) => format!("{root}{url}"),
+            None => {
+                let rest = url.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
+                format!("{}{}", self.prefix, rest.unwrap_or(url))
+            }
+        }
+    }
+
+    /// The whole URL of a call, as [`Endpoint::path_of`] has its path.
+    #[must_use]
+    pub fn url_of(&self, url: &str) -> String {
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        format!("{scheme}://{}{}", self.authority(), self.path_of(url))
+    }
+
     /// Whether calls are encrypted.
     #[must_use]
     pub fn is_https(&self) -> bool {
@@ -91,6 +113,25 @@ mod tests {
         let bare = Endpoint::parse("https://host").unwrap();
         assert_eq!(bare.path("/x"), "/x");
         assert!(bare.is_https());
+    }
+
+    #[test]
+    fn urls_with_a_version_stand_in_the_place_of_the_base_urls_own() {
+        for (base, url, path) in [
+            ("http://h/v1", "/v1/chat/completions", "/v1/chat/completions"),
+            ("http://h/v1/", "/v1/embeddings", "/v1/embeddings"),
+            ("http://h/api/v1", "/v1/rerank", "/api/v1/rerank"),
+            ("http://h/api/v1", "/v2/rerank", "/api/v2/rerank"),
+            ("http://h/v1", "/score", "/score"),
+            ("http://h", "/v1/messages", "/messages"),
+            ("http://h", "/score", "/score"),
+            ("http://h/v1beta/openai", "/v1/chat/completions", "/v1beta/openai/chat/completions"),
+            ("http://h/xv1", "/v1x/score", "/xv1/v1x/score"),
+        ] {
+            let endpoint = Endpoint::parse(base).unwrap();
+            assert_eq!(endpoint.path_of(url), path, "{base} {url}");
+            assert_eq!(endpoint.url_of(url), format!("http://h{path}"));
+        }
     }
 
     #[test]

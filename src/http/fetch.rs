@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::{self, HeaderMap};
 
-use super::{Client, Connector, Endpoint, Error, Limits, Reply, of_document};
+use super::{Client, Connector, Endpoint, Error, Limits, Link, Reply, of_document};
 
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,49 @@ pub enum NotGot {
     /// There is no whole answer within the limits.
     #[error(transparent)]
     Call(#[from] Error),
+    /// It is somewhere else, and is not sought there.
+    #[error("{0}")]
+    Elsewhere(&'static str),
+}
+
+impl NotGot {
+    /// Why there is no whole answer, where somebody was asked for one.
+    #[must_use]
+    pub fn call(&self) -> Option<&Error> {
+        match self {
+            Self::Call(error) => Some(error),
+            Self::Path(_) | Self::System(_) | Self::Elsewhere(_) => None,
+        }
+    }
+}
+
+/// How often a document may be said to be elsewhere.
+pub(super) const MOVES: usize = 5;
+
+/// Brings a document within the limits, on a connection of its own and without a key. Follows it to other
+/// places, though never from https to http.
+///
+/// # Errors
+/// When there is no whole answer within the limits. Any status but those that point elsewhere is one.
+pub async fn bring(link: &Link, limits: Limits) -> Result<Reply, NotGot> {
+    let mut link = link.clone();
+    for _ in 0..=MOVES {
+        let endpoint = Endpoint::parse(&link.base());
+        let endpoint = endpoint.map_err(|_| NotGot::Elsewhere("it names no host"))?;
+        let path: Uri = link.path().parse().map_err(|_| NotGot::Elsewhere("it is no URL"))?;
+        let connector = Connector::new(&endpoint, &limits)?;
+        let client = Client::new(connector, endpoint, path, of_document(), limits).getting();
+        let reply = client.send(Bytes::new(), None).await?;
+        let place = reply.headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
+        let Some(place) = place.filter(|_| matches!(reply.status, 301..=303 | 307 | 308)) else {
+            return Ok(reply);
+        };
+        link = link.moved_to(place).ok_or(NotGot::Elsewhere(
+            "it is said to be elsewhere, where it is not sought: at no URL, or at one that is not \
+             encrypted",
+        ))?;
+    }
+    Err(NotGot::Elsewhere("it is said to be elsewhere again and again"))
 }
 
 /// Gets what is at a path of an endpoint, which includes the base URL's, on a connection of its own

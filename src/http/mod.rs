@@ -18,11 +18,11 @@ mod websocket;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-pub use client::{Client, Header, Reply};
+pub use client::{Client, Header, Place, Reply};
 pub use connect::{Connector, Limits};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
-pub use fetch::{NotFetched, NotGot, fetch, get};
+pub use fetch::{NotFetched, NotGot, bring, fetch, get};
 pub use link::{BadLink, Link};
 pub use probe::probe;
 pub use transfer::{Download, NotMoved, Transfer};

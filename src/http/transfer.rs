@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 
 use super::connect::head;
 use super::error::{Error, chain, closed_early};
+use super::fetch::MOVES;
 use super::link::Link;
 use super::{Connector, Endpoint, Limits, of_document};
 
@@ -61,8 +62,6 @@ type Outgoing = Either<Empty<Bytes>, FileBody>;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How often a document may be said to be elsewhere.
-const MOVES: usize = 5;
 
 impl<'a> Transfer<'a> {
     /// Begins nothing yet. Gives up where for as long as `patience` nothing moves, and soon after
@@ -92,6 +91,24 @@ impl<'a> Transfer<'a> {
             headers.insert(header::RANGE, range);
             headers.insert(header::IF_RANGE, validator);
         }
+        self.follow(link, headers)
+    }
+
+    /// Asks for the first bytes of a document, as [`Transfer::get`] does for the rest of one. A server may
+    /// send all of it.
+    ///
+    /// # Errors
+    /// As [`Transfer::get`].
+    pub fn get_beginning(&self, link: &Link, bytes: u64) -> Result<Download<'_>, NotMoved> {
+        let mut headers = of_document();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Ok(range) = HeaderValue::from_str(&format!("bytes=0-{}", bytes.saturating_sub(1))) {
+            headers.insert(header::RANGE, range);
+        }
+        self.follow(link, headers)
+    }
+
+    fn follow(&self, link: &Link, headers: HeaderMap) -> Result<Download<'_>, NotMoved> {
         let mut link = link.clone();
         for _ in 0..=MOVES {
             let body = || Either::Left(Empty::new());

@@ -16,7 +16,9 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::Source;
-use crate::job::{Attachment, Failure, FailureKind, JobSpec, MediaType, Payload, Reference};
+use crate::job::{
+    Attachment, Dialect, Failure, FailureKind, JobSpec, MediaType, Payload, Reference,
+};
 
 /// What is attached to the rows of a job.
 #[derive(Debug, Clone)]
@@ -35,7 +37,8 @@ impl Attachments {
     pub fn of(job: &JobSpec, source: &Source, is_spooled: bool) -> Option<Self> {
         let beside = source.path.parent().filter(|_| !is_spooled);
         let base = beside.unwrap_or(Path::new("")).to_owned();
-        let field = job.attachment_field.clone()?;
+        let of_request = || (job.dialect == Dialect::OpenAi).then(|| "body.file_url".to_owned());
+        let field = job.attachment_field.clone().or_else(of_request)?;
         Some(Self { field, base, most: job.max_attachment_bytes })
     }
 
@@ -53,6 +56,23 @@ impl Attachments {
             Ok(read)
         });
         read.collect()
+    }
+
+    /// The file of sound that a request names, where it has it with it: in a data URI. Nothing of what is at a
+    /// URL. Whatever it is, it is for the endpoint to take.
+    ///
+    /// # Errors
+    /// [`FailureKind::Attachment`] when it cannot be read, or is too large.
+    pub fn sound(&self, named: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let Reference::Data { is_base64, data, .. } = Reference::parse(named) else {
+            return Ok(None);
+        };
+        let bytes = decode(data, is_base64).and_then(|bytes| match bytes.len() as u64 {
+            0 => Err("it is empty".to_owned()),
+            size if size > self.most => Err(self.too_large(Some(size))),
+            _ => Ok(bytes),
+        });
+        bytes.map(Some).map_err(|reason| self.failure(named, &reason))
     }
 
     /// The failure of a row because of something that it names, in a sentence.

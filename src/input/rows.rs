@@ -124,6 +124,12 @@ impl<'a> ShardRows<'a> {
         }
     }
 
+    /// The line of the input in which a row begins, from 1.
+    #[must_use]
+    pub fn line(&self, index: usize) -> u64 {
+        self.chunk.records[index].line
+    }
+
     /// A row's text as an object.
     ///
     /// # Errors
@@ -147,7 +153,8 @@ pub fn identify(row: &Object<'_>, identity: Identity<'_>, number: u64) -> Result
     match identity {
         Identity::RowNumber => Ok(Id::from_row_number(number)),
         Identity::Hash => Ok(Id::from_content(row.text())),
-        Identity::Field(field) => read_id(row, field, Id::parse),
+        Identity::FieldOrNumber(field) if !has_value(row, field) => Ok(Id::from_row_number(number)),
+        Identity::Field(field) | Identity::FieldOrNumber(field) => read_id(row, field, Id::parse),
     }
 }
 
@@ -155,12 +162,25 @@ pub fn identify(row: &Object<'_>, identity: Identity<'_>, number: u64) -> Result
 ///
 /// # Errors
 /// As [`identify`].
-pub fn id_hash(row: &Object<'_>, identity: Identity<'_>) -> Result<Option<IdHash>, Failure> {
+pub fn id_hash(
+    row: &Object<'_>,
+    identity: Identity<'_>,
+    number: u64,
+) -> Result<Option<IdHash>, Failure> {
     match identity {
         Identity::RowNumber => Ok(None),
         Identity::Hash => Ok(Some(Id::from_content(row.text()).hash())),
-        Identity::Field(field) => read_id(row, field, Id::hash_of).map(Some),
+        Identity::FieldOrNumber(field) if !has_value(row, field) => {
+            Ok(Some(Id::from_row_number(number).hash()))
+        }
+        Identity::Field(field) | Identity::FieldOrNumber(field) => {
+            read_id(row, field, Id::hash_of).map(Some)
+        }
     }
+}
+
+fn has_value(row: &Object<'_>, field: &str) -> bool {
+    row.get(field).is_some_and(|token| token != "null")
 }
 
 fn read_id<T>(
@@ -260,7 +280,13 @@ mod tests {
         assert_eq!(id(None), "7");
         let by_text = identify(&row, Identity::Hash, 7).unwrap();
         assert_eq!(by_text, identify(&row, Identity::Hash, 8).unwrap());
-        assert_eq!(id_hash(&row, Identity::Hash).unwrap(), Some(by_text.hash()));
+        assert_eq!(id_hash(&row, Identity::Hash, 7).unwrap(), Some(by_text.hash()));
+        for (field, expected) in [("s", "\"x\""), ("n", "7"), ("q", "7")] {
+            let identity = Identity::FieldOrNumber(field);
+            let id = identify(&row, identity, 7).unwrap();
+            assert_eq!(id.as_json(), expected);
+            assert_eq!(id_hash(&row, identity, 7).unwrap(), Some(id.hash()));
+        }
         assert_eq!(by_text.as_json().len(), 34, "{by_text}");
         assert_eq!(id(Some("q")), "MissingIdField: the row has no field \"q\" to be its id");
         assert_eq!(id(Some("n")), "MissingIdField: the id field \"n\" is null");

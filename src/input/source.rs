@@ -76,6 +76,14 @@ pub enum Error {
         #[source]
         source: csv::Error,
     },
+    /// Its lines are none that can be asked.
+    #[error("{} is no file of rows or requests: {what}", path.display())]
+    NotRequests {
+        /// The input.
+        path: PathBuf,
+        /// What they are.
+        what: String,
+    },
     /// It is not any more what it was when the plan was made.
     #[error("{} has changed since it was planned (first in the rows from {first_row} on)", path.display())]
     Changed {
@@ -96,6 +104,7 @@ impl Error {
             | Self::UnknownFormat { path }
             | Self::NotText { path, .. }
             | Self::Header { path, .. }
+            | Self::NotRequests { path, .. }
             | Self::Changed { path, .. } => *path = PathBuf::from(place),
         }
         self

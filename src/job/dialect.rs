@@ -43,6 +43,12 @@ impl Dialect {
     pub fn is_rows(&self) -> bool {
         *self == Self::Rows
     }
+
+    /// Whether lines are whole requests, which say themselves what is sent: a body, and where it goes.
+    #[must_use]
+    pub fn is_request(self) -> bool {
+        matches!(self, Self::OpenAi | Self::Dria)
+    }
 }
 
 impl fmt::Display for Dialect {

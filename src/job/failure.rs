@@ -102,6 +102,8 @@ failure_kinds! {
     InvalidUtf8 = "InvalidJSON", "invalid_utf8";
     /// The row is no object, has too few or too many columns, is too large or too deep.
     InvalidRow = "InvalidRow", "invalid_row";
+    /// The row is no request of the job's dialect, or none that can be sent.
+    InvalidRequest = "InvalidRequestError", "invalid_request";
     /// The id field is not there, or holds no id.
     MissingIdField = "MissingIdField", "missing_id_field";
     /// The template names a field that the row does not have.
@@ -166,6 +168,7 @@ impl FailureKind {
             Self::InvalidJson
                 | Self::InvalidUtf8
                 | Self::InvalidRow
+                | Self::InvalidRequest
                 | Self::MissingIdField
                 | Self::MissingTemplateField
         )

@@ -5,6 +5,7 @@
 //! see [`JobSpec::differences`].
 
 mod dialect;
+mod endpoint;
 mod failure;
 mod id;
 mod media;
@@ -18,6 +19,7 @@ mod time;
 mod variants;
 
 pub use dialect::Dialect;
+pub use endpoint::Endpoint;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};

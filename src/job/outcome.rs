@@ -184,7 +184,13 @@ impl Attempt {
 /// Whether a call that failed may be on the bill, by the type of its failure and its HTTP status.
 #[must_use]
 pub fn may_be_billed(kind: &str, status: Option<u16>) -> bool {
-    let was_not_asked = [FailureKind::Connection, FailureKind::Tls].map(FailureKind::name);
+    let was_not_asked = [
+        FailureKind::Connection,
+        FailureKind::Tls,
+        FailureKind::Attachment,
+        FailureKind::InvalidRequest,
+    ]
+    .map(FailureKind::name);
     match status {
         Some(status) => status < 300,
         None => !was_not_asked.contains(&kind),

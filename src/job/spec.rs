@@ -145,8 +145,18 @@ pub enum Identity<'a> {
     RowNumber,
     /// The value of a field.
     Field(&'a str),
+    /// The value of a field, and the number of a row that has no such field, or null in it.
+    FieldOrNumber(&'a str),
     /// Its text.
     Hash,
+}
+
+impl Identity<'_> {
+    /// Whether it may be its number alone that tells a row from others.
+    #[must_use]
+    pub fn is_by_number(self) -> bool {
+        matches!(self, Self::RowNumber | Self::FieldOrNumber(_))
+    }
 }
 
 /// Body fields by name, each value kept as the JSON text the user gave.
@@ -240,9 +250,12 @@ impl IdFrom {
 
 impl JobSpec {
     /// The most tokens that an answer may have, as the parameters say it in the protocol's words. Of
-    /// several models, that of the one that may answer at most length.
+    /// several models, that of the one that may answer at most length. Requests say it one by one.
     #[must_use]
     pub fn max_answer_tokens(&self) -> Option<u64> {
+        if self.dialect.is_request() {
+            return None;
+        }
         if !self.pool.is_empty() {
             let all = self.pool.iter().map(|model| self.asking(model).max_answer_tokens());
             return all.collect::<Option<Vec<_>>>()?.into_iter().max();
@@ -259,6 +272,8 @@ impl JobSpec {
     #[must_use]
     pub fn identity(&self) -> Identity<'_> {
         match (&self.id_field, self.id_from) {
+            _ if self.dialect.is_request() => Identity::Field("custom_id"),
+            _ if self.dialect == Dialect::Prompts => Identity::FieldOrNumber("id"),
             (Some(field), _) => Identity::Field(field),
             (None, IdFrom::Hash) => Identity::Hash,
             (None, IdFrom::RowNumber) => Identity::RowNumber,
@@ -267,13 +282,15 @@ impl JobSpec {
 
     /// Whether rows that ask the same are asked once. Where nobody says so, they are if the answer is
     /// the same each time: embeddings, and a temperature of 0. One that is not given is the endpoint's
-    /// default, which is higher. Where several answers are wanted to a row, each is asked for.
+    /// default, which is higher. Where several answers are wanted to a row, each is asked for. Requests
+    /// say it one by one.
     #[must_use]
     pub fn is_deduped(&self) -> bool {
         match self.dedupe {
             _ if self.is_varied() => false,
             Dedupe::On => true,
             Dedupe::Off => false,
+            Dedupe::Auto if self.dialect.is_request() => true,
             Dedupe::Auto => {
                 let temperature = self.parameters.get("temperature");
                 let temperature = temperature.and_then(|it| it.get().parse::<f64>().ok());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Error;
 use crate::input::{Source, identify, read_shard};
 use crate::job::JobSpec;
-use crate::prompt::Template;
+use crate::prompt::{Prompt, Request, Template};
 use crate::report::{Counted, Estimate, Expecting};
 use crate::store::{Held, Manifest};
 use crate::tokens::Tokenizer;
@@ -45,8 +45,8 @@ fn of_model(
         return Ok(Estimate::of_nothing(&job.model, rows, &counted));
     };
     let tokenizer = Tokenizer::of(name);
-    let counted = count((dir, manifest, source), job, tokenizer)?;
-    let expecting = Expecting { most: job.max_answer_tokens(), ..*expecting };
+    let (counted, own) = count((dir, manifest, source), job, tokenizer)?;
+    let expecting = Expecting { most: job.max_answer_tokens().or(own), ..*expecting };
     let estimate =
         Estimate::new((name, tokenizer.name(), rows), &counted, &expecting, price.as_ref());
     let has_attachments = job.attachment_field.is_some();
@@ -64,11 +64,12 @@ fn wanted(manifest: &Manifest) -> Counted {
     Counted { selected, asked, repeats: u64::from(job.repeat.max(1)), ..Counted::default() }
 }
 
+/// Counts what goes in, and gives what requests bound answers to.
 fn count(
     (dir, manifest, source): (&Held, &Manifest, &Source),
     job: &JobSpec,
     tokenizer: Tokenizer,
-) -> Result<Counted, Error> {
+) -> Result<(Counted, Option<u64>), Error> {
     let template = Template::parse(&job.prompt);
     let around = tokenizer.around(job.protocol, job.instruction.as_deref(), job.schema.as_deref());
     let ranges = || manifest.ranges().filter(|(_, shard)| shard.wanted > 0);
@@ -77,6 +78,7 @@ fn count(
     let bytes = bytes.saturating_add(counted.asked.saturating_mul(job.prompt.len() as u64));
     let step = bytes.div_ceil(SAMPLE).max(1);
     let mut nth = 0_u64;
+    let mut bounds = Bounds::default();
     for (number, shard) in ranges() {
         let rows = read_shard(source, shard, job.max_row_bytes)?;
         let renames = dir.exceptions(number, shard)?;
@@ -97,10 +99,49 @@ fn count(
                 template.ask(&object, job)
             });
             match prompt {
-                Ok(prompt) => counted.tokens += tokenizer.count(&prompt.text) + around,
+                Ok(prompt) => {
+                    counted.tokens += tokens_of(&prompt, tokenizer, around);
+                    let own = prompt.request.as_ref().map(|request| request.most_tokens);
+                    bounds.note(own);
+                }
                 Err(_) => counted.invalid += 1,
             }
         }
     }
-    Ok(counted)
+    Ok((counted, bounds.mean()))
+}
+
+/// The tokens that go in with a row's call; `around` are those besides its prompt.
+fn tokens_of(prompt: &Prompt, tokenizer: Tokenizer, around: u64) -> u64 {
+    let Some(request) = &prompt.request else { return tokenizer.count(&prompt.text) + around };
+    let around = if request.endpoint.writes_text() { around } else { 0 };
+    let (text, numbers) = Request::texts(&prompt.text);
+    tokenizer.count(&text) + numbers + around
+}
+
+/// What requests say of the most tokens of their answers.
+#[derive(Debug, Default)]
+struct Bounds {
+    sum: u64,
+    of: u64,
+    is_any_open: bool,
+}
+
+impl Bounds {
+    /// Takes note of a request's; of rows that are none there is nothing to note.
+    fn note(&mut self, own: Option<Option<u64>>) {
+        match own {
+            None => {}
+            Some(None) => self.is_any_open = true,
+            Some(Some(most)) => {
+                self.sum = self.sum.saturating_add(most);
+                self.of += 1;
+            }
+        }
+    }
+
+    /// What that comes to for each, where all bound them.
+    fn mean(&self) -> Option<u64> {
+        (self.of > 0 && !self.is_any_open).then(|| self.sum.div_ceil(self.of))
+    }
 }

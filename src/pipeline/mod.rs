@@ -16,8 +16,10 @@ mod stages;
 mod targets;
 mod transfer;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::http::Link;
 use crate::input::Source;
@@ -33,6 +35,9 @@ pub use models::{NotListed, models};
 pub use preview::{Preview, PreviewedRow};
 pub use stages::{Merging, check, merge, plan, preview, work};
 pub use targets::{OutputPaths, check_log};
+
+pub use prepare::is_pipe;
+pub use transfer::beginning;
 
 use prepare::{give_up, open_ahead, prepare};
 use targets::Targets;
@@ -64,6 +69,15 @@ pub struct Place {
     pub is_temporary: bool,
 }
 
+/// The beginning of an input that can be read only once, and where the rest of it comes from.
+#[derive(Debug, Clone)]
+pub struct Ahead {
+    /// What was read.
+    pub bytes: Arc<[u8]>,
+    /// The pipe it was read from; nothing for standard input.
+    pub rest: Option<Arc<File>>,
+}
+
 /// What is asked, of which rows.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -71,6 +85,8 @@ pub struct Question {
     pub input: PathBuf,
     /// That URL.
     pub link: Option<Link>,
+    /// What was read of it already, where it can be read only once.
+    pub ahead: Option<Ahead>,
     /// The job.
     pub job: JobSpec,
     /// How a plan is made.

@@ -76,7 +76,7 @@ pub(super) fn is_of_this_input(
         // The id is the text.
         return Ok(true);
     };
-    let is_by_number = identity == Identity::RowNumber;
+    let is_by_number = identity.is_by_number();
     let is_known = match targets.output.tag() {
         Tag::Is(tag) => match noted(&tag) {
             Some(Noted { input, .. }) if input == manifest.source.blake3 => Some(true),

@@ -1,5 +1,6 @@
 //! Before work: an input that can be read, and a plan of it, made now or before.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::ours;
@@ -7,7 +8,7 @@ use super::publish;
 use super::session;
 use super::targets::Targets;
 use super::transfer::{download, upload};
-use super::{Context, End, Error, Finished, OnChange, Policy, Question, Run};
+use super::{Ahead, Context, End, Error, Finished, OnChange, Policy, Question, Run};
 use crate::http::Link;
 use crate::input::{self, Source};
 use crate::job::{Dedupe, JobSpec};
@@ -33,7 +34,8 @@ pub(super) fn open_ahead(question: &Question) -> Result<Option<Source>, Error> {
 }
 
 /// Whether an input can be read only once.
-fn is_pipe(input: &Path) -> bool {
+#[must_use]
+pub fn is_pipe(input: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     input == Path::new("-")
         || std::fs::metadata(input).is_ok_and(|meta| {
@@ -53,8 +55,14 @@ fn spool(
     if let Some(link) = &question.link {
         return download(dir, link, is_second, context);
     }
-    let path = if input == Path::new("-") {
-        dir.spool_from(&mut std::io::stdin().lock(), is_second)?
+    let (ahead, rest) = match &question.ahead {
+        Some(Ahead { bytes, rest }) => (&bytes[..], rest.as_deref()),
+        None => (&b""[..], None),
+    };
+    let path = if let Some(mut rest) = rest {
+        dir.spool_from(&mut ahead.chain(&mut rest), is_second)?
+    } else if input == Path::new("-") {
+        dir.spool_from(&mut ahead.chain(std::io::stdin().lock()), is_second)?
     } else {
         let mut file = std::fs::File::open(input)
             .map_err(|source| input::Error::Unreadable { path: input.to_owned(), source })?;

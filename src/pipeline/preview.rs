@@ -107,16 +107,20 @@ fn shown(
     answerer: &Answerer,
 ) -> PreviewedRow {
     match message {
-        Ok((member, Message { text: prompt, attached })) => {
+        Ok((member, Message { text: prompt, attached, request })) => {
             let path = member.model.api().map(Api::path);
             let url = member.endpoint.as_ref().zip(path);
-            let url = url.map(|(endpoint, path)| format!("{endpoint}{path}"));
+            let url = url.map(|(endpoint, path)| match &request {
+                Some(request) => endpoint.url_of(&request.url),
+                None => format!("{endpoint}{path}"),
+            });
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
             let in_prompt = mode == Some(Mode::Prompt);
             let wording = Wording { in_prompt, correction: None, attached: &attached };
             // Byte for byte what would be sent, but for the bytes of what is attached.
             let body = match url.is_some() {
                 true => serde_json::from_slice(&member.model.encode(&prompt, wording)).ok(),
+                false if request.is_some() => serde_json::from_str(&prompt).ok(),
                 false => serde_json::value::to_raw_value(&prompt).ok(),
             };
             PreviewedRow { row_number, model, url, body, error: None }

@@ -14,7 +14,7 @@ use crate::job::rfc3339;
 use crate::policy;
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{self, CommitFile, Held, Part, PartOf, Role};
-use crate::telemetry::{Event, Sink, now_ms};
+use crate::telemetry::{Event, Silent, Sink, now_ms};
 
 /// How often something is tried that brings nothing new.
 const TRIES: u32 = 5;
@@ -143,6 +143,57 @@ pub(super) fn download(
             }
         }
     })
+}
+
+/// The beginning of an input at a URL, as far as `is_enough` wants it: for telling what it is, before
+/// there is a work directory. Nothing of one that is CSV. What may pass is tried again, unseen.
+///
+/// # Errors
+/// When it is not there, or cannot be reached.
+pub fn beginning(link: &Link, is_enough: &dyn Fn(&[u8]) -> bool) -> Result<Vec<u8>, Error> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let (_trigger, shutdown) = crate::shutdown::channel();
+    let mut patience = Patience { tries: 0, shutdown: &shutdown, what: String::new() };
+    let url = || link.shown().to_owned();
+    let begun = begin(PATIENCE, &|| false).and_then(|transfer| {
+        loop {
+            match begin_of(&transfer, link, is_enough) {
+                Err(Trouble::Passing(reason, after)) => {
+                    patience.wait(reason, after, &mut Silent)?
+                }
+                ended => break ended,
+            }
+        }
+    });
+    begun.map_err(|trouble| match trouble {
+        Trouble::Ours(error) => error,
+        Trouble::Refused(reason) => Error::NotThere { url: url(), reason },
+        Trouble::NoWay(reason) | Trouble::Passing(reason, _) => {
+            Error::OutOfReach { url: url(), reason }
+        }
+    })
+}
+
+fn begin_of(
+    transfer: &Transfer<'_>,
+    link: &Link,
+    is_enough: &dyn Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, Trouble> {
+    let mut download = transfer.get_beginning(link, 1 << 20)?;
+    match download.status {
+        200 | 206 if is_csv(link, header(&download, "content-type")) => return Ok(Vec::new()),
+        200 | 206 => {}
+        // There is nothing in it.
+        416 => return Ok(Vec::new()),
+        status => return Err(of_status(status, &download.headers, b"")),
+    }
+    let mut read = Vec::new();
+    while !is_enough(&read)
+        && let Some(piece) = download.piece()?
+    {
+        read.extend_from_slice(&piece);
+    }
+    Ok(read)
 }
 
 fn fetch(

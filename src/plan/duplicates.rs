@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
-use super::scan::Scanned;
+use super::scan::{BAD_LINES, BadLine, Scanned};
 use crate::input::{Source, identify, read_shard};
 use crate::job::{Id, IdHash, JobSpec, OnDuplicate};
 use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, IdIndexWriter, Rename, ShardEntry};
@@ -11,15 +11,26 @@ use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, IdIndexWriter, Renam
 /// How many pairs of rows an error shows.
 const SHOWN: usize = 10;
 
-/// Sorts the ids into their index and does with duplicates what the job says. Gives the rows that
-/// are left out, each with the first row of its id, and the number of rows that are duplicates.
+/// What became of duplicates.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// The rows that are left out, each with the first row of its id.
+    pub(super) left_out: BTreeMap<u64, u64>,
+    /// How many rows are duplicates.
+    pub(super) count: u64,
+    /// The first lines of a request file that are refused for it, by their rows.
+    pub(super) refused: Vec<(u64, BadLine)>,
+}
+
+/// Sorts the ids into their index and does with duplicates what the job says.
 pub(super) fn settle(
     dir: &Held,
     source: &Source,
     job: &JobSpec,
     scanned: &mut Scanned,
-) -> Result<(BTreeMap<u64, u64>, u64), Error> {
-    let Some(ids) = scanned.ids.take() else { return Ok((BTreeMap::new(), 0)) };
+) -> Result<Settled, Error> {
+    let Some(ids) = scanned.ids.take() else { return Ok(Settled::default()) };
+    let shown = if job.dialect.is_rows() { SHOWN } else { BAD_LINES };
     // The rows, each with the first row of its id. When they are refused, only the first count.
     let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     let mut count = 0;
@@ -27,16 +38,20 @@ pub(super) fn settle(
         for entry in &entries[1..] {
             count += 1;
             found.insert(entry.row, entries[0].row);
-            if job.on_duplicate == OnDuplicate::Error && found.len() > SHOWN {
+            if job.on_duplicate == OnDuplicate::Error && found.len() > shown {
                 found.pop_last();
             }
         }
         Ok(())
     })?;
     if count == 0 {
-        return Ok((found, 0));
+        return Ok(Settled::default());
     }
     match job.on_duplicate {
+        OnDuplicate::Error if !job.dialect.is_rows() => {
+            let refused = bad_lines(source, job, &mut scanned.shards, &found)?;
+            Ok(Settled { count, refused, ..Settled::default() })
+        }
         OnDuplicate::Error => Err(refusal(source, job, &scanned.shards, &found, count)),
         OnDuplicate::First => {
             for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
@@ -46,7 +61,7 @@ pub(super) fn settle(
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok((found, count))
+            Ok(Settled { left_out: found, count, ..Settled::default() })
         }
         OnDuplicate::Suffix => {
             let names = suffixes(dir, source, job, &mut scanned.shards, &found)?;
@@ -56,7 +71,7 @@ pub(super) fn settle(
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok((BTreeMap::new(), count))
+            Ok(Settled { count, ..Settled::default() })
         }
     }
 }
@@ -98,6 +113,33 @@ fn refusal(
         Ok(()) => Error::Duplicates { count, shown },
         Err(error) => error,
     }
+}
+
+/// What is wrong with the lines of rows that have the id of an earlier row.
+fn bad_lines(
+    source: &Source,
+    job: &JobSpec,
+    shards: &mut [ShardEntry],
+    found: &BTreeMap<u64, u64>,
+) -> Result<Vec<(u64, BadLine)>, Error> {
+    let both = found.iter().flat_map(|(row, first)| [(*row, 0), (*first, 0)]).collect();
+    let (mut lines, mut ids) = (BTreeMap::new(), BTreeMap::new());
+    for_each_range(job, &both, shards, |_, shard, rows| {
+        let read = read_shard(source, shard, job.max_row_bytes)?;
+        for row in rows {
+            let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
+            lines.insert(*row, read.line(index));
+        }
+        ids.extend(ids_of(source, job, shard, rows)?);
+        Ok(())
+    })?;
+    let field = if job.dialect.is_request() { "custom_id" } else { "id" };
+    let bad = found.iter().filter_map(|(row, first)| {
+        let (id, line, first) = (ids.get(row)?, *lines.get(row)?, lines.get(first)?);
+        let reason = format!("{field} {id} is that of line {first} already");
+        Some((*row, BadLine { line, reason }))
+    });
+    Ok(bad.collect())
 }
 
 /// The ids of some rows of a shard, read again.

@@ -125,7 +125,9 @@ impl Matches {
                 let known = texts.insert(Texts::open(old, new)?);
                 (known.compare(old, new, &mut places)?, known.0.is_some())
             }
-            Identity::Field(_) | Identity::Hash => walk_ids(old, new, &mut places)?,
+            Identity::Field(_) | Identity::FieldOrNumber(_) | Identity::Hash => {
+                walk_ids(old, new, &mut places)?
+            }
         };
         places.writer.finish::<Error>(&mut |_| Ok(()))?;
         let order = match texts.filter(|_| before.is_none()) {

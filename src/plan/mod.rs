@@ -36,7 +36,7 @@ use twins::{Pairs, Requests, Settled};
 pub use adopt::{Adopted, adopt};
 pub use drift::{Drift, InputDrift, Outlook, RowChanges, compare};
 pub use left::cut_what_is_left;
-pub use scan::MissingField;
+pub use scan::{BadLine, MissingField};
 pub use settings::Keeping;
 
 /// How a plan is made.
@@ -109,6 +109,14 @@ pub enum Error {
         count: u64,
         /// The first of them, in words.
         shown: Vec<String>,
+    },
+    /// Lines of a request file are no requests, or have the id of an earlier line.
+    #[error("{count} of its lines cannot be sent, first {}", shown.first().map(ToString::to_string).unwrap_or_default())]
+    BadLines {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        shown: Vec<BadLine>,
     },
     /// Rows lack fields of the template, and that is not allowed.
     #[error("{}", fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
@@ -300,7 +308,7 @@ fn draw_up(
     // Where rows have no ids, the plan after this one must know them by their texts.
     let contents = match job.identity() {
         Identity::RowNumber => Some(RowHashes::create(&dir.contents())?),
-        Identity::Field(_) | Identity::Hash => None,
+        Identity::Field(_) | Identity::FieldOrNumber(_) | Identity::Hash => None,
     };
     let contents = contents.as_ref();
     let requests = twins::part(dir, "requests");
@@ -309,7 +317,12 @@ fn draw_up(
     let kept = scan::Kept { prompts, contents, requests };
     let scan = scan::Scan { source, job: &job, template: &template, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
-    let (left_out, total) = duplicates::settle(dir, source, &job, &mut scanned)?;
+    let settled = duplicates::settle(dir, source, &job, &mut scanned)?;
+    let duplicates::Settled { left_out, count: total, refused } = settled;
+    if !job.dialect.is_rows() {
+        let is_refused = job.on_duplicate == OnDuplicate::Error;
+        refuse_bad_lines(&job, &mut scanned, (refused, if is_refused { total } else { 0 }))?;
+    }
     let skipped = left_out.len() as u64;
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
@@ -343,6 +356,32 @@ fn draw_up(
         job,
     };
     Ok(Drawn { manifest, requests })
+}
+
+/// Of a request file no line is sent unless all can be, or those that cannot may fail. `twice` are the
+/// first lines that have the id of an earlier one, and how many do.
+fn refuse_bad_lines(
+    job: &JobSpec,
+    scanned: &mut scan::Scanned,
+    twice: (Vec<(u64, BadLine)>, u64),
+) -> Result<(), Error> {
+    if job.skip_bad_lines {
+        scanned.bad.clear();
+    }
+    let invalid = if job.skip_bad_lines { 0 } else { scanned.invalid };
+    let mut count = invalid + twice.1;
+    // A line may be wrong in both ways: then what it says is the worse.
+    for (row, line) in twice.0 {
+        count -= u64::from(scanned.bad.contains_key(&row));
+        scanned.bad.entry(row).or_insert(line);
+    }
+    match count {
+        0 => Ok(()),
+        _ => {
+            let shown = std::mem::take(&mut scanned.bad).into_values();
+            Err(Error::BadLines { count, shown: shown.take(scan::BAD_LINES).collect() })
+        }
+    }
 }
 
 fn print(source: &Source, scanned: &scan::Scanned, options: &Options) -> SourcePrint {

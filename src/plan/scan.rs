@@ -3,6 +3,7 @@
 //! One thread reads and cuts, several parse, the caller's collects. A chunk of the input is a
 //! shard, whose size depends on the input alone, never on the number of threads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,8 +14,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Cutting, Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash, shard_of};
-use crate::job::{Failure, Identity, JobSpec, OnMissingField};
-use crate::prompt::{self, Template};
+use crate::job::{Dedupe, Failure, Identity, JobSpec, OnMissingField};
+use crate::prompt::{self, Prompt, Template};
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, Sorter, spawn};
 use crate::telemetry::{Event, Sink};
@@ -49,6 +50,9 @@ pub(super) struct Scanned {
     pub(super) blake3: String,
     pub(super) invalid: u64,
     pub(super) first_invalid: Option<(u64, Failure)>,
+    /// The first rows that are wrong, in order, each with its line and what is wrong with it: of files
+    /// whose lines are to be requests or prompts.
+    pub(super) bad: BTreeMap<u64, BadLine>,
     pub(super) missing: Vec<MissingField>,
     /// Rows that have the attachment field, whatever is in it.
     pub(super) with_attachment_field: u64,
@@ -58,6 +62,27 @@ pub(super) struct Scanned {
     /// about. Nothing where nobody wants them.
     pub(super) requests: Option<Sorter>,
 }
+
+/// A line of a request file that is no request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, reason } = self;
+        // Some reasons name the line themselves.
+        let reason = reason.strip_prefix(&format!("line {line}: ")).unwrap_or(reason);
+        write!(f, "line {line}: {reason}")
+    }
+}
+
+/// Bad lines that are named.
+pub(super) const BAD_LINES: usize = 100;
 
 /// A field of the template that rows lack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +131,7 @@ struct Parsed {
     requests: Vec<IdEntry>,
     invalid: u64,
     first_invalid: Option<(u64, Failure)>,
+    bad: Vec<(u64, BadLine)>,
     missing: Vec<(u64, u64)>,
     like: Vec<Option<String>>,
     with_attachment_field: u64,
@@ -262,6 +288,7 @@ impl Scan<'_> {
             requests: Vec::new(),
             invalid: 0,
             first_invalid: None,
+            bad: Vec::new(),
             missing: vec![(0, 0); names],
             like: vec![None; names],
             with_attachment_field: 0,
@@ -281,6 +308,10 @@ impl Scan<'_> {
                 parsed.entry.wanted += 1;
                 if let Err(failure) = self.check(&rows, index, row, &mut parsed) {
                     parsed.invalid += 1;
+                    if !self.job.dialect.is_rows() && parsed.bad.len() < BAD_LINES {
+                        let (line, reason) = (rows.line(index), failure.message.clone());
+                        parsed.bad.push((row, BadLine { line, reason }));
+                    }
                     parsed.first_invalid.get_or_insert((row, failure));
                 }
             }
@@ -302,24 +333,21 @@ impl Scan<'_> {
         if let Some(hash) = parsed.contents.get_mut(index) {
             *hash = content;
         }
-        if let Some(id) = id_hash(&object, self.job.identity())? {
+        let id = id_hash(&object, self.job.identity(), row);
+        if let Ok(Some(id)) = id {
             parsed.ids.push(IdEntry { id, row, content });
         }
+        // What is wrong with a request is told in its dialect's words.
+        let asked = (!self.job.dialect.is_rows()).then(|| self.template.ask(&object, self.job));
+        let asked = asked.transpose()?;
+        id?;
         if let Some(field) = &self.job.attachment_field {
             parsed.with_attachment_field += u64::from(object.get(field).is_some());
             prompt::attachments(&object, field)?;
         }
-        if (self.kept.prompts.is_some() || self.kept.requests.is_some())
-            && let Ok(prompt) = self.template.ask(&object, self.job)
-        {
-            let content = prompt.hash();
-            if let Some(hash) = parsed.prompts.get_mut(index) {
-                *hash = content;
-            }
-            if self.kept.requests.is_some() {
-                let id = prompt.request_hash();
-                parsed.requests.push(IdEntry { id, row, content });
-            }
+        if self.kept.prompts.is_some() || self.kept.requests.is_some() {
+            let asked = asked.or_else(|| self.template.ask(&object, self.job).ok());
+            self.keep(asked.as_ref(), (index, row), parsed);
         }
         if self.job.on_missing_field != OnMissingField::Empty {
             for field in self.template.missing(&object) {
@@ -332,6 +360,21 @@ impl Scan<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps of what a row asks what somebody wants to know.
+    fn keep(&self, asked: Option<&Prompt>, (index, row): (usize, u64), parsed: &mut Parsed) {
+        let Some(prompt) = asked else { return };
+        let content = prompt.hash();
+        if let Some(hash) = parsed.prompts.get_mut(index) {
+            *hash = content;
+        }
+        // Requests say one by one whether their answers are the same each time.
+        let is_settled = prompt.request.as_ref().is_none_or(|request| request.is_settled);
+        if self.kept.requests.is_some() && (is_settled || self.job.dedupe != Dedupe::Auto) {
+            let id = prompt.request_hash();
+            parsed.requests.push(IdEntry { id, row, content });
+        }
     }
 
     fn collect(
@@ -364,6 +407,10 @@ impl Scan<'_> {
             scanned.selected += parsed.entry.wanted;
             scanned.invalid += parsed.invalid;
             scanned.with_attachment_field += parsed.with_attachment_field;
+            scanned.bad.extend(parsed.bad);
+            while scanned.bad.len() > BAD_LINES {
+                scanned.bad.pop_last();
+            }
             let earlier = |(row, _): &(u64, Failure)| {
                 scanned.first_invalid.as_ref().is_none_or(|(first, _)| row < first)
             };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::matches::Match;
-use crate::job::{Identity, JobSpec, Setting, Variant};
+use crate::job::{JobSpec, Setting, Variant};
 use crate::store::{Asked, Manifest};
 
 /// What is kept besides answers to questions that are as they were.
@@ -90,7 +90,7 @@ impl<'a> Settings<'a> {
         let Some(asked) = asked else { return false };
         let Keeping { changed_rows, prompt: any_prompt, .. } = self.keeping;
         // Where rows have no ids, one with another text may be another row.
-        let is_same_row = it.is_same_text || self.old.job.identity() != Identity::RowNumber;
+        let is_same_row = it.is_same_text || !self.old.job.identity().is_by_number();
         let is_kept =
             asked.prompt == prompt || changed_rows && is_same_row || any_prompt && it.is_same_text;
         is_kept && self.compared(asked.generation, variant).0

@@ -1,5 +1,20 @@
 //! How many tokens a call will take, before it is made.
 
+/// What is known of a call before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// The bytes of its prompt.
+    pub bytes: usize,
+    /// The most tokens of its answer, where it bounds them itself.
+    pub answer: Option<u64>,
+}
+
+impl From<usize> for Size {
+    fn from(bytes: usize) -> Self {
+        Self { bytes, answer: None }
+    }
+}
+
 /// An estimate that learns from what answers say they used.
 #[derive(Debug, Clone)]
 pub struct Estimate {
@@ -25,11 +40,15 @@ impl Estimate {
         Self { a_byte: Self::A_BYTE, answer, most, seen: 0 }
     }
 
-    /// The tokens of a call with a prompt of so many bytes, and of its answer.
+    /// The tokens of a call, and of its answer.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is small")]
-    pub fn tokens(&self, bytes: usize) -> u64 {
-        let answer = self.most.map_or(self.answer, |most| self.answer.min(float(most)));
+    pub fn tokens(&self, size: impl Into<Size>) -> u64 {
+        let Size { bytes, answer } = size.into();
+        let most = answer.or(self.most);
+        // Until the first answer a call's own bound is what is expected of it, as it is of all.
+        let expected = if self.seen == 0 { answer.map_or(self.answer, float) } else { self.answer };
+        let answer = most.map_or(expected, |most| expected.min(float(most)));
         (float(bytes as u64) * self.a_byte + answer).ceil().max(1.0) as u64
     }
 
@@ -55,6 +74,9 @@ mod tests {
     #[test]
     fn it_begins_with_a_guess_and_learns() {
         assert_eq!(Estimate::new(None).tokens(4000), 1256);
+        let own = |answer| Size { bytes: 4000, answer: Some(answer) };
+        assert_eq!(Estimate::new(None).tokens(own(3000)), 4000, "a call's own bound");
+        assert_eq!(Estimate::new(Some(100)).tokens(own(0)), 1000);
         let mut estimate = Estimate::new(Some(100));
         assert_eq!(estimate.tokens(4000), 1100);
         estimate.learn(4000, 2000, 30);

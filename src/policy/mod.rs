@@ -23,7 +23,7 @@ pub use allowance::{Allowance, ParseAllowanceError};
 pub use blame::{Blame, Tried};
 pub use budget::RetryBudget;
 pub use concurrency::Concurrency;
-pub use estimate::Estimate;
+pub use estimate::{Estimate, Size};
 pub use outage::{MayCall, Outage, Trouble};
 pub use pace::{Bounds, Ended, Follows, Hold, Pace, Permit, Reception};
 pub use purse::{Funds, Learned, Purse};

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Allotment, Blame, Concurrency, Estimate, MayCall, Outage, Rate, RetryBudget, Taken, Told,
+    Allotment, Blame, Concurrency, Estimate, MayCall, Outage, Rate, RetryBudget, Size, Taken, Told,
     Tried, Trouble,
 };
 
@@ -201,10 +201,10 @@ impl Pace {
         &mut self,
         now: Instant,
         worker: usize,
-        bytes: usize,
+        size: Size,
         (is_probe, is_retry): (bool, bool),
     ) -> Result<Permit, Hold> {
-        let amount = self.estimate.tokens(bytes);
+        let (bytes, amount) = (size.bytes, self.estimate.tokens(size));
         if !is_probe {
             if self.in_flight >= self.limit() {
                 self.has_turned_away = true;
@@ -366,11 +366,11 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(&BOUNDS, now);
         let permits: Vec<_> =
-            (0..4).map(|_| pace.start(now, 0, 10, (false, false)).unwrap()).collect();
+            (0..4).map(|_| pace.start(now, 0, 10.into(), (false, false)).unwrap()).collect();
         let answered = end(Reception::Answered);
         assert!(!pace.ended(now, &permits[0], &answered, 0.0).wakes);
-        pace.start(now, 0, 10, (false, false)).unwrap();
-        assert_eq!(pace.start(now, 1, 10, (false, false)).unwrap_err(), Hold::Full);
+        pace.start(now, 0, 10.into(), (false, false)).unwrap();
+        assert_eq!(pace.start(now, 1, 10.into(), (false, false)).unwrap_err(), Hold::Full);
         assert!(pace.ended(now, &permits[1], &answered, 0.0).wakes);
         assert!(!pace.ended(now, &permits[2], &answered, 0.0).wakes);
         assert_eq!(pace.in_flight(), 2);
@@ -382,8 +382,9 @@ mod tests {
         let mut pace = Pace::new(&Bounds { concurrency: 1000, ..BOUNDS }, now);
         for expected in [16, 32, 64, 128, 256, 512, 1000] {
             let window = pace.limit();
-            let permits: Vec<_> =
-                (0..window).map(|_| pace.start(now, 0, 10, (false, false)).unwrap()).collect();
+            let permits: Vec<_> = (0..window)
+                .map(|_| pace.start(now, 0, 10.into(), (false, false)).unwrap())
+                .collect();
             for permit in &permits {
                 pace.ended(now, permit, &end(Reception::Answered), 0.0);
             }
@@ -392,7 +393,7 @@ mod tests {
         // One call at a time is no reason for more.
         let mut pace = Pace::new(&Bounds { concurrency: 1000, ..BOUNDS }, now);
         for _ in 0..100 {
-            let permit = pace.start(now, 0, 10, (false, false)).unwrap();
+            let permit = pace.start(now, 0, 10.into(), (false, false)).unwrap();
             pace.ended(now, &permit, &end(Reception::Answered), 0.0);
         }
         assert_eq!(pace.limit(), Concurrency::START);
@@ -403,15 +404,18 @@ mod tests {
         let now = Instant::now();
         let bounds = Bounds { calls_a_minute: Some(60), tokens_a_minute: Some(6_000), ..BOUNDS };
         let mut pace = Pace::new(&bounds, now);
-        let permit = pace.start(now, 0, 400, (false, false)).unwrap();
+        let permit = pace.start(now, 0, 400.into(), (false, false)).unwrap();
         let at = now + Duration::from_secs(1) + Duration::from_millis(50);
         for _ in 0..100 {
-            let hold = pace.start(at, 0, 400, (false, false)).unwrap_err();
+            let hold = pace.start(at, 0, 400.into(), (false, false)).unwrap_err();
             assert!(matches!(hold, Hold::Tokens(_)), "{hold:?}");
         }
         let used = Ended { used: Some((20, 10)), ..end(Reception::Answered) };
         pace.ended(at, &permit, &used, 0.0);
-        assert!(pace.start(at, 0, 400, (false, false)).is_ok(), "it took less than was thought");
+        assert!(
+            pace.start(at, 0, 400.into(), (false, false)).is_ok(),
+            "it took less than was thought"
+        );
     }
 
     #[test]
@@ -419,13 +423,13 @@ mod tests {
         let now = Instant::now();
         let mut pace = Pace::new(&Bounds { concurrency: 8, ..BOUNDS }, now);
         let fail = |is_overload| end(Reception::Failed { is_overload, asked: None });
-        let permit = pace.start(now, 0, 10, (false, false)).unwrap();
+        let permit = pace.start(now, 0, 10.into(), (false, false)).unwrap();
         pace.ended(now, &permit, &fail(false), 0.0);
         assert_eq!(pace.limit(), 8);
-        let permit = pace.start(now, 0, 10, (false, false)).unwrap();
+        let permit = pace.start(now, 0, 10.into(), (false, false)).unwrap();
         pace.ended(now, &permit, &fail(true), 0.0);
         assert_eq!(pace.limit(), 5);
-        let permit = pace.start(now, 0, 10, (true, false)).unwrap();
+        let permit = pace.start(now, 0, 10.into(), (true, false)).unwrap();
         pace.ended(now, &permit, &fail(true), 0.0);
         assert_eq!(pace.limit(), 5);
     }

@@ -74,6 +74,7 @@ pub fn retries_of(kind: FailureKind, retries: u32) -> u32 {
         FailureKind::InvalidJson
         | FailureKind::InvalidUtf8
         | FailureKind::InvalidRow
+        | FailureKind::InvalidRequest
         | FailureKind::MissingIdField
         | FailureKind::MissingTemplateField
         | FailureKind::NoModel

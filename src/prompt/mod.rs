@@ -3,6 +3,10 @@
 //! `{{name}}` stands for a field at the top level of the row; names may hold spaces and dots.
 //! Strings are put in as they are, other values as the JSON the row has. `{{row_json}}` stands for
 //! the whole row. Substitution is one pass: a value that holds `{{x}}` is text like any other.
+//!
+//! Of lines that are requests themselves see [`Request`].
+
+mod request;
 
 use std::borrow::Cow;
 
@@ -11,8 +15,13 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 use crate::format::json::{self, Object};
 use crate::job::{Failure, FailureKind, JobSpec, Modality, OnMissingField, Reference};
 
+pub use request::Request;
+
 /// The template of a job that has none: it shows the model the whole row.
 pub const DEFAULT: &str = "Input record:\n\n{{row_json}}\n";
+
+/// The template of jobs whose rows are prompts.
+pub const OF_PROMPTS: &str = "{{prompt}}";
 
 const ROW_JSON: &str = "row_json";
 
@@ -34,21 +43,25 @@ enum Piece {
 /// What a row asks: all of its request that is not the same for all rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompt {
-    /// The rendered template.
+    /// The rendered template; of a request its body.
     pub text: String,
     /// What is attached, as the row names it; see [`Reference`].
     pub attachments: Vec<String>,
+    /// What of it is not its body, where the row is a request itself. Seldom there, and large.
+    pub request: Option<Box<Request>>,
 }
 
 impl Prompt {
     /// All that the row's request depends on besides what is the same for all rows, in pieces: the
-    /// text, and of each attachment what the row names. The bytes of files are not among it: a file
+    /// text, of a request where it goes, and of each attachment what the row names. The bytes of files are not among it: a file
     /// that changed under its name is not noticed. No two prompts have the same pieces in a row,
-    /// because no text holds the byte that stands before each attachment.
+    /// because no text holds the bytes that stand before a place and before each attachment.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let attachments = self.attachments.iter();
         let attachments = attachments.flat_map(|it| [&b"\xff"[..], it.as_bytes()]);
-        std::iter::once(self.text.as_bytes()).chain(attachments)
+        let places = self.request.iter();
+        let places = places.flat_map(|it| [&b"\xfe"[..], it.url.as_bytes()]);
+        std::iter::once(self.text.as_bytes()).chain(places).chain(attachments)
     }
 
     /// The hash of its [pieces](Self::pieces), by which a later plan knows it again: xxh3 with 64
@@ -56,7 +69,7 @@ impl Prompt {
     /// compared, and nobody gains by a collision.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        if self.attachments.is_empty() {
+        if self.attachments.is_empty() && self.request.is_none() {
             return xxh3_64(self.text.as_bytes());
         }
         let mut hasher = Xxh3Default::new();
@@ -162,14 +175,18 @@ impl Template {
         (0..self.names.len()).filter(|index| row.get(&self.names[*index]).is_none())
     }
 
-    /// What a row asks: its rendered prompt, and what is attached to it.
+    /// What a row asks: its rendered prompt, and what is attached to it; of a request itself, that.
     ///
     /// # Errors
-    /// As [`Template::render`], and as [`attachments`].
+    /// As [`Template::render`], and as [`attachments`]; [`FailureKind::InvalidRequest`] where rows are
+    /// to be requests, or prompts, and this one is none that can be sent.
     pub fn ask(&self, row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Failure> {
+        if let Some(asked) = request::of(row, job) {
+            return asked;
+        }
         let Some(field) = &job.attachment_field else {
             let text = self.render(row, job.on_missing_field)?;
-            return Ok(Prompt { text, attachments: Vec::new() });
+            return Ok(Prompt { text, attachments: Vec::new(), request: None });
         };
         let attachments = attachments(row, field)?;
         let has_data = attachments.iter().any(|it| data_of(it).is_some());
@@ -177,7 +194,7 @@ impl Template {
             (has_data && self.pieces.contains(&Piece::RowJson)).then(|| without_data(row, field));
         let whole = shown.as_deref().unwrap_or(row.text());
         let text = self.fill(row, whole, job.on_missing_field)?;
-        Ok(Prompt { text, attachments })
+        Ok(Prompt { text, attachments, request: None })
     }
 
     /// Renders a row.

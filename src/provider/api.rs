@@ -4,12 +4,13 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::attached::{NotTaken, attach, content};
+use super::passed::{FormFile, Passed};
 use super::stream::{Step, Stream};
 use super::structure::{Untellable, begin_user_message, complain, converse, in_prompt, natively};
 use super::{Secret, Wording, chat, embeddings, messages, reply, responses};
 use crate::format::json;
 use crate::http::USER_AGENT;
-use crate::job::{Answer, Attachment, Failure, JobSpec, Protocol, Transport};
+use crate::job::{Answer, Attachment, Endpoint, Failure, JobSpec, Protocol, Transport};
 use crate::policy::retry_after;
 
 /// The calls of one job: all of a body but the prompt is the same, and so are the headers.
@@ -17,12 +18,19 @@ use crate::policy::retry_after;
 pub struct Api {
     protocol: Protocol,
     transport: Transport,
-    frame: Frame,
-    // Seldom there, and large.
-    told: Option<Box<Told>>,
+    bodies: Bodies,
     most_tokens: Option<u64>,
     key: Option<Secret>,
     headers: HeaderMap,
+}
+
+/// How the bodies of calls come about.
+#[derive(Debug, Clone)]
+enum Bodies {
+    /// They are framed here; the schema is seldom there, and large.
+    Framed(Frame, Option<Box<Told>>),
+    /// Rows are requests, which are passed on.
+    Passed(Box<Passed>),
 }
 
 /// What of a body stands before the prompt's JSON string, and what behind it.
@@ -106,6 +114,13 @@ impl Api {
         transport: Transport,
         key: Option<Secret>,
     ) -> Result<Self, NotPrepared> {
+        if let Some(passed) = Passed::of(job, key.as_ref())? {
+            // What answers are made of is said line by line, and so is whose key a call has.
+            let headers = headers(Protocol::Chat, Transport::Http, None)?;
+            let (protocol, transport) = (Protocol::Chat, Transport::Http);
+            let bodies = Bodies::Passed(Box::new(passed));
+            return Ok(Self { protocol, transport, bodies, most_tokens: None, key, headers });
+        }
         let (frame, told) = match &job.schema {
             None => (Frame::of_calls(job, transport), None),
             Some(schema) => {
@@ -118,7 +133,8 @@ impl Api {
         let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
         let bound = bounds.iter().find_map(|name| job.parameters.get(*name));
         let most_tokens = bound.and_then(|bound| bound.get().parse().ok());
-        Ok(Self { protocol: job.protocol, transport, frame, told, most_tokens, key, headers })
+        let bodies = Bodies::Framed(frame, told);
+        Ok(Self { protocol: job.protocol, transport, bodies, most_tokens, key, headers })
     }
 
     /// The most tokens of an answer, where the job bounds them.
@@ -170,9 +186,12 @@ impl Api {
     }
 
     pub(super) fn encode(&self, prompt: &str, wording: Wording<'_>) -> Bytes {
-        let told = self.told.as_deref();
+        let (frame, told) = match &self.bodies {
+            Bodies::Framed(frame, told) => (frame, told.as_deref()),
+            Bodies::Passed(passed) => return passed.encode(prompt),
+        };
         let in_prompt = told.filter(|_| wording.in_prompt).map(|told| &told.in_prompt);
-        let Frame { before, behind } = in_prompt.unwrap_or(&self.frame);
+        let Frame { before, behind } = in_prompt.unwrap_or(frame);
         let attached = wording.attached;
         let size = before.len() + prompt.len() + prompt.len() / 8 + behind.len() + 2;
         let size = if attached.is_empty() { size } else { size + attached.len() + 128 };
@@ -195,23 +214,47 @@ impl Api {
         Bytes::from(body)
     }
 
-    /// What a whole reply says; see [`super::Model::decode`].
+    /// A request that is passed on as a form with a file in it, and the type of that; nothing where
+    /// bodies are framed here.
+    #[must_use]
+    pub fn form(&self, body: &str, file: FormFile<'_>) -> Option<(HeaderValue, Bytes)> {
+        match &self.bodies {
+            Bodies::Framed(..) => None,
+            Bodies::Passed(passed) => Some(passed.form(body, file)),
+        }
+    }
+
+    /// The headers of a request that is passed on to an endpoint, besides those of every call.
+    #[must_use]
+    pub fn headers_of(&self, endpoint: Endpoint) -> HeaderMap {
+        match &self.bodies {
+            Bodies::Framed(..) => HeaderMap::new(),
+            Bodies::Passed(passed) => passed.headers(endpoint).clone(),
+        }
+    }
+
+    /// What a whole reply says; see [`super::Model::decode_of`].
     ///
     /// # Errors
     /// What the endpoint, or its answer, failed with.
     pub fn decode(
         &self,
+        endpoint: Endpoint,
         status: u16,
         headers: &HeaderMap,
         body: &[u8],
         now_ms: u64,
     ) -> Result<Answer, Failure> {
-        let result = match (status, self.protocol) {
-            (200..=299, Protocol::Chat) => chat::answer(body),
-            (200..=299, Protocol::Responses) => responses::answer(body),
-            (200..=299, Protocol::Messages) => messages::answer(body),
-            (200..=299, Protocol::Embeddings) => embeddings::answer(body),
-            _ => Err(reply::refused(status, headers, body)),
+        let result = match (&self.bodies, status) {
+            (Bodies::Passed(passed), 200..=299) => passed.answer(endpoint, body),
+            (Bodies::Passed(passed), _) => Err(passed.refused(status, headers, body)),
+            (Bodies::Framed(..), 200..=299) => match self.protocol {
+                Protocol::Chat => chat::answer(body),
+                Protocol::Responses => responses::answer(body),
+                Protocol::Messages => messages::answer(body),
+                Protocol::Embeddings => embeddings::answer(body),
+            },
+            (Bodies::Framed(..), _) => Err(reply::refused(status, headers, body)),
         };
         result.map_err(|mut failure| {
             failure.status = Some(status);
@@ -301,7 +344,9 @@ mod tests {
         };
         let body = format!(r#"{{{answer},"usage":{counts}}}"#);
         let api = api(protocol, Transport::Http);
-        let answer = api.decode(200, &HeaderMap::new(), body.as_bytes(), 0).unwrap();
+        let answer = api
+            .decode(Endpoint::ChatCompletions, 200, &HeaderMap::new(), body.as_bytes(), 0)
+            .unwrap();
         answer.usage.map(|usage| (usage.input_tokens, usage.output_tokens))
     }
 

@@ -169,7 +169,7 @@ struct Message<'a> {
 }
 
 /// What the call used, where the endpoint says what both the prompt and the answer had.
-fn usage(raw: &RawValue) -> Option<Usage> {
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     let wire: WireUsage = counts(raw)?;
     let (input, output) = told(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)?;
     let prompt = wire.prompt_tokens_details.unwrap_or_default();
@@ -254,7 +254,7 @@ mod tests {
     use hyper::header::HeaderMap;
 
     use super::*;
-    use crate::job::Transport;
+    use crate::job::{Endpoint, Transport};
     use crate::provider::{Api, Secret, Wording};
 
     fn openai() -> Api {
@@ -269,7 +269,13 @@ mod tests {
     }
 
     fn told(status: u16, body: &str) -> String {
-        match openai().decode(status, &HeaderMap::new(), body.as_bytes(), 0) {
+        match openai().decode(
+            Endpoint::ChatCompletions,
+            status,
+            &HeaderMap::new(),
+            body.as_bytes(),
+            0,
+        ) {
             Ok(answer) => {
                 let reason = answer.finish_reason.unwrap_or_default();
                 format!("{} ({reason})", answer.content.as_str())
@@ -316,7 +322,9 @@ mod tests {
         let body = r#"{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":9,
             "completion_tokens":4,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":1},
             "completion_tokens_details":{"reasoning_tokens":2}}}"#;
-        let answer = openai().decode(200, &HeaderMap::new(), body.as_bytes(), 0).unwrap();
+        let answer = openai()
+            .decode(Endpoint::ChatCompletions, 200, &HeaderMap::new(), body.as_bytes(), 0)
+            .unwrap();
         let expected = Usage {
             input_tokens: 9,
             output_tokens: 4,
@@ -346,11 +354,19 @@ mod tests {
             (400, format!(r#"{{"error":{{"code":"{long}"}}}}"#)),
             (500, long.clone()),
         ] {
-            let failure = openai().decode(status, &HeaderMap::new(), body.as_bytes(), 0);
+            let failure = openai().decode(
+                Endpoint::ChatCompletions,
+                status,
+                &HeaderMap::new(),
+                body.as_bytes(),
+                0,
+            );
             assert!(failure.unwrap_err().message.chars().count() <= 501);
         }
         let body = format!(r#"{{"choices":[{{"message":{{"content":"x"}}}}],"model":"{long}"}}"#);
-        let answer = openai().decode(200, &HeaderMap::new(), body.as_bytes(), 0).unwrap();
+        let answer = openai()
+            .decode(Endpoint::ChatCompletions, 200, &HeaderMap::new(), body.as_bytes(), 0)
+            .unwrap();
         assert_eq!(answer.model.map(|model| model.chars().count()), Some(501));
     }
 
@@ -383,14 +399,22 @@ mod tests {
     #[test]
     fn a_key_that_the_endpoint_repeats_is_not_told_further() {
         for body in [r#"{"error":{"message":"bad key sk-canary"}}"#, "no such key: sk-canary"] {
-            let failure = openai().decode(401, &HeaderMap::new(), body.as_bytes(), 0).unwrap_err();
+            let failure = openai()
+                .decode(Endpoint::ChatCompletions, 401, &HeaderMap::new(), body.as_bytes(), 0)
+                .unwrap_err();
             assert!(!failure.message.contains("sk-canary"), "{}", failure.message);
         }
         // Not in part either, wherever the text is cut.
         for before in (100..600).chain(16_300..16_400) {
             for filler in ["x", " "] {
                 let body = format!("{}sk-canary is no key", filler.repeat(before));
-                let failure = openai().decode(401, &HeaderMap::new(), body.as_bytes(), 0);
+                let failure = openai().decode(
+                    Endpoint::ChatCompletions,
+                    401,
+                    &HeaderMap::new(),
+                    body.as_bytes(),
+                    0,
+                );
                 let message = failure.unwrap_err().message;
                 assert!(!message.contains("sk-can"), "{before}: {message}");
             }

@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Numbers {
 }
 
 /// What the call used, where the endpoint says it: all of it is the prompt.
-fn usage(raw: &RawValue) -> Option<Usage> {
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Wire {
         #[serde(default)]

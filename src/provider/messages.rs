@@ -90,7 +90,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let mut said = Said {
         finish_reason: message.stop_reason.map(finish_reason),
         model: message.model.map(Cow::into_owned),
-        usage: message.usage.and_then(counts).and_then(Counts::usage),
+        usage: message.usage.and_then(usage),
         ..Said::default()
     };
     // Thinking stands beside the text.
@@ -101,7 +101,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
 }
 
 /// A reason to stop, in the words of Chat Completions where they mean the same.
-fn finish_reason(reason: Cow<'_, str>) -> String {
+pub(super) fn finish_reason(reason: Cow<'_, str>) -> String {
     match &*reason {
         "end_turn" | "stop_sequence" => "stop".to_owned(),
         "max_tokens" | "model_context_window_exceeded" => "length".to_owned(),
@@ -153,6 +153,11 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
         }
         _ => Ok(Step::Nothing),
     }
+}
+
+/// What the call used, where the endpoint says it.
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
+    counts(raw).and_then(Counts::usage)
 }
 
 #[derive(Deserialize)]

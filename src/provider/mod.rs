@@ -3,7 +3,7 @@
 //!
 //! A protocol is a file: `chat`, `responses`, `messages`, `embeddings`. Each says how a body
 //! is framed, what a whole reply means and what an event of a streamed one does; what they have in
-//! common is in `reply`, how each is told a schema in `structure`. Who speaks them, and where, is in `known`; how a user names a model and
+//! common is in `reply`, how each is told a schema in `structure`. Requests that somebody else framed are passed on by `passed`. Who speaks them, and where, is in `known`; how a user names a model and
 //! its parameters, in `name` and `parameters`.
 
 mod api;
@@ -17,6 +17,7 @@ mod messages;
 mod name;
 mod offer;
 mod parameters;
+mod passed;
 mod reply;
 mod responses;
 mod secret;
@@ -34,11 +35,12 @@ pub use listing::{Listed, Listing, Page};
 pub use name::{BadName, ModelName};
 pub use offer::Task;
 pub use parameters::{BadParameter, PARAMETERS, Parameter, Wanted, translate};
+pub use passed::FormFile;
 pub use secret::Secret;
 pub use stream::Stream;
 pub use structure::{Correction, Wording, refuses_schema};
 
-use crate::job::{Answer, Content, Failure};
+use crate::job::{Answer, Content, Endpoint, Failure};
 
 /// Who answers.
 #[derive(Debug, Clone)]
@@ -81,6 +83,21 @@ impl Model {
         body: &[u8],
         now_ms: u64,
     ) -> Result<Answer, Failure> {
+        self.decode_of(Endpoint::ChatCompletions, status, headers, body, now_ms)
+    }
+
+    /// As [`Model::decode`], of a request that was passed on to an endpoint.
+    ///
+    /// # Errors
+    /// As [`Model::decode`].
+    pub fn decode_of(
+        &self,
+        endpoint: Endpoint,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<Answer, Failure> {
         match self {
             Self::Passthrough => Ok(Answer {
                 content: Content::Text(String::from_utf8_lossy(body).into_owned()),
@@ -88,7 +105,7 @@ impl Model {
                 finish_reason: None,
                 usage: None,
             }),
-            Self::Called(api) => api.decode(status, headers, body, now_ms),
+            Self::Called(api) => api.decode(endpoint, status, headers, body, now_ms),
         }
     }
 }

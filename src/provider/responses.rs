@@ -226,7 +226,7 @@ struct Part<'a> {
 }
 
 /// What the call used, where the endpoint says what both the prompt and the answer had.
-fn usage(raw: &RawValue) -> Option<Usage> {
+pub(super) fn usage(raw: &RawValue) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(default)]
     #[derive(Default)]

@@ -3,7 +3,8 @@
 
 use crate::input::Attachments;
 use crate::job::Failure;
-use crate::prompt::Prompt;
+use crate::policy::Size;
+use crate::prompt::{Prompt, Request};
 use crate::provider::Api;
 
 /// What a call is made of, besides what is the same for all rows.
@@ -13,6 +14,18 @@ pub struct Message {
     pub text: String,
     /// What is attached, for [`crate::provider::Wording::attached`].
     pub attached: Vec<u8>,
+    /// Of a row that is a request itself, what of it is not its body, which is the text.
+    pub request: Option<Box<Request>>,
+}
+
+impl Message {
+    /// What a limit on tokens counts of it before it is sent.
+    pub(super) fn size(&self) -> Size {
+        match &self.request {
+            None => Size { bytes: self.text.len(), answer: None },
+            Some(request) => Size { bytes: request.words, answer: request.most_tokens },
+        }
+    }
 }
 
 /// The message of a prompt for the calls of a model. Files are read now, and only for a model that is
@@ -27,9 +40,15 @@ pub fn message(
     api: Option<&Api>,
     is_described: bool,
 ) -> Result<Message, Failure> {
-    let Prompt { text, attachments: named } = prompt;
+    let Prompt { text, attachments: named, request } = prompt;
+    let file = request.as_ref().and_then(|request| request.file.as_deref());
+    if let (Some(file), Some(reader), false) = (file, attachments, is_described) {
+        // What is at a URL is fetched when the call is made.
+        let attached = reader.sound(file)?.filter(|_| api.is_some()).unwrap_or_default();
+        return Ok(Message { text, attached, request });
+    }
     let (Some(reader), Some(api)) = (attachments.filter(|_| !named.is_empty()), api) else {
-        return Ok(Message { text, attached: Vec::new() });
+        return Ok(Message { text, attached: Vec::new(), request });
     };
     let mut read = reader.read(&named)?;
     if is_described {
@@ -39,7 +58,7 @@ pub fn message(
         let name = named.get(not_taken.index).map(String::as_str).unwrap_or_default();
         reader.failure(name, &not_taken.reason)
     })?;
-    Ok(Message { text, attached })
+    Ok(Message { text, attached, request })
 }
 
 /// What a worker may read of attachments before it looks after its calls again: while it reads, it

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::value::RawValue;
 
 use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
+use super::passed::Fetching;
 use super::structured::Form;
 use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
-use crate::job::{Answer, Attempt, Failure, FailureKind, Id};
+use crate::job::{Answer, Attempt, Content, Endpoint, Failure, FailureKind, Id, OWN_MODEL};
 use crate::policy::{Permit, Told};
+use crate::prompt::Request;
 use crate::provider::{Api, Correction, Model, Wording, request_id, told};
 use crate::telemetry::now_ms;
 
@@ -31,6 +34,8 @@ pub(super) struct Line {
     pub(super) form: Option<Form>,
     /// The run that calls are made for.
     pub(super) run: Arc<str>,
+    /// How files of requests are fetched.
+    pub(super) fetching: Fetching,
 }
 
 /// How calls travel: with it come the connections.
@@ -107,9 +112,13 @@ pub(super) struct Landing {
 }
 
 /// Makes a call and judges its reply. The attempt's number is the caller's to fill in.
-pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Landing {
+pub(super) async fn fly(line: Rc<Line>, flight: Flight, mut message: Message) -> Landing {
     let start_ms = now_ms();
     let start = Instant::now();
+    if let Some(request) = message.request.take() {
+        // Kept apart, it leaves the calls of rows small.
+        return Box::pin(fly_request(line, flight, (request, message), (start_ms, start))).await;
+    }
     let in_prompt = line.form.as_ref().is_some_and(Form::in_prompt);
     let (correction, attached) = (flight.correction.as_deref(), &message.attached[..]);
     let wording = Wording { in_prompt, correction, attached };
@@ -120,7 +129,7 @@ pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Lan
         Way::Http(client) => {
             let key = key();
             match client.send(body, key).await {
-                Ok(reply) => line.judge(&reply, start),
+                Ok(reply) => line.judge(FRAMED, &reply, start),
                 Err(error) => Call::failed(&error),
             }
         }
@@ -134,6 +143,24 @@ pub(super) async fn fly(line: Rc<Line>, flight: Flight, message: Message) -> Lan
     };
     let attempt = describe((&line.asked, line.place.as_ref()), start_ms, start.elapsed(), &call);
     judge(call.landed(flight, attempt), line.form.as_ref(), in_prompt)
+}
+
+/// What stands for the endpoint of calls whose bodies are framed: their protocol says it.
+const FRAMED: Endpoint = Endpoint::ChatCompletions;
+
+/// As [`fly`], for a row that is a request itself.
+async fn fly_request(
+    line: Rc<Line>,
+    flight: Flight,
+    (request, message): (Box<Request>, Message),
+    (start_ms, start): (u64, Instant),
+) -> Landing {
+    let key = |body: &[u8]| key_header(&line.run, &flight, body);
+    let call = line.pass(&request, message, key, start).await;
+    let own = request.model.as_ref().filter(|_| line.asked == OWN_MODEL);
+    let asked = own.unwrap_or(&line.asked);
+    let attempt = describe((asked, line.place.as_ref()), start_ms, start.elapsed(), &call);
+    call.landed(flight, attempt)
 }
 
 /// The header by which an endpoint knows a call that it had before: the same when a call is made again
@@ -167,7 +194,7 @@ fn error(result: &Result<Answer, Failure>) -> Option<(&'static str, String)> {
 }
 
 /// What a call came to.
-struct Call {
+pub(super) struct Call {
     result: Result<Answer, Failure>,
     status: Option<u16>,
     time_to_response: Option<Duration>,
@@ -190,7 +217,12 @@ impl Call {
         }
     }
 
-    fn failed(error: &HttpError) -> Self {
+    /// One that was not made.
+    pub(super) fn refused(failure: Failure) -> Self {
+        Self::new(Err(failure), None)
+    }
+
+    pub(super) fn failed(error: &HttpError) -> Self {
         let is_late = matches!(
             error,
             HttpError::ConnectTimeout { .. }
@@ -210,9 +242,10 @@ impl Call {
 }
 
 impl Line {
-    /// Judges a whole reply.
-    fn judge(&self, reply: &Reply, start: Instant) -> Call {
-        let result = self.model.decode(reply.status, &reply.headers, &reply.body, now_ms());
+    /// Judges a whole reply; to a request that was passed on, that of an endpoint.
+    pub(super) fn judge(&self, endpoint: Endpoint, reply: &Reply, start: Instant) -> Call {
+        let Reply { status, headers, body, .. } = reply;
+        let result = self.model.decode_of(endpoint, *status, headers, body, now_ms());
         let response = reply.head_at.saturating_duration_since(start);
         let told = told(&reply.headers, now_ms());
         let (time_to_response, request_id) = (Some(response), request_id(&reply.headers));
@@ -259,7 +292,7 @@ impl Line {
         };
         if !reply.is_handed_on {
             // Not everyone streams, and what is refused is never streamed.
-            return self.judge(&reply, start);
+            return self.judge(FRAMED, &reply, start);
         }
         let result = stream.finish(is_http.then_some(reply.status));
         // An answer over a WebSocket has no status, and an error there has one of its own.
@@ -313,9 +346,15 @@ fn describe(
 }
 
 /// The answer of a model that is not called.
-pub(super) fn echo(lane: &Lane, flight: Flight, prompt: String) -> Landing {
+pub(super) fn echo(lane: &Lane, flight: Flight, message: Message) -> Landing {
     let start_ms = now_ms();
-    let result = lane.model.decode(200, &HeaderMap::new(), prompt.as_bytes(), start_ms);
+    let prompt = message.text;
+    let mut result = lane.model.decode(200, &HeaderMap::new(), prompt.as_bytes(), start_ms);
+    if let (Ok(answer), Some(_)) = (&mut result, &message.request)
+        && let Ok(body) = serde_json::from_str::<&RawValue>(&prompt)
+    {
+        answer.content = Content::json(body);
+    }
     let call = Call::new(result, None);
     let attempt = describe((&lane.name, None), start_ms, Duration::ZERO, &call);
     judge(call.landed(flight, attempt), lane.form.as_ref(), true)

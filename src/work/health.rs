@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Server;
-use crate::policy::{Bounds, Ended, Follows, Hold, MayCall, Pace, Permit, Reception, Tried};
+use crate::policy::{Bounds, Ended, Follows, Hold, MayCall, Pace, Permit, Reception, Size, Tried};
 
 /// One endpoint's pace, shared.
 #[derive(Debug)]
@@ -122,10 +122,10 @@ impl Health {
         &self,
         now: Instant,
         worker: usize,
-        bytes: usize,
+        size: Size,
         kind: (bool, bool),
     ) -> Result<Permit, Hold> {
-        self.with(|pace| pace.start(now, worker, bytes, kind))
+        self.with(|pace| pace.start(now, worker, size, kind))
     }
 
     /// A call that was started is not made.
@@ -200,7 +200,7 @@ mod tests {
             let ended = Ended { reception, is_first: true, used: None, told: None };
             health.ended(now, permit, &ended).has_recovered
         };
-        let permit = health.start(now, 0, 1, (false, false)).unwrap();
+        let permit = health.start(now, 0, 1.into(), (false, false)).unwrap();
         let asked = Some(Duration::from_secs(50));
         end(&permit, Reception::Away { is_overload: false, asked });
         server.went_down();
@@ -208,7 +208,7 @@ mod tests {
         server.came_up();
         assert_eq!(health.may_call(now), MayCall::Probe);
         assert!(matches!(health.may_call(now), MayCall::Wait(_)));
-        let permit = health.start(now, 0, 1, (true, false)).unwrap();
+        let permit = health.start(now, 0, 1.into(), (true, false)).unwrap();
         assert!(end(&permit, Reception::Answered));
         assert_eq!(health.may_call(now), MayCall::Yes);
         assert!(server.went_down(), "it had answered");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::answerer::{Needs, takes};
 use super::attempt::{Line, Way};
 use super::health::Health;
+use super::passed::Fetching;
 use super::route::{Load, Standing, Team};
 use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
@@ -171,8 +172,13 @@ impl Lanes {
     }
 
     /// What a worker calls through, lane by lane.
-    pub(super) fn lines(&self, limits: &Limits, run: &str) -> Result<Vec<Option<Line>>, Error> {
-        self.all.iter().map(|lane| lane.line(limits, run.into())).collect()
+    pub(super) fn lines(
+        &self,
+        limits: &Limits,
+        run: &str,
+        fetching: Fetching,
+    ) -> Result<Vec<Option<Line>>, Error> {
+        self.all.iter().map(|lane| lane.line(limits, run.into(), fetching)).collect()
     }
 }
 
@@ -220,7 +226,12 @@ impl Lane {
     }
 
     /// A worker's own way through the lane; nothing for models that are not called.
-    fn line(&self, limits: &Limits, run: Arc<str>) -> Result<Option<Line>, Error> {
+    fn line(
+        &self,
+        limits: &Limits,
+        run: Arc<str>,
+        fetching: Fetching,
+    ) -> Result<Option<Line>, Error> {
         let (Some((connector, endpoint)), Some(api)) = (&self.reached, self.model.api()) else {
             return Ok(None);
         };
@@ -238,7 +249,7 @@ impl Lane {
         };
         let (model, asked) = (self.model.clone(), self.name.clone());
         let place = self.place.clone();
-        Ok(Some(Line { way, model, asked, place, form: self.form.clone(), run }))
+        Ok(Some(Line { way, model, asked, place, form: self.form.clone(), run, fetching }))
     }
 }
 

@@ -19,6 +19,7 @@ mod feed;
 mod gate;
 mod health;
 mod lane;
+mod passed;
 mod queue;
 mod retry;
 mod route;
@@ -52,6 +53,7 @@ use attempt::Line;
 pub use ended::{Ending, Report, Tally};
 use gate::Gate;
 use lane::Lanes;
+use passed::Fetching;
 use queue::Queue;
 pub use structured::Structured;
 pub use wallet::Assumed;
@@ -380,7 +382,8 @@ fn work(
     let Job { dir, manifest, source, answerer, options, .. } = *job;
     let server = job.server.map(|server| &server.0);
     let lanes = Lanes::new(answerer, options, server)?;
-    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits, dir.run()));
+    let fetching = Fetching { retries: options.retries, most: manifest.job.max_attachment_bytes };
+    let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits, dir.run(), fetching));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;
     let wallet = match options.max_cost.filter(|_| answerer.is_called()) {
         Some(cap) => Some(Wallet::new(cap, &lanes, &manifest.job, &price::spent(dir, manifest)?)),

@@ -233,7 +233,8 @@ impl<'a> Slot<'a> {
         };
         let id = match identify(&object, job.identity(), number) {
             Ok(id) => id,
-            Err(failure) => return unnamed(failure),
+            // What is wrong with a request is told in its dialect's words.
+            Err(failure) => return unnamed(template.ask(&object, job).err().unwrap_or(failure)),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
         let prompt = template.ask(&object, job);

@@ -69,7 +69,7 @@ fn attached(message: &Message) -> u64 {
     let is_encoded = memchr::memmem::find(&message.attached, b"base64").is_some();
     match length {
         0 => 0,
-        _ if is_encoded => FILE + length / 100,
+        _ if is_encoded || message.request.is_some() => FILE + length / 100,
         _ => length.div_ceil(4),
     }
 }
@@ -119,9 +119,14 @@ impl Wallet {
         let tokens = tokens(lane);
         let around = self.around.get(index).copied().unwrap_or_default();
         let again = correction.map_or(0, |it| tokens.count(&it.answer) + tokens.count(&it.reason));
-        let guessed = tokens.count(&message.text) + attached(message) + around + again;
+        let words = match &message.request {
+            None => tokens.count(&message.text),
+            Some(request) => request.words.div_ceil(4) as u64,
+        };
+        let guessed = words + attached(message) + around + again;
         let mut state = self.state();
-        let most = self.most.get(index).copied().flatten();
+        let own = message.request.as_ref().and_then(|request| request.most_tokens);
+        let most = own.or(self.most.get(index).copied().flatten());
         let money = price.estimate(state.learned.input(guessed), state.learned.output(most));
         match state.purse.reserve(money) {
             Funds::Reserved => Ok(Reserved { money, guessed }),

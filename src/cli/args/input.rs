@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::dedupe::DedupeArgs;
 use crate::http::Link;
-use crate::job::{IdFrom, OnDuplicate};
+use crate::job::{Dialect, IdFrom, OnDuplicate};
+use crate::pipeline::Ahead;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
@@ -21,18 +22,26 @@ pub(in crate::cli) struct InputArgs {
     /// The URL that the rows are at; in its place above stands what may be shown of it.
     #[arg(skip)]
     pub(in crate::cli) link: Option<Link>,
+    /// What its lines are [default: what the first 20 look like; of a work directory with a plan, what
+    /// that says]
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub(in crate::cli) dialect: Option<DialectArg>,
+    /// Lines of a request file that cannot be sent fail without a call; without this the file is refused
+    /// for them, before any call
+    #[arg(long)]
+    pub(in crate::cli) skip_bad_lines: bool,
+    /// What its lines are, once that is found out.
+    #[arg(skip)]
+    pub(in crate::cli) lines: Dialect,
+    /// What was read of it for that, where it can be read only once.
+    #[arg(skip)]
+    pub(in crate::cli) ahead: Option<Ahead>,
     /// The field that holds a row's id, a string or an integer; by default the row number is the id
     #[arg(long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) id_field: Option<String>,
-    /// What a row's id is without --id-field
-    #[arg(
-        long,
-        value_name = "WHAT",
-        value_enum,
-        default_value = "row-number",
-        conflicts_with = "id_field"
-    )]
-    pub(in crate::cli) id_from: IdFromArg,
+    /// What a row's id is without --id-field [default: row-number]
+    #[arg(long, value_name = "WHAT", value_enum, conflicts_with = "id_field")]
+    pub(in crate::cli) id_from: Option<IdFromArg>,
     /// Leave out so many rows at the beginning
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) offset: u64,
@@ -60,6 +69,31 @@ pub(in crate::cli) struct InputArgs {
     /// left over so many, so that all workers have something to do again
     #[arg(long, value_name = "M", conflicts_with = "shard_rows", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(in crate::cli) shards: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum DialectArg {
+    /// Any JSON objects, or CSV records: -p says what is asked of them
+    Rows,
+    /// Requests as OpenAI's Batch API, vllm run-batch and fastdeploy run-batch read them
+    #[value(name = "openai")]
+    OpenAi,
+    /// Prompts as dria batch reads them; with -p, --template, --attachment-field, --id-field or
+    /// --id-from lines that look like prompts are rows
+    Prompts,
+    /// Requests as Dria's Batch API reads them
+    Dria,
+}
+
+impl From<DialectArg> for Dialect {
+    fn from(arg: DialectArg) -> Self {
+        match arg {
+            DialectArg::Rows => Self::Rows,
+            DialectArg::OpenAi => Self::OpenAi,
+            DialectArg::Prompts => Self::Prompts,
+            DialectArg::Dria => Self::Dria,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

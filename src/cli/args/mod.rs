@@ -140,6 +140,9 @@ pub(in crate::cli) struct RunArgs {
     /// included; call nothing, keep nothing
     #[arg(long, help_heading = "Outputs")]
     pub(in crate::cli) dry_run: bool,
+    /// Say nothing but errors on standard error: for programs that read standard output
+    #[arg(long, help_heading = "Screen")]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]

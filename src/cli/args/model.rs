@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::super::parse::{mapping, parameter, probability, temperature};
 use super::super::pool::PoolArgs;
 use crate::config::Endpoint;
-use crate::job::Protocol;
+use crate::job::{Dialect, Protocol};
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
@@ -22,8 +22,9 @@ pub(in crate::cli) struct ModelArgs {
     /// the prompt, without a call. The name of a pool of a config file stands for all its members;
     /// `auto` for whatever the config file's endpoints offer, as they say when they are asked. Given
     /// several times, each model answers each row: an envelope a row and model, with `model` and
-    /// `repeat` in it [env: ROWMILL_MODEL] [default: the config file's model, else its only pool, else
-    /// auto where it has endpoints]
+    /// `repeat` in it. Of request files it takes the place of the models that their lines name [env:
+    /// ROWMILL_MODEL] [default: the config file's model, else its only pool, else auto where it has
+    /// endpoints; of request files the lines' own]
     #[arg(short, long = "model", value_name = "MODEL", action = ArgAction::Append, value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) models: Vec<String>,
     /// Ask each model so many times about each row: an envelope for each answer, with `model` and
@@ -33,6 +34,9 @@ pub(in crate::cli) struct ModelArgs {
     /// The first of the models, without the endpoint of a config file that it may name.
     #[arg(skip)]
     pub(in crate::cli) model: Option<String>,
+    /// What the lines of the input are.
+    #[arg(skip)]
+    pub(in crate::cli) dialect: Dialect,
     /// What it was named with.
     #[arg(skip)]
     pub(in crate::cli) named: String,

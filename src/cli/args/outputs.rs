@@ -10,8 +10,9 @@ use crate::http::Link;
 #[command(next_help_heading = "Outputs")]
 pub(in crate::cli) struct OutputArgs {
     /// One envelope a row, in input order; - is standard output. This and the others may be an http(s)
-    /// URL, a pre-signed one say: the file is then uploaded there, with one PUT
-    #[arg(short, long, value_name = "FILE|URL")]
+    /// URL, a pre-signed one say: the file is then uploaded there, with one PUT. Only of prompts it need
+    /// not be said: then it is standard output
+    #[arg(short, long, value_name = "FILE|URL", default_value = "", hide_default_value = true)]
     pub(in crate::cli) output: PathBuf,
     /// Put the row into its envelope
     #[arg(long)]

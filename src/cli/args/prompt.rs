@@ -25,11 +25,11 @@ pub(in crate::cli) struct PromptArgs {
     #[arg(long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) attachment_field: Option<String>,
     /// The most bytes attached to a row; rows with more fail without a call [default: 20971520]
-    #[arg(long, value_name = "BYTES", requires = "attachment_field", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) max_attachment_bytes: Option<u64>,
-    /// What to do with rows that lack a field of the template
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "row-error")]
-    pub(in crate::cli) on_missing_field: OnMissingFieldArg,
+    /// What to do with rows that lack a field of the template [default: row-error]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(in crate::cli) on_missing_field: Option<OnMissingFieldArg>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

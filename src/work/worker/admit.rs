@@ -108,7 +108,7 @@ impl Worker<'_> {
         let slot = &self.slots[index];
         let tries = slot.feed.tries(row);
         let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
-        let started = health.start(now, self.number, message.text.len(), (is_probe, is_retry));
+        let started = health.start(now, self.number, message.size(), (is_probe, is_retry));
         let hold = match started {
             Ok(permit) => {
                 let mut flight = flight

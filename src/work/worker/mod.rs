@@ -255,7 +255,7 @@ impl<'a> Worker<'a> {
                 (Ok(message), None) => {
                     let flight = Flight::new((slot.number, row), id, hash, (lane, is_probe));
                     let at_ms = *at_ms.get_or_insert_with(now_ms);
-                    self.land(echo(way, flight, message.text), now, at_ms);
+                    self.land(echo(way, flight, message), now, at_ms);
                 }
             }
         }

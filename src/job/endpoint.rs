@@ -1,4 +1,5 @@
-//! The endpoints that lines of the `openai` dialect name.
+//! The endpoints that requests name which say themselves where they go: those of OpenAI's API and what
+//! others serve beside them.
 
 use std::fmt;
 
@@ -76,11 +77,17 @@ impl Endpoint {
     pub fn of_url(url: &str) -> Option<Self> {
         let exact = Self::ALL.into_iter().find(|endpoint| endpoint.url() == url);
         exact.or_else(|| match url {
-            _ if !url.starts_with('/') || url.contains(['?', '#', ' ']) => None,
+            _ if !url.starts_with('/') || !url.bytes().all(is_of_path) => None,
             _ if url.ends_with("/score") => Some(Self::Score),
             _ if url.ends_with("/rerank") => Some(Self::Rerank),
             _ => None,
         })
+    }
+
+    /// Whether requests are forms with a file of sound in them.
+    #[must_use]
+    pub fn takes_sound(self) -> bool {
+        matches!(self, Self::Transcriptions | Self::Translations)
     }
 
     /// Whether a model writes text there, so that there are a temperature and a largest number of tokens.
@@ -88,6 +95,11 @@ impl Endpoint {
     pub fn writes_text(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
     }
+}
+
+/// What a path may have (RFC 3986, section 3.3).
+fn is_of_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@".contains(&byte)
 }
 
 impl fmt::Display for Endpoint {
@@ -116,6 +128,8 @@ mod tests {
             "https://api.openai.com/v1/chat/completions",
             "https://host/score",
             "/x?y=/score",
+            "/é/score",
+            "/a b/score",
         ];
         for url in none {
             assert_eq!(Endpoint::of_url(url), None, "{url}");

@@ -1,0 +1,296 @@
+//! What the lines of an input are: said by an option, known from a plan, or told by the first of them. It is found out
+//! before all else, because who is asked, and where outputs go, depends on it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::{
+    EstimateArgs, InputArgs, ModelArgs, OutputArgs, PlanArgs, PromptArgs, RunArgs, SchemaArgs,
+};
+use super::commands::default_work_dir;
+use crate::dialect::Dialect;
+use crate::dialect::detect::{Form, LINES, Side, detect};
+use crate::input::{self, BOM, not_text};
+use crate::pipeline::{self, Ahead, Error};
+use crate::store::WorkDir;
+
+/// What is read of an input to tell what it is, unless its first line is longer.
+const ENOUGH: usize = 1 << 20;
+
+impl RunArgs {
+    /// Finds out what the input holds, and what follows from that for the arguments.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        let input = self.input.path().unwrap_or_default();
+        let output = match self.outputs.output.as_os_str().is_empty() {
+            true => Path::new("-"),
+            false => &self.outputs.output,
+        };
+        let work_dir = self.work_dir.clone().unwrap_or_else(|| default_work_dir(output, &input));
+        let planned = Some(&*work_dir).filter(|_| !self.overwrite);
+        look(&mut self.input, &self.prompt, planned)?;
+        self.model.dialect = self.input.lines;
+        self.outputs.settle(self.input.lines)?;
+        self.screen.tell.quiet |= self.json;
+        check(&self.input, &self.prompt, &self.schema, &self.model)
+    }
+}
+
+impl PlanArgs {
+    /// As for `run`.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        let planned = Some(&*self.work_dir).filter(|_| !self.overwrite);
+        look(&mut self.input, &self.prompt, planned)?;
+        self.model.dialect = self.input.lines;
+        check(&self.input, &self.prompt, &self.schema, &self.model)
+    }
+}
+
+impl EstimateArgs {
+    /// As for `run`.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        look(&mut self.input, &self.prompt, self.work_dir.as_deref())?;
+        self.model.dialect = self.input.lines;
+        check(&self.input, &self.prompt, &self.schema, &self.model)
+    }
+}
+
+impl OutputArgs {
+    /// Prompts are answered on standard output where no other place is said, as `dria batch` does.
+    pub(super) fn settle(&mut self, dialect: Dialect) -> Result<(), Error> {
+        if !self.output.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if dialect != Dialect::Prompts {
+            let text = "the following required arguments were not provided: --output <FILE|URL>";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        self.output = PathBuf::from("-");
+        Ok(())
+    }
+}
+
+impl InputArgs {
+    /// The input, in whichever way it was named.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.file.as_ref().or(self.input.as_ref()).cloned()
+    }
+}
+
+/// The options by which a command says itself what is asked of a row, as far as they are given: a file that could be
+/// prompts is rows to it.
+fn own(input: &InputArgs, prompt: &PromptArgs) -> Vec<&'static str> {
+    let given = [
+        ("--prompt", prompt.prompt.is_some()),
+        ("--template", prompt.template.is_some()),
+        ("--attachment-field", prompt.attachment_field.is_some()),
+        ("--id-field", input.id_field.is_some()),
+        ("--id-from", input.id_from.is_some()),
+    ];
+    given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+}
+
+fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> Result<(), Error> {
+    let planned = || {
+        let manifest = WorkDir::open(work_dir?).ok()?.manifest().ok()??;
+        Some(manifest.job.dialect)
+    };
+    let has_own = !own(args, prompt).is_empty();
+    let path = args.path().unwrap_or_default();
+    args.lines = match args.dialect.map(Dialect::from).or_else(planned) {
+        Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
+        Some(dialect) => dialect,
+        None => {
+            let beginning = beginning(args, &path)?;
+            told(&beginning, has_own)
+                .map_err(|what| input::Error::NotRequests { path: path.clone(), what })?
+        }
+    };
+    if is_named(&path, &["csv"]) && !args.lines.is_rows() {
+        let dialect = args.lines;
+        return Err(Error::Usage(format!(
+            "{} is CSV, whose records are rows: leave --dialect {dialect} out",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// What the first lines of an input look like.
+fn told(beginning: &[u8], has_own: bool) -> Result<Dialect, String> {
+    if not_text(&beginning[..beginning.len().min(4096)]).is_some() {
+        // Whoever opens it says so.
+        return Ok(Dialect::Rows);
+    }
+    let text = beginning.strip_prefix(BOM).unwrap_or(beginning);
+    let lines = text.split(|byte| *byte == b'\n');
+    let lines = (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty());
+    let is_a_row = |form: &Form| has_own && !form.dialect.is_request();
+    match detect(lines) {
+        Ok(None) => Ok(Dialect::Rows),
+        Ok(Some(form)) if is_a_row(&form) => Ok(Dialect::Rows),
+        // Answers may be what is asked about next.
+        Ok(Some(Form { dialect: Dialect::Rows, .. })) => Ok(Dialect::Rows),
+        Ok(Some(form @ Form { side: Side::Outcomes, .. })) => Err(format!("it holds {form}")),
+        Ok(Some(form)) => Ok(form.dialect),
+        Err(mixed) if is_a_row(&mixed.first.1) && is_a_row(&mixed.second.1) => Ok(Dialect::Rows),
+        Err(mixed) => Err(mixed.to_string()),
+    }
+}
+
+/// The beginning of an input. What is read of one that can be read only once is kept.
+fn beginning(args: &mut InputArgs, path: &Path) -> Result<Vec<u8>, Error> {
+    let longest = usize::try_from(args.max_row_bytes).unwrap_or(usize::MAX);
+    if is_named(path, &["csv"]) {
+        return Ok(Vec::new());
+    }
+    if let Some(link) = &args.link {
+        return pipeline::beginning(link, &|read| is_enough(read, longest));
+    }
+    if path == Path::new("-") {
+        let bytes = read(&mut std::io::stdin().lock(), longest);
+        let bytes = bytes.map_err(|source| unreadable(path, source))?;
+        args.ahead = Some(Ahead { bytes: bytes.clone().into(), rest: None });
+        return Ok(bytes);
+    }
+    let is_pipe = pipeline::is_pipe(path);
+    if !is_pipe && !is_named(path, &["jsonl", "ndjson"]) {
+        return Ok(Vec::new());
+    }
+    // What cannot be opened is told where it is needed.
+    let Ok(mut file) = File::open(path) else { return Ok(Vec::new()) };
+    if !is_pipe && !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Ok(Vec::new());
+    }
+    let bytes = read(&mut file, longest).map_err(|source| unreadable(path, source))?;
+    if is_pipe {
+        args.ahead = Some(Ahead { bytes: bytes.clone().into(), rest: Some(Arc::new(file)) });
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> Error {
+    input::Error::Unreadable { path: path.to_owned(), source }.into()
+}
+
+/// Reads until it is enough. A pipe gives what it has: it is not waited for more than is needed.
+fn read(from: &mut dyn Read, longest: usize) -> std::io::Result<Vec<u8>> {
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    while !is_enough(&bytes, longest) {
+        match from.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether lines tell what they are: there are twenty, or a mebibyte with a whole one, or one that is too long for a row.
+fn is_enough(read: &[u8], longest: usize) -> bool {
+    let mut ends = memchr::memchr_iter(b'\n', read);
+    let first = ends.next();
+    match first {
+        None => read.len() > longest.max(ENOUGH),
+        Some(_) => read.len() >= ENOUGH || ends.nth(LINES - 2).is_some(),
+    }
+}
+
+fn is_named(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
+    ending.and_then(|it| it.into_string().ok()).is_some_and(|it| endings.contains(&it.as_str()))
+}
+
+/// What requests say themselves, no option says of them.
+fn check(
+    input: &InputArgs,
+    prompt: &PromptArgs,
+    schema: &SchemaArgs,
+    model: &ModelArgs,
+) -> Result<(), Error> {
+    let dialect = input.lines;
+    let given = own(input, prompt);
+    if dialect == Dialect::Prompts
+        && let Some(option) = given.first()
+    {
+        return Err(Error::Usage(format!(
+            "prompts say themselves what is asked and by which id they are known: leave {option} out, \
+             or take them as rows with --dialect rows"
+        )));
+    }
+    if input.skip_bad_lines && dialect.is_rows() {
+        let text = "--skip-bad-lines is about lines of request files (--dialect openai, prompts or dria); \
+                    rows that cannot be asked about fail without a call as it is";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    if !dialect.is_request() {
+        if prompt.max_attachment_bytes.is_some()
+            && prompt.attachment_field.is_none()
+            && dialect.is_rows()
+        {
+            let text =
+                "--max-attachment-bytes is about what --attachment-field names: give that too";
+            return Err(Error::Usage(text.to_owned()));
+        }
+        return Ok(());
+    }
+    let said = [
+        ("--instruction", prompt.instruction.is_some()),
+        ("--on-missing-field", prompt.on_missing_field.is_some()),
+        ("--schema", schema.schema.is_some()),
+        ("--json-schema", schema.json_schema.is_some()),
+        ("--protocol", model.protocol.is_some()),
+        ("--temperature", model.temperature.is_some()),
+        ("--max-tokens", model.max_tokens.is_some()),
+        ("--top-p", model.top_p.is_some()),
+        ("--param", !model.params.is_empty()),
+    ];
+    let said = said.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name);
+    match given.into_iter().chain(said).next() {
+        None => Ok(()),
+        Some(option) => Err(refused(dialect, option)),
+    }
+}
+
+/// An option says what the lines of a request file say themselves.
+pub(super) fn refused(dialect: Dialect, option: &str) -> Error {
+    Error::Usage(format!(
+        "the input holds requests of the dialect {dialect}, which say themselves what is asked: leave \
+         {option} out; to change them see rowmill files prepare, to take them as rows say --dialect rows"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_lines_tell() {
+        let batch = r#"{"custom_id":"a","method":"POST","url":"/v1/x","body":{}}"#;
+        let (prompt, out) = (r#"{"prompt":"x"}"#, r#"{"id":1,"model":"m","output":"x"}"#);
+        let told = |text: &str, has_own| {
+            told(text.as_bytes(), has_own).map_or_else(|it| it, |dialect| dialect.to_string())
+        };
+        assert_eq!(told(&format!("\u{feff}\n {batch}\r\n"), true), "openai");
+        assert_eq!((told(prompt, false), told(prompt, true)), ("prompts".into(), "rows".into()));
+        assert_eq!(told(out, false), "it holds results of the dialect prompts");
+        assert_eq!((told(out, true), told("", false)), ("rows".into(), "rows".into()));
+        let envelope = r#"{"id":1,"row_number":1,"ok":true,"result":"x","error":null}"#;
+        assert_eq!(told(envelope, false), "rows");
+        let mixed = told(&format!("{batch}\n{prompt}\n"), true);
+        assert!(mixed.starts_with("line 1 looks like requests of the dialect openai, line 2"));
+        assert_eq!(told("\u{1}\0\0\0", false), "rows");
+    }
+
+    #[test]
+    fn no_more_is_read_than_tells() {
+        let line = "{}\n";
+        assert!(!is_enough(line.repeat(LINES - 1).as_bytes(), 9));
+        assert!(is_enough(line.repeat(LINES).as_bytes(), 9));
+        let long = "x".repeat(ENOUGH + 1);
+        assert!(is_enough(long.as_bytes(), 9) && !is_enough(long.as_bytes(), 2 * ENOUGH));
+        assert!(is_enough(format!("{long}\n").as_bytes(), 2 * ENOUGH));
+    }
+}

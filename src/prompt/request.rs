@@ -1,0 +1,243 @@
+//! Lines that are requests themselves: what they ask is what they say, byte for byte.
+
+use serde_json::Value;
+
+use super::Prompt;
+use crate::dialect::rules::ROWMILL;
+use crate::dialect::{Dialect, Problem, dria, openai, prompts, words};
+use crate::format::json::Object;
+use crate::job::{Endpoint, Failure, FailureKind, JobSpec, OWN_MODEL};
+
+/// What of a request is not its body, which is the text of its [`Prompt`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Where it goes, as its line has it: `/v1/chat/completions`.
+    pub url: String,
+    /// What that names.
+    pub endpoint: Endpoint,
+    /// The model that its body names.
+    pub model: Option<String>,
+    /// The most tokens of an answer, where its body bounds them; 0 where none are written.
+    pub most_tokens: Option<u64>,
+    /// Whether its answer is the same each time: embeddings, and a temperature of 0.
+    pub is_settled: bool,
+    /// The bytes of its body without data URIs.
+    pub words: usize,
+    /// Where its file is, of sound: an http(s) URL or a data URI.
+    pub file: Option<String>,
+}
+
+/// What a line asks that is a request; nothing in a job whose lines are none.
+pub(super) fn of(row: &Object<'_>, job: &JobSpec) -> Option<Result<Prompt, Failure>> {
+    let has_model = job.model != OWN_MODEL;
+    let read = match job.dialect {
+        Dialect::Rows => return None,
+        Dialect::Prompts => match prompts::Request::of(row) {
+            Ok(_) => return None,
+            Err(problem) => Err(problem),
+        },
+        Dialect::OpenAi => of_openai(row, has_model),
+        Dialect::Dria => of_dria(row, has_model),
+    };
+    Some(read.map_err(|problem| Failure::new(FailureKind::InvalidRequest, problem.to_string())))
+}
+
+fn of_openai(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
+    let line = openai::Request::of(row)?;
+    line.check(&ROWMILL, has_model)?;
+    let (url, body) = (line.url(), line.body());
+    let Some(endpoint) = line.endpoint() else {
+        let (server, known) = (ROWMILL.title, ROWMILL.urls());
+        return Err(Problem::UnknownUrl { url: url.into_owned(), server, known });
+    };
+    let request = Request {
+        url: url.into_owned(),
+        endpoint,
+        model: line.model().map(Into::into),
+        most_tokens: most_tokens(endpoint, &|name| line.parameter(name)),
+        is_settled: is_settled(endpoint, line.parameter("temperature")),
+        words: words(body),
+        file: line.text("file_url").filter(|_| endpoint.takes_sound()).map(Into::into),
+    };
+    Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
+}
+
+fn of_dria(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
+    let line = dria::Request::of(row, has_model)?;
+    if line.parameter("stream") == Some("true") {
+        return Err(Problem::Stream(ROWMILL.title));
+    }
+    let (endpoint, body) = (Endpoint::ChatCompletions, line.body());
+    let request = Request {
+        url: endpoint.url().to_owned(),
+        endpoint,
+        model: line.model().map(Into::into),
+        most_tokens: most_tokens(endpoint, &|name| line.parameter(name)),
+        is_settled: is_settled(endpoint, line.parameter("temperature")),
+        words: words(body),
+        file: None,
+    };
+    Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
+}
+
+/// The most tokens of an answer, in the words of all protocols.
+fn most_tokens<'a>(
+    endpoint: Endpoint,
+    parameter: &dyn Fn(&'static str) -> Option<&'a str>,
+) -> Option<u64> {
+    if matches!(endpoint, Endpoint::Embeddings | Endpoint::Score | Endpoint::Rerank) {
+        return Some(0);
+    }
+    let names = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+    names.into_iter().find_map(|name| parameter(name)?.parse().ok())
+}
+
+fn is_settled(endpoint: Endpoint, temperature: Option<&str>) -> bool {
+    let temperature = temperature.and_then(|it| it.parse::<f64>().ok());
+    endpoint == Endpoint::Embeddings || temperature == Some(0.0)
+}
+
+impl Request {
+    /// The words that a body puts before a model, one text after the other, and how many tokens it has as numbers:
+    /// for an estimate. Names of models and roles, addresses and data are none of them.
+    #[must_use]
+    pub fn texts(body: &str) -> (String, u64) {
+        let (mut text, mut numbers) = (String::with_capacity(body.len()), 0);
+        if let Ok(Value::Object(body)) = serde_json::from_str::<Value>(body) {
+            for (name, value) in &body {
+                if READ.contains(&name.as_str()) {
+                    collect(value, &mut text, &mut numbers);
+                }
+            }
+        }
+        (text, numbers)
+    }
+}
+
+/// The fields of bodies that models read.
+const READ: [&str; 15] = [
+    "messages",
+    "prompt",
+    "suffix",
+    "input",
+    "instructions",
+    "system",
+    "tools",
+    "query",
+    "queries",
+    "documents",
+    "items",
+    "text_1",
+    "text_2",
+    "data_1",
+    "data_2",
+];
+/// Fields within them that are no words.
+const UNREAD: [&str; 10] = [
+    "role",
+    "type",
+    "id",
+    "call_id",
+    "tool_call_id",
+    "url",
+    "image_url",
+    "file_data",
+    "data",
+    "media_type",
+];
+
+fn collect(value: &Value, text: &mut String, numbers: &mut u64) {
+    match value {
+        Value::String(words) if words.starts_with("data:") => {}
+        Value::String(words) => {
+            text.push_str(words);
+            text.push('\n');
+        }
+        Value::Number(_) => *numbers += 1,
+        Value::Array(members) => members.iter().for_each(|it| collect(it, text, numbers)),
+        Value::Object(fields) => {
+            let read = fields.iter().filter(|(name, _)| !UNREAD.contains(&name.as_str()));
+            read.for_each(|(_, it)| collect(it, text, numbers));
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::Template;
+
+    fn job(dialect: &str, model: &str) -> JobSpec {
+        let job = format!(
+            r#"{{"dialect":"{dialect}","model":"{model}","prompt":"{{{{prompt}}}}","instruction":null,
+                "parameters":{{}},"id_field":null,"on_duplicate":"error","max_row_bytes":9,
+                "selection":{{"offset":0,"limit":null,"sample":null}},
+                "on_missing_field":"row-error","include_input":false}}"#
+        );
+        serde_json::from_str(&job).unwrap()
+    }
+
+    fn ask(line: &str, job: &JobSpec) -> Result<Prompt, String> {
+        let row = Object::parse(line).unwrap();
+        Template::parse(&job.prompt).ask(&row, job).map_err(|failure| failure.message)
+    }
+
+    const LINE: &str = r#"{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m", "temperature":0.0,"max_tokens":7,"messages":[{"role":"user","content":"caf\u00e9"}]}}"#;
+
+    #[test]
+    fn what_a_request_asks_is_its_body_and_its_url() {
+        let asked = ask(LINE, &job("openai", OWN_MODEL)).unwrap();
+        assert!(
+            asked.text.starts_with("{\"model\":\"m\", \"temp") && asked.text.contains("\\u00e9")
+        );
+        let request = asked.request.clone().unwrap();
+        assert_eq!((request.most_tokens, request.is_settled), (Some(7), true));
+        assert_eq!(request.model.as_deref(), Some("m"));
+        assert_eq!(Request::texts(&asked.text), ("café\n".to_owned(), 0));
+        // Another url, or a blank more, is another request.
+        let others = [
+            LINE.replace("/v1/chat/completions", "/v1/completions"),
+            LINE.replace("\"m\", ", "\"m\",  "),
+        ];
+        for other in others {
+            let other = ask(&other, &job("openai", OWN_MODEL)).unwrap();
+            assert_ne!(other.request_hash(), asked.request_hash());
+            assert_ne!(other.hash(), asked.hash());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_told() {
+        let told = |from: &str, to: &str, model: &str| {
+            ask(&LINE.replace(from, to), &job("openai", model))
+                .map_or_else(|it| it, |_| "fine".into())
+        };
+        assert_eq!(told("\"model\"", "\"x\"", OWN_MODEL), "body.model is missing");
+        assert_eq!(told("\"model\"", "\"x\"", "m"), "fine");
+        assert_eq!(told("POST", "GET", "m"), "method is \"GET\", not \"POST\"");
+        let sound = "/v1/audio/transcriptions";
+        assert_eq!(told("/v1/chat/completions", sound, "m"), "body.file_url is missing");
+        let with = |file: &str| {
+            told(
+                "chat/completions\",\"body\":{",
+                &format!("audio/translations\",\"body\":{{{file},"),
+                "m",
+            )
+        };
+        assert_eq!(with(r#""file_url":"data:audio/wav;base64,AA""#), "fine");
+        assert_eq!(
+            with(r#""file_url":"a.wav""#),
+            "body.file_url is \"a.wav\", not an http(s) URL or a data URI"
+        );
+        assert_eq!(
+            with(r#""file":"x","file_url":"http://h/a""#),
+            "body.file is there, not taken: body.file_url names the file"
+        );
+        let dria = r#"{"custom_id":"a","type":"completions","version":"v1","body":{"model":"m","stream":true,"messages":[1]}}"#;
+        assert!(ask(dria, &job("dria", OWN_MODEL)).unwrap_err().contains("body.stream is true"));
+        let prompts = job("prompts", "m");
+        assert_eq!(ask(r#"{"prompt":""}"#, &prompts), Err("prompt is empty".to_owned()));
+        assert_eq!(ask(r#"{"prompt":"x","id":1}"#, &prompts).unwrap().text, "x");
+    }
+}
