@@ -3,17 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{ModelArgs, NamedArgs, WorkArgs};
+use super::args::{ModelArgs, WorkArgs};
 use super::config::settle_model;
 use super::model::{Asked, Route, asked, usage};
 use super::price::{no_price, prices_at};
 use super::surroundings::Failed;
 use crate::config::{Config, Limits};
 use crate::http::Endpoint;
-use crate::job::{ANY_NAME, Dialect, JobSpec, NamedModel, OWN_MODEL, Protocol, Transport};
+use crate::job::{ANY_NAME, JobSpec, NamedModel, OWN_MODEL, Transport};
 use crate::pipeline::Error;
+use crate::price::Prices;
 use crate::provider::{Api, Model, PASSTHROUGH, Secret};
 use crate::report::Estimate;
 use crate::store::{Manifest, NotedRoute};
@@ -21,6 +23,25 @@ use crate::work::{Answerer, Member, Rates};
 
 /// Calls in flight at an endpoint that nothing is said of.
 const IN_FLIGHT: u32 = 64;
+
+/// What a command and config files say that names in lines stand for.
+#[derive(Debug)]
+pub(super) struct NamesArgs {
+    names: Vec<NamedArgs>,
+    /// Whether there is an endpoint for each line's own model.
+    has_own: bool,
+    config: Config,
+    has_timeout: bool,
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+struct NamedArgs {
+    name: String,
+    /// Where it is said, for messages.
+    place: String,
+    args: ModelArgs,
+}
 
 /// The ways to whoever answers lines by the names of models in them.
 pub(super) struct NamedWays {
@@ -34,8 +55,13 @@ pub(super) struct NamedWays {
     keys: BTreeMap<String, Option<Secret>>,
 }
 
-/// What the names of a command stand for; see [`ModelArgs::maps`].
-pub(super) fn settle_names(args: &ModelArgs, config: &Config) -> Result<Vec<NamedArgs>, Error> {
+/// What the names in the lines of a command's input stand for.
+pub(super) fn settle_names(
+    args: &ModelArgs,
+    has_own: bool,
+    config: &Config,
+    has_timeout: bool,
+) -> Result<NamesArgs, Error> {
     let mut said: BTreeMap<&str, (&str, String)> = BTreeMap::new();
     for (name, (model, place)) in &config.models {
         said.insert(name, (model, format!("{place}: {name:?}")));
@@ -63,20 +89,20 @@ pub(super) fn settle_names(args: &ModelArgs, config: &Config) -> Result<Vec<Name
         let args = settle_model(&ModelArgs { api_key_file: None, ..args.clone() }, model, config);
         Ok(NamedArgs { name: name.to_owned(), place, args })
     });
-    named.collect()
+    let names = named.collect::<Result<_, Error>>()?;
+    Ok(NamesArgs { names, has_own, config: config.clone(), has_timeout })
+}
+
+/// Whether anything is said of names in lines.
+pub(super) fn are_said(args: &ModelArgs, config: &Config) -> bool {
+    !(args.map_model.is_empty() && config.models.is_empty())
 }
 
 impl NamedWays {
-    /// The ways that a command says. `own` is where each line's own model is asked for.
-    pub(super) fn new(
-        args: &ModelArgs,
-        dialect: Dialect,
-        own: Option<Route>,
-        config: &Config,
-        has_timeout: bool,
-    ) -> Result<Self, Failed> {
+    /// The ways that a command says.
+    pub(super) fn new(args: &ModelArgs, names: &NamesArgs) -> Result<Self, Failed> {
         let has_base_url = args.base_url.is_some();
-        let named = args.maps.iter().map(|NamedArgs { name, place, args }| {
+        let named = names.names.iter().map(|NamedArgs { name, place, args }| {
             let wrong = |what: String| Error::Usage(format!("{place}: {what}"));
             let args = match has_base_url && args.endpoint.is_some() {
                 // It is where its own table says.
@@ -95,17 +121,15 @@ impl NamedWays {
                 }
                 _ => route,
             };
-            if dialect == Dialect::Dria && !route.who.speaks(Protocol::Chat) {
-                let who = route.who.name().unwrap_or_default();
-                return Err(wrong(format!(
-                    "lines of dria are Chat Completions, and {who} is spoken to in another protocol"
-                )));
-            }
             Ok((NamedModel { name: name.clone(), model }, route))
         });
         let named = named.collect::<Result<Vec<_>, Error>>()?;
-        let own = own.map(|route| (route, args.api_key_file.clone()));
-        Ok(Self { named, own, config: config.clone(), has_timeout, keys: BTreeMap::new() })
+        let own = match names.has_own {
+            true => Some((asked(args, None)?.route, args.api_key_file.clone())),
+            false => None,
+        };
+        let (config, has_timeout) = (names.config.clone(), names.has_timeout);
+        Ok(Self { named, own, config, has_timeout, keys: BTreeMap::new() })
     }
 
     /// The ways that a plan notes.
@@ -131,6 +155,12 @@ impl NamedWays {
         };
         let (config, keys) = (config.clone(), BTreeMap::new());
         Ok(Self { named, own, config, has_timeout: args.has_timeout, keys })
+    }
+
+    /// What each line's own model costs.
+    pub(super) fn own_prices(&self) -> Option<Prices> {
+        let route = self.own()?;
+        Some(prices_at(&route.who, route.base_url.as_deref()?, &self.config))
     }
 
     /// The way to the endpoint for each line's own model.
@@ -211,6 +241,7 @@ impl NamedWays {
         let timeout: Option<Duration> = limits.timeout.filter(|_| !self.has_timeout);
         Ok(Member {
             price: prices.of(&job.model, None),
+            prices: Some(Arc::new(prices)),
             place: Some(place),
             rates: Rates { calls: limits.rpm, tokens: limits.tpm },
             concurrency: Some(limits.concurrency.unwrap_or(IN_FLIGHT) as usize),
@@ -222,23 +253,19 @@ impl NamedWays {
     /// What to do about the first of those who answer that has no price; of each line's own model that
     /// is not known before the lines are read.
     pub(super) fn unpriced(&self, answerer: &Answerer) -> Option<String> {
-        let is_it = |member: &&Member| member.is_unpriced() && member.name != OWN_MODEL;
-        let member = answerer.members().find(is_it)?;
+        let member = answerer.members().find(|member| member.is_unpriced())?;
         let route = self.named.iter().map(|(_, route)| route);
         let route = route.clone().find(|route| Some(place_of(route)) == member.place)?;
         Some(no_price(&route.who, &member.name))
     }
 
     /// Estimates with what to do where one has no price.
-    pub(super) fn with_hints(
-        &self,
-        estimates: Vec<Estimate>,
-        answerer: &Answerer,
-    ) -> Vec<Estimate> {
-        let hint = self.unpriced(answerer);
+    pub(super) fn with_hints(&self, estimates: Vec<Estimate>) -> Vec<Estimate> {
         let of = |it: Estimate| {
-            let hint = hint.clone().filter(|_| it.cost_usd.is_none());
-            Estimate { hint, ..it }
+            let named = self.named.iter().find(|(named, _)| named.model == it.model);
+            let route = named.map(|(_, route)| route).or(self.own());
+            let hint = route.filter(|_| it.cost_usd.is_none());
+            Estimate { hint: hint.map(|route| no_price(&route.who, &it.model)), ..it }
         };
         estimates.into_iter().map(of).collect()
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::args::{InputArgs, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
+use super::names::{NamedWays, NamesArgs};
 use super::pool::ways;
 use super::reach::Reach;
 use super::routes::Routes;
@@ -11,8 +12,8 @@ use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
 use crate::job::{
-    Dedupe, Dialect, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Parameters, Protocol, Sample,
-    Selection,
+    Dedupe, Dialect, JobSpec, MAX_ATTACHMENT_BYTES, OWN_MODEL, OtherModel, Parameters, Protocol,
+    Sample, Selection,
 };
 use crate::pipeline::{Error, Question};
 use crate::plan;
@@ -58,7 +59,7 @@ pub(super) fn question(
         model,
         protocol,
         pool: Vec::new(),
-        names: Vec::new(),
+        names: reach.names(),
         prompt: text,
         instruction: prompt.instruction.as_deref().map(read_text).transpose()?,
         parameters,
@@ -91,6 +92,7 @@ pub(super) fn question(
         transport: route.map(|route| route.transport).unwrap_or_default(),
         routes: reach.other_routes(),
         pool,
+        prices: None,
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
@@ -143,6 +145,9 @@ fn asking(
     serving: Option<&Serving>,
     work_dir: Option<&Path>,
 ) -> Result<Asking, Failed> {
+    if let Some(names) = &args.maps {
+        return asking_named(args, names);
+    }
     let Some(pool) = &args.pool else { return asking_each(args, serving) };
     let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
     let ways = ways(args, pool, planned.as_ref())?;
@@ -151,6 +156,13 @@ fn asking(
         (pool.pool.name.clone(), ways.protocol(), Parameters::new());
     let (others, reach) = (Vec::new(), Reach::Pool(Box::new(ways)));
     Ok(Asking { model, protocol, parameters, others, reach })
+}
+
+/// What is said of models by the names of them in lines.
+fn asking_named(args: &ModelArgs, names: &NamesArgs) -> Result<Asking, Failed> {
+    let (model, protocol, parameters) = (OWN_MODEL.to_owned(), Protocol::Chat, Parameters::new());
+    let reach = Reach::Named(Box::new(NamedWays::new(args, names)?));
+    Ok(Asking { model, protocol, parameters, others: Vec::new(), reach })
 }
 
 /// What is said of models that each answer every row.

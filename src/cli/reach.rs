@@ -5,11 +5,12 @@ use super::args::FormArgs;
 use super::model::{Route, usage};
 use super::names::NamedWays;
 use super::pool::Ways;
-use super::price::no_price;
+use super::price::{no_price, prices_at};
 use super::routes::Routes;
 use crate::config::Config;
-use crate::job::{JobSpec, Pool};
+use crate::job::{JobSpec, NamedModel, OWN_MODEL, Pool};
 use crate::pipeline::Error;
+use crate::price::Prices;
 use crate::report::Estimate;
 use crate::store::NotedRoute;
 use crate::work::Answerer;
@@ -31,6 +32,26 @@ impl Reach {
             Self::Models(routes) => Some(routes.first()),
             Self::Pool(_) => None,
             Self::Named(ways) => ways.own(),
+        }
+    }
+
+    /// What each line's own model costs, where lines name their models.
+    pub(super) fn own_prices(&self, job: &JobSpec, config: &Config) -> Option<Prices> {
+        match self {
+            Self::Named(ways) => ways.own_prices(),
+            Self::Models(routes) if job.model == OWN_MODEL => {
+                let route = routes.first();
+                Some(prices_at(&route.who, route.base_url.as_deref()?, config))
+            }
+            Self::Models(_) | Self::Pool(_) => None,
+        }
+    }
+
+    /// What names in lines stand for.
+    pub(super) fn names(&self) -> Vec<NamedModel> {
+        match self {
+            Self::Named(ways) => ways.names(),
+            Self::Models(_) | Self::Pool(_) => Vec::new(),
         }
     }
 
@@ -96,7 +117,7 @@ impl Reach {
     ) -> Vec<Estimate> {
         let ways = match self {
             Self::Models(routes) => return routes.with_hints(estimates),
-            Self::Named(ways) => return ways.with_hints(estimates, answerer),
+            Self::Named(ways) => return ways.with_hints(estimates),
             Self::Pool(ways) => ways,
         };
         let of = |estimate: Estimate| {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::JobSpec;
 use super::spec::Difference;
+use super::{Failure, FailureKind, JobSpec};
 
 /// The name that stands for all that nothing is said of.
 pub const ANY_NAME: &str = "*";
@@ -43,6 +43,14 @@ impl Names {
         Some(Self { places, others })
     }
 
+    /// The failure of a line whose name nobody answers to.
+    #[must_use]
+    pub fn unknown(name: &str) -> Failure {
+        let name: String = name.chars().take(100).collect();
+        let message = format!("nothing says what the model {name:?} stands for, or where it is");
+        Failure::new(FailureKind::NoModel, message)
+    }
+
     /// Who answers a line with this name; nothing where nobody does.
     #[must_use]
     pub fn place(&self, name: &str) -> Option<usize> {
@@ -64,9 +72,12 @@ pub struct NameCounts {
 }
 
 impl NameCounts {
-    /// Takes note of a name in a line.
-    pub fn note(&mut self, name: &str, line: u64) {
-        self.add(name, (1, line));
+    /// Takes note of a name in a line behind those noted before; its number is asked for once a name.
+    pub fn note(&mut self, name: &str, line: impl Fn() -> u64) {
+        match self.names.get_mut(name) {
+            Some((lines, _)) => *lines += 1,
+            None => self.add(name, (1, line())),
+        }
     }
 
     /// Takes note of lines with a name, of which the first is told.
@@ -199,17 +210,18 @@ mod tests {
     #[test]
     fn lines_are_counted_by_their_names_and_the_first_is_known() {
         let mut counts = NameCounts::default();
-        counts.note("b", 7);
-        counts.note("a", 9);
+        counts.note("b", || 7);
+        counts.note("b", || unreachable!());
+        counts.note("a", || 9);
         let mut others = NameCounts::default();
-        others.note("b", 3);
+        others.note("b", || 3);
         counts.merge(&others);
-        assert_eq!(counts.names["b"], (2, 3));
-        assert_eq!((counts.lines(), counts.models().names), (3, vec!["a".into(), "b".into()]));
+        assert_eq!(counts.names["b"], (3, 3));
+        assert_eq!((counts.lines(), counts.models().names), (4, vec!["a".into(), "b".into()]));
         for number in 0..2000 {
-            counts.note(&format!("m{number}"), number);
+            counts.note(&format!("m{number}"), || number);
         }
-        assert_eq!((counts.names.len(), counts.lines()), (1000, 2003));
+        assert_eq!((counts.names.len(), counts.lines()), (1000, 2004));
         assert!(counts.models().are_more);
     }
 

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
-use crate::job::{Failure, Kinds};
+use crate::job::{Failure, Kinds, Names};
 use crate::plan::Planned;
-use crate::prompt::Template;
+use crate::prompt::{Prompt, Template};
 use crate::provider::{Api, Wording};
 use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
@@ -59,6 +59,8 @@ pub(super) fn render(
     let template = Template::parse(&manifest.job.prompt);
     let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let job = &manifest.job;
+    let names = Names::of(job, manifest.base_url.is_some());
+    let place = |prompt: &Prompt| names.as_ref()?.place(prompt.request.as_ref()?.model.as_ref()?);
     // Of several models the first row is shown for each.
     let count = if job.model_count() > 1 { 1 } else { count };
     let mut previewed = Vec::new();
@@ -89,7 +91,8 @@ pub(super) fn render(
                 let named = (job.model_count() > 1).then(|| job.named(model).to_owned());
                 let message = asked.clone().and_then(|prompt| {
                     let kinds = Kinds::needed(&prompt.attachments);
-                    let member = answerer.first_for(model, Needs { kinds, name: None })?;
+                    let member =
+                        answerer.first_for(model, Needs { kinds, name: place(&prompt) })?;
                     let api = member.model.api();
                     Ok((member, work::message(prompt, attachments.as_ref(), api, true)?))
                 });

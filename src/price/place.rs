@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Price, of_table, undated};
+use crate::job::OwnModels;
 
 /// What the models of one place cost.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,16 @@ impl Prices {
             self.said.get(&name).or_else(|| self.said.get(undated(&name))).cloned()
         });
         said.or_else(|| self.of_table(model, tier))
+    }
+
+    /// The first of the models that lines name whose price is not known. Where there are more than a
+    /// plan notes, nobody knows of the others.
+    #[must_use]
+    pub fn unknown(&self, models: &OwnModels) -> Vec<String> {
+        const SHOWN: usize = 20;
+        let names = models.names.iter().filter(|name| self.of(name, None).is_none());
+        let more = models.are_more.then(|| "others, for there are too many".to_owned());
+        names.cloned().chain(more).take(SHOWN).collect()
     }
 
     fn of_table(&self, model: &str, tier: Option<&str>) -> Option<Price> {
@@ -61,6 +72,8 @@ mod tests {
         let said = [("openai.gpt-4o-mini".to_owned(), own.clone())].into();
         let here = Prices { said, ..here };
         assert_eq!(here.of("gpt-4o-mini-2024-07-18", Some("priority")), Some(own));
+        let models = OwnModels { names: vec!["gpt-4o".into(), "x".into()], are_more: false };
+        assert_eq!(here.unknown(&models), ["x"]);
         let nowhere = Prices { provider: None, ..here };
         assert_eq!(nowhere.of("gpt-4o", None), None);
     }

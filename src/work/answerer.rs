@@ -1,11 +1,12 @@
 //! Who answers: for each model of the job a team, of which any member may.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::structured::Structured;
 use crate::http::Endpoint;
-use crate::job::{Failure, FailureKind, Kinds};
-use crate::price::Price;
+use crate::job::{Failure, FailureKind, Kinds, OWN_MODEL, OwnModels};
+use crate::price::{Price, Prices};
 use crate::provider::Model;
 
 /// Who answers.
@@ -33,6 +34,8 @@ pub struct Member {
     pub weight: u32,
     /// What its tokens cost; nothing where that is not known.
     pub price: Option<Price>,
+    /// What tokens cost at its endpoint, where rows are requests, which say themselves what is asked.
+    pub prices: Option<Arc<Prices>>,
     /// What it may be asked a minute.
     pub rates: Rates,
     /// What it takes in.
@@ -59,6 +62,7 @@ impl Member {
             place,
             weight,
             price,
+            prices: None,
             rates,
             kinds,
             names: None,
@@ -72,10 +76,17 @@ impl Member {
         takes((self.kinds, self.names.as_deref()), needs)
     }
 
-    /// Whether it is called, and nobody knows at what price.
+    /// Whether it is called, and nobody knows at what price. That of each line's own model is known
+    /// line by line.
     #[must_use]
     pub fn is_unpriced(&self) -> bool {
-        self.endpoint.is_some() && self.price.is_none()
+        self.endpoint.is_some() && self.price.is_none() && !self.is_own()
+    }
+
+    /// Whether it is the endpoint for each line's own model.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.name == OWN_MODEL
     }
 }
 
@@ -149,6 +160,16 @@ impl Answerer {
     pub(super) fn has(&self, name: usize) -> bool {
         let is_it = |member: &Member| member.names.as_ref().is_some_and(|it| it.contains(&name));
         self.members().any(is_it)
+    }
+
+    /// The first of the models that lines name of which nobody knows what they cost.
+    pub(super) fn unpriced_of(&self, models: &OwnModels) -> Vec<String> {
+        let own = self.members().find(|member| member.is_own() && member.endpoint.is_some());
+        let prices = own.map(|member| member.prices.as_deref());
+        prices.map_or_else(Vec::new, |prices| match prices {
+            Some(prices) => prices.unknown(models),
+            None => models.names.clone(),
+        })
     }
 
     /// Whether any call is made.

@@ -9,13 +9,13 @@ use super::answerer::{Needs, takes};
 use super::attempt::{Line, Way};
 use super::health::Health;
 use super::passed::Fetching;
+use super::pricing::Pricing;
 use super::route::{Load, Standing, Team};
 use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::{Kinds, Transport};
 use crate::policy::Bounds;
-use crate::price::Price;
 use crate::provider::{Api, Model};
 use crate::store::{Manifest, ShardEntry};
 
@@ -64,7 +64,7 @@ pub(super) struct Lane {
     /// The calls under way at its endpoint, where they are bounded.
     pub(super) load: Option<Arc<Load>>,
     timeout: Option<Duration>,
-    pub(super) price: Option<Price>,
+    pub(super) pricing: Pricing,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
 }
@@ -210,7 +210,7 @@ impl Lane {
             standing: Standing::default(),
             load: None,
             timeout: member.timeout,
-            price: member.price.clone(),
+            pricing: Pricing::of(member),
             reached,
         })
     }

@@ -20,6 +20,7 @@ mod gate;
 mod health;
 mod lane;
 mod passed;
+mod pricing;
 mod queue;
 mod retry;
 mod route;
@@ -144,6 +145,12 @@ pub enum Error {
         endpoint: String,
         /// Why not.
         reason: String,
+    },
+    /// There is a cap on what calls cost, and nobody knows what some of them do.
+    #[error("--max-cost needs to know what calls cost, and no price is known of {}", models.join(", "))]
+    UnknownPrices {
+        /// The first of the models that lines name.
+        models: Vec<String>,
     },
     /// A server that was to be started for the run is not there.
     #[error("{reason}")]
@@ -337,6 +344,10 @@ pub fn run(
         options.too_few_files.filter(|_| state.has_work())
     {
         return Err(Error::NoFiles { allowed, needed });
+    }
+    let models = answerer.unpriced_of(&manifest.own_models);
+    if options.max_cost.is_some() && state.has_work() && !models.is_empty() {
+        return Err(Error::UnknownPrices { models });
     }
     dir.note_done(state.done())?;
     let Some(launch) = launch.filter(|_| state.has_work()) else {

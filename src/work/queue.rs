@@ -108,7 +108,11 @@ mod tests {
         let other = Needs { name: Some(1), ..text };
         queue.put_aside(7, vec![text]);
         queue.put_aside(6, vec![text, other]);
-        assert_eq!(queue.take(|shard| shard > 2), Next::Shard(3), "what is aside is taken otherwise");
+        assert_eq!(
+            queue.take(|shard| shard > 2),
+            Next::Shard(3),
+            "what is aside is taken otherwise"
+        );
         assert_eq!(queue.take_aside(|needs| needs == other), Some(6));
         assert_eq!(queue.take_aside(|needs| needs == other), None);
         queue.close();

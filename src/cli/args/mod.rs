@@ -37,7 +37,7 @@ pub(super) use files::{
     ValidateArgs,
 };
 pub(super) use input::InputArgs;
-pub(super) use model::{ModelArgs, NamedArgs};
+pub(super) use model::ModelArgs;
 pub(super) use models::ModelsArgs;
 pub(super) use outputs::OutputArgs;
 pub(super) use pace::PaceArgs;

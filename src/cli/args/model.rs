@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::super::names::NamesArgs;
 use super::super::parse::{mapping, parameter, probability, temperature};
 use super::super::pool::PoolArgs;
 use crate::config::Endpoint;
@@ -56,9 +57,9 @@ pub(in crate::cli) struct ModelArgs {
     /// the config file
     #[arg(long, value_name = "NAME=MODEL", value_parser = mapping)]
     pub(in crate::cli) map_model: Vec<(String, String)>,
-    /// What each name stands for, by option or config file.
+    /// What names stand for, by options and config files, where lines name their models.
     #[arg(skip)]
-    pub(in crate::cli) maps: Vec<NamedArgs>,
+    pub(in crate::cli) maps: Option<Arc<NamesArgs>>,
     /// Of a pool, the model that must answer: no other does in its place, though several endpoints may
     /// serve it
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
@@ -86,17 +87,6 @@ pub(in crate::cli) struct ModelArgs {
     /// Any further field of the request body, as JSON: --param seed=7 --param 'stop=["\n"]'
     #[arg(long = "param", value_name = "KEY=JSON", value_parser = parameter)]
     pub(in crate::cli) params: Vec<super::super::parse::Parameter>,
-}
-
-/// What a name in lines stands for.
-#[derive(Debug, Clone)]
-pub(in crate::cli) struct NamedArgs {
-    /// The name.
-    pub(in crate::cli) name: String,
-    /// Where it is said, for messages.
-    pub(in crate::cli) place: String,
-    /// The model.
-    pub(in crate::cli) args: ModelArgs,
 }
 
 /// A wire protocol.
