@@ -24,6 +24,7 @@ mod money;
 mod names;
 mod outputs;
 mod pools;
+mod requests;
 mod resume;
 mod run;
 mod schedule;

@@ -19,9 +19,17 @@ fn line(number: usize, model: &str) -> String {
     )
 }
 
+/// A bench with the keys of two endpoints.
+fn keyed() -> Bench {
+    let mut bench = Bench::new();
+    bench.set("KEY_A", "key-a");
+    bench.set("KEY_B", "key-b");
+    bench
+}
+
 /// A bench with so many lines, which name these models in turn.
 fn bench(count: usize, models: &[&str]) -> Bench {
-    let bench = Bench::new();
+    let bench = keyed();
     let lines = (1..=count).map(|number| line(number, models[(number - 1) % models.len()]));
     bench.write("in.jsonl", lines.collect::<String>());
     bench
@@ -69,9 +77,7 @@ fn answers(ended: &Ended, endpoint: &str) -> u64 {
 #[test]
 fn each_line_is_answered_by_the_model_that_it_names() {
     let (a, b, c) = (Server::echo(), Server::echo(), Server::echo());
-    let mut bench = bench(90, &["small", "large:70b", "own"]);
-    bench.set("KEY_A", "key-a");
-    bench.set("KEY_B", "key-b");
+    let bench = bench(90, &["small", "large:70b", "own"]);
     config(&bench, &[("a", &a), ("b", &b)], TWO);
     let ended = bench.run(&format!("{RUN} --base-url {}", c.url())).expect(0);
     assert_eq!(bench.lines("out.jsonl").len(), 90);
@@ -261,7 +267,7 @@ fn each_call_has_the_price_of_the_model_that_was_asked() {
     let ended = bench.run(&format!("{RUN} --base-url {} --max-cost 1", c.url())).expect(0);
     // 18 tokens a call, 10 calls each.
     let expected = 180.0 * (1.0 + 2.0 + 100.0) / 1e6;
-    let cost = ended.summary()["cost"]["usd"].clone();
+    let cost = ended.summary()["cost"]["cost_usd"].clone();
     let cost = cost.as_f64().or_else(|| cost.as_str()?.parse().ok()).unwrap_or_default();
     assert!((cost - expected).abs() < 1e-9, "{cost} {expected} {}", ended.summary());
     let of = |id: &str| {
@@ -294,7 +300,7 @@ fn dry_runs_and_status_name_the_models() {
     let ended = bench.run(&format!("{RUN} --dry-run")).expect(0);
     ended.says("small → a · llama-8b").says("large:70b → b · llama-70b");
     let shown: Vec<Value> = serde_json::Deserializer::from_str(
-        &bench.run(&format!("{RUN} --dry-run --quiet")).expect(0).stdout,
+        &bench.run("run in.jsonl -o out.jsonl --dry-run --quiet").expect(0).stdout,
     )
     .into_iter()
     .map(Result::unwrap)
@@ -311,7 +317,7 @@ fn dry_runs_and_status_name_the_models() {
 #[test]
 fn lines_of_dria_are_answered_by_models_that_speak_chat() {
     let (a, b) = (Server::echo(), Server::echo());
-    let bench = Bench::new();
+    let bench = keyed();
     let line = |number: usize, model: &str| {
         json!({"custom_id": format!("00000000-0000-4000-8000-{number:012}"), "type": "completions", "version": "v1",
             "body": {"model": model, "max_tokens": 9,

@@ -183,7 +183,8 @@ impl World<'_> {
                 }
             };
             let takes_due = is_due && self.pace.may_retry() && !(is_probe && has_new);
-            let hold = match self.pace.start(now, 0, 400, (is_probe, takes_due && !is_probe)) {
+            let hold = match self.pace.start(now, 0, 400.into(), (is_probe, takes_due && !is_probe))
+            {
                 Ok(permit) => {
                     let row = if takes_due {
                         self.due.pop().map_or(0, |Reverse((_, row))| row)

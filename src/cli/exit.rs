@@ -199,8 +199,8 @@ fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
             (DATA, UNTOUCHED, "decompress or convert it to UTF-8 first".to_owned())
         }
         input::Error::NotRequests { .. } => {
-            let next = "name the file of the requests; or say what its lines are, --dialect rows to ask \
-                        about each as it is";
+            let next = "name the file of the requests, or say what its lines are with --dialect (rows \
+                        asks about each as it is)";
             (DATA, UNTOUCHED, next.to_owned())
         }
         input::Error::Header { .. } => (DATA, UNTOUCHED, "mend its first line".to_owned()),

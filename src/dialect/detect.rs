@@ -98,6 +98,13 @@ pub fn form_of(line: &[u8]) -> Option<Form> {
             () => form(Dialect::Rows, Side::Requests),
         };
     }
+    // Requests without their ids are bad requests, no rows.
+    if has("body") && has("url") && has("method") {
+        return form(Dialect::OpenAi, Side::Requests);
+    }
+    if has("body") && has("type") && has("version") {
+        return form(Dialect::Dria, Side::Requests);
+    }
     if has("id") && has("row_number") && has("ok") && has("result") && has("error") {
         return form(Dialect::Rows, Side::Outcomes);
     }
@@ -135,6 +142,9 @@ mod tests {
                 "requests of the dialect openai",
             ),
             (r#"{"custom_id":"a","body":{}}"#, "requests of the dialect openai"),
+            (r#"{"method":"POST","url":"/v1/x","body":{}}"#, "requests of the dialect openai"),
+            (r#"{"type":"completions","version":"v1","body":{}}"#, "requests of the dialect dria"),
+            (r#"{"url":"/x","body":"an article"}"#, "requests of the dialect rows"),
             (
                 r#"{"id":"b","custom_id":"a","response":null,"error":{}}"#,
                 "results of the dialect openai",

@@ -114,7 +114,7 @@ pub enum Error {
         shown: Vec<String>,
     },
     /// Lines of a request file are no requests, or have the id of an earlier line.
-    #[error("{count} of its lines cannot be sent, first {}", shown.first().map(ToString::to_string).unwrap_or_default())]
+    #[error("of the input {count} lines cannot be sent, first {}", shown.first().map(ToString::to_string).unwrap_or_default())]
     BadLines {
         /// How many.
         count: u64,

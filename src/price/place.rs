@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::{Price, of_table, undated};
 use crate::job::OwnModels;
 
+/// What stands in a price's name for all models of a place that nothing else is known of.
+const ANY_MODEL: &str = "*";
+
 /// What the models of one place cost.
 #[derive(Debug, Clone, Default)]
 pub struct Prices {
@@ -20,11 +23,12 @@ impl Prices {
     /// What a model costs that is asked in a service tier; nothing where that is not known.
     #[must_use]
     pub fn of(&self, model: &str, tier: Option<&str>) -> Option<Price> {
-        let mut names = self.prefixes.iter().map(|prefix| format!("{prefix}{model}"));
-        let said = names.find_map(|name| {
-            self.said.get(&name).or_else(|| self.said.get(undated(&name))).cloned()
-        });
-        said.or_else(|| self.of_table(model, tier))
+        let said = |model: &str| {
+            let mut names = self.prefixes.iter().map(|prefix| format!("{prefix}{model}"));
+            names.find_map(|name| self.said.get(&name).or_else(|| self.said.get(undated(&name))))
+        };
+        let known = said(model).cloned().or_else(|| self.of_table(model, tier));
+        known.or_else(|| said(ANY_MODEL).cloned())
     }
 
     /// The first of the models that lines name whose price is not known. Where there are more than a
@@ -74,6 +78,9 @@ mod tests {
         assert_eq!(here.of("gpt-4o-mini-2024-07-18", Some("priority")), Some(own));
         let models = OwnModels { names: vec!["gpt-4o".into(), "x".into()], are_more: false };
         assert_eq!(here.unknown(&models), ["x"]);
+        let any = [("openai.*".to_owned(), own.clone())].into();
+        let any = Prices { said: any, ..here.clone() };
+        assert_eq!((any.of("x", None), any.of("gpt-4o-mini", None)), (Some(own), Some(table)));
         let nowhere = Prices { provider: None, ..here };
         assert_eq!(nowhere.of("gpt-4o", None), None);
     }

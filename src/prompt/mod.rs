@@ -376,6 +376,7 @@ mod tests {
         let prompt = |text: &str, attachments: &[&str]| Prompt {
             text: text.to_owned(),
             attachments: attachments.iter().map(|&it| it.to_owned()).collect(),
+            request: None,
         };
         let different = [
             prompt("x", &[]),

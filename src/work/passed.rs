@@ -99,24 +99,32 @@ impl Line {
         let Fetching { retries, most } = self.fetching;
         let link = Link::parse(url).map_err(|error| error.to_string())?;
         let limits = client.limits();
-        let limits = Limits { body: usize::try_from(most).unwrap_or(usize::MAX), ..limits };
+        // What is said with an error may be longer than a file may be.
+        const SAID: u64 = 64 << 10;
+        let body = usize::try_from(most.max(SAID)).unwrap_or(usize::MAX);
+        let limits = Limits { body, ..limits };
+        let too_large = || {
+            format!(
+                "it has more than the {most} bytes that a row may have of attachments \
+                 (--max-attachment-bytes)"
+            )
+        };
         let mut tries = 0;
         loop {
             let reason = match bring(&link, limits).await {
                 Ok(Reply { status: 200..=299, body, .. }) if body.is_empty() => {
                     return Err("it is empty".to_owned());
                 }
-                Ok(Reply { status: 200..=299, body, .. }) => return Ok(body),
+                Ok(Reply { status: 200..=299, body, .. }) => {
+                    return if body.len() as u64 > most { Err(too_large()) } else { Ok(body) };
+                }
                 Ok(Reply { status: status @ (408 | 425 | 429 | 500..), .. }) => {
                     format!("HTTP {status}")
                 }
                 Ok(Reply { status, .. }) => return Err(format!("HTTP {status}")),
                 Err(error) => match error.call() {
                     Some(HttpError::TooLarge { .. }) => {
-                        return Err(format!(
-                            "it has more than the {most} bytes that a row may have of attachments \
-                             (--max-attachment-bytes)"
-                        ));
+                        return Err(too_large());
                     }
                     Some(_) => error.to_string(),
                     None => return Err(error.to_string()),

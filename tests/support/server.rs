@@ -19,8 +19,10 @@ pub mod shapes;
 pub struct Call {
     /// The text of the user's message, or the input.
     pub prompt: String,
-    /// The whole body.
+    /// The whole body; null where it is no JSON.
     pub body: Value,
+    /// Its bytes.
+    pub raw: Vec<u8>,
     /// The path.
     pub path: String,
     /// Headers by name in small letters.
@@ -298,6 +300,7 @@ fn answer(
 ) -> (Call, Reply) {
     let (mutex, condvar) = shared;
     let mut state = mutex.lock().unwrap();
+    let raw = body.to_vec();
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let last = body["messages"].as_array().and_then(|messages| messages.last());
     let prompt = last.map_or(&body["input"], |message| &message["content"]);
@@ -305,7 +308,7 @@ fn answer(
     let nth = state.by_prompt.entry(prompt.to_owned()).or_default();
     *nth += 1;
     let (prompt, nth, at) = (prompt.to_owned(), *nth, Instant::now());
-    let call = Call { prompt, body, path, headers, at, nth };
+    let call = Call { prompt, body, raw, path, headers, at, nth };
     state.calls.push(call.clone());
     state.active += 1;
     state.peak = state.peak.max(state.active);

@@ -29,6 +29,12 @@ Examples:
       --schema 'label:pos|neg, confidence:number, topics:string[]'
   Send a picture with each row: the field holds a path beside the input, a URL, or a data URI:
     rowmill run photos.jsonl -o out.jsonl -m my-model -p 'What is this?' --attachment-field photo
+  Run a request file of OpenAI's Batch API, vLLM or FastDeploy as it is (docs/dialects.md):
+    rowmill run batch.jsonl -o out.jsonl --base-url http://127.0.0.1:8000/v1
+  The same, all lines by one model; lines that cannot be sent fail without a call:
+    rowmill run batch.jsonl -o out.jsonl -m openai.gpt-5-mini --skip-bad-lines
+  Answer prompts as dria batch does, on standard output:
+    rowmill run prompts.jsonl -m my-model
   Go on after anything, or start if there is nothing to go on with (for cron):
     rowmill run reviews.jsonl -o out.jsonl -m my-model --id-field id -p '…' --resume
   Work at night only, and print nothing that needs no person:

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args};
 
 use crate::http::Link;
@@ -12,7 +13,7 @@ pub(in crate::cli) struct OutputArgs {
     /// One envelope a row, in input order; - is standard output. This and the others may be an http(s)
     /// URL, a pre-signed one say: the file is then uploaded there, with one PUT. Only of prompts it need
     /// not be said: then it is standard output
-    #[arg(short, long, value_name = "FILE|URL", default_value = "", hide_default_value = true)]
+    #[arg(short, long, value_name = "FILE|URL", default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(in crate::cli) output: PathBuf,
     /// Put the row into its envelope
     #[arg(long)]

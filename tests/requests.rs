@@ -1,0 +1,576 @@
+//! Request files through `rowmill run`: what other tools' users already have goes out as it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::support::Bench;
+use crate::support::server::{Call, Reply, Server, completion};
+
+fn fixture(directory: &str) -> String {
+    let dialects = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/dialects");
+    fs::read_to_string(dialects.join(directory).join("requests.jsonl")).unwrap()
+}
+
+/// A line of the `openai` dialect.
+fn line(id: &str, url: &str, body: &str) -> String {
+    format!("{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{body}}}\n")
+}
+
+/// So many lines of chat, each with a text of its own.
+fn chats(count: usize) -> String {
+    let body =
+        |n| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"text {n}"}}]}}"#);
+    (1..=count).map(|n| line(&format!("c{n}"), "/v1/chat/completions", &body(n))).collect()
+}
+
+/// The bodies of requests in the order of their lines.
+fn bodies(lines: &str) -> Vec<String> {
+    let body = |line: &str| {
+        let at = line.find("\"body\":").unwrap() + 7;
+        line[at..line.len() - 1].trim().to_owned()
+    };
+    lines.lines().map(body).collect()
+}
+
+fn raw(call: &Call) -> String {
+    String::from_utf8(call.raw.clone()).unwrap()
+}
+
+/// Answers with the path and the model that it was asked at and for.
+fn told() -> Server {
+    Server::start(|call| {
+        let model = &call.body["model"];
+        let usage = json!({"prompt_tokens": 5, "total_tokens": 7, "completion_tokens": 2});
+        Reply::body(json!({"path": call.path, "model": model, "usage": usage}).to_string())
+    })
+}
+
+fn run(server: &Server, rest: &str) -> String {
+    format!("run in.jsonl -o out.jsonl --base-url {} {rest}", server.url())
+}
+
+#[test]
+fn bodies_go_out_byte_for_byte_to_where_their_lines_say() {
+    let (server, bench) = (told(), Bench::new());
+    let odd = [
+        (
+            "/v1/chat/completions",
+            r#"{"model":"m", "temperature":1.50,"temperature" : 0.70,"messages":[ {"role":"user","content":"caf\u00e9 \/"}]}"#,
+        ),
+        ("/v1/completions", r#"{"model":"m","prompt":[1,2],"seed":900719925474099312345}"#),
+        ("/v1/responses", r#"{ "input" : "x" , "model" : "m" }"#),
+        ("/v1/embeddings", r#"{"input":["é","b"],"model":"m"}"#),
+        ("/v1/messages", r#"{"model":"m","max_tokens":9,"messages":[]}"#),
+        ("/score", r#"{"model":"m","text_1":"a","text_2":"b"}"#),
+        ("/v2/rerank", r#"{"model":"m","query":"a","documents":["b"]}"#),
+    ];
+    let text: String =
+        odd.iter().zip(1..).map(|((url, body), n)| line(&format!("r{n}"), url, body)).collect();
+    bench.write("in.jsonl", &text);
+    bench.run(&run(&server, "--telemetry-output t.jsonl")).expect(0);
+    let calls = server.calls();
+    assert_eq!(calls.len(), odd.len());
+    for (url, body) in odd {
+        let call = calls.iter().find(|call| call.path == url).unwrap_or_else(|| panic!("{url}"));
+        assert_eq!(raw(call), body);
+        let has = |name: &str| call.headers.contains_key(name);
+        let is_messages = url == "/v1/messages";
+        assert_eq!((has("x-api-key"), has("anthropic-version")), (is_messages, is_messages));
+        assert_eq!(has("authorization"), !is_messages);
+        assert_eq!(call.headers["content-type"], "application/json");
+    }
+    let lines = bench.lines("out.jsonl");
+    for (line, (url, _)) in lines.iter().zip(odd) {
+        assert_eq!((&line["result"]["path"], &line["ok"]), (&json!(url), &json!(true)));
+    }
+    // Telemetry reads of each body what its endpoint counts.
+    let telemetry = bench.read("t.jsonl");
+    assert_eq!(telemetry.matches("\"model\":\"m\"").count(), odd.len(), "{telemetry}");
+    assert!(telemetry.contains("\"input_tokens\":5"), "{telemetry}");
+}
+
+#[test]
+fn a_model_takes_the_place_of_the_lines_own_and_of_nothing_else() {
+    let (server, bench) = (told(), Bench::new());
+    let body = r#"{"temperature":1.50,"model":"a","x":{"model":"b"},"model" : "c"}"#;
+    bench.write("in.jsonl", line("1", "/v1/responses", body) + &line("2", "/v1/responses", "{ }"));
+    bench.run(&run(&server, "-m n")).expect(0);
+    let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
+    let expected = [
+        r#"{"temperature":1.50,"model":"n","x":{"model":"b"},"model" : "n"}"#,
+        r#"{"model":"n" }"#,
+    ];
+    assert_eq!(sent, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn the_vendors_examples_run_as_they_are() {
+    for (directory, more) in
+        [("openai", ""), ("doubleword", ""), ("fastdeploy", "-m default"), ("dria", "")]
+    {
+        let server = Server::start(|_| Reply::body(completion("well")));
+        let (bench, text) = (Bench::new(), fixture(directory));
+        bench.write("in.jsonl", &text);
+        bench.run(&run(&server, more)).expect(0);
+        let lines = bench.lines("out.jsonl");
+        assert_eq!(lines.len(), text.lines().count(), "{directory}");
+        for (line, given) in lines.iter().zip(text.lines()) {
+            let given: Value = serde_json::from_str(given).unwrap();
+            assert_eq!(line["id"], given["custom_id"]);
+            let result = &line["result"];
+            let said = if directory == "dria" {
+                result
+            } else {
+                &result["choices"][0]["message"]["content"]
+            };
+            assert_eq!(said, "well", "{directory}: {line}");
+        }
+        if more.is_empty() {
+            let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
+            assert_eq!(sent, bodies(&text).into_iter().collect());
+        }
+    }
+}
+
+#[test]
+fn sound_goes_out_as_a_form() {
+    let file = Server::start(|_| Reply::body("unused"));
+    let server = Server::start(|call| {
+        let text = String::from_utf8_lossy(&call.raw).into_owned();
+        match text.contains("srt") {
+            true => Reply::body("1\n00:00:00,000 --> 00:00:01,000\nMary\n"),
+            false => Reply::body(json!({"text": "Mary"}).to_string()),
+        }
+    });
+    let depot = file.url().replace("/v1", "/gone.wav");
+    let bench = Bench::new();
+    let vllm = fixture("vllm").lines().nth(4).unwrap().to_owned() + "\n";
+    let srt = r#"{"model":"w","response_format":"srt","temperature":0.0,"file_url":"data:audio/mp3;base64,SUQz"}"#;
+    let text = vllm
+        + &line("srt", "/v1/audio/translations", srt)
+        + &line(
+            "bad",
+            "/v1/audio/translations",
+            r#"{"model":"w","file_url":"data:audio/wav;base64,!"}"#,
+        )
+        + &line(
+            "far",
+            "/v1/audio/translations",
+            &format!(
+                r#"{{"model":"w","file_url":"{}"}}"#,
+                depot.replace("http://127.0.0.1", "http://user@127.0.0.1")
+            ),
+        );
+    bench.write("in.jsonl", text);
+    bench.run(&run(&server, "")).expect(3);
+    let lines = bench.lines("out.jsonl");
+    assert_eq!(lines[0]["result"], json!({"text": "Mary"}));
+    assert_eq!(lines[1]["result"]["text"], "1\n00:00:00,000 --> 00:00:01,000\nMary\n");
+    for line in &lines[2..] {
+        assert_eq!(line["error"]["class"], "attachment", "{line}");
+    }
+    let calls = server.calls();
+    assert_eq!(calls.len(), 2, "nobody is asked about what is not there");
+    let srt = calls.iter().find(|call| call.path.ends_with("translations")).unwrap();
+    let text = raw(srt);
+    let (kind, boundary) = srt.headers["content-type"].split_once("; boundary=").unwrap();
+    assert_eq!(kind, "multipart/form-data");
+    assert!(text.ends_with(&format!("\r\n\r\nID3\r\n--{boundary}--\r\n")), "{text}");
+    assert!(text.contains("name=\"temperature\"\r\n\r\n0.0\r\n") && !text.contains("file_url"));
+    assert!(text.contains("name=\"file\"; filename=\"audio.mp3\"\r\nContent-Type: audio/mpeg\r\n"));
+}
+
+#[test]
+fn sound_is_fetched_and_what_may_pass_is_tried_again() {
+    // Who is asked for the files: the first time in vain.
+    let files = Server::start(|call| match (&call.path[..], call.nth) {
+        ("/v1/gone.wav", _) => Reply::status(404),
+        ("/v1/moved", _) => {
+            Reply::Status(302, vec![("location", "/v1/mary.flac".into())], String::new())
+        }
+        (_, 1) => Reply::status(503),
+        _ => Reply::body("fLaC and so on"),
+    });
+    let (server, bench) = (told(), Bench::new());
+    let sound = |name: &str| format!(r#"{{"model":"w","file_url":"{}/{name}"}}"#, files.url());
+    let of = |id: &str, name: &str| line(id, "/v1/audio/transcriptions", &sound(name));
+    bench.write("in.jsonl", of("a", "moved") + &of("b", "gone.wav"));
+    bench.run(&run(&server, "-c 1 --max-attachment-bytes 20")).expect(3);
+    let calls = server.calls();
+    assert_eq!(calls.len(), 1);
+    assert!(raw(&calls[0]).contains("\r\n\r\nfLaC and so on\r\n"), "{}", raw(&calls[0]));
+    let failed = &bench.lines("out.jsonl")[1]["error"];
+    assert_eq!(failed["class"], "attachment");
+    assert!(failed["message"].as_str().unwrap().ends_with("gone.wav: HTTP 404"), "{failed}");
+    bench.run(&format!("{} --overwrite", run(&server, "--max-attachment-bytes 9"))).expect(3);
+    assert!(bench.read("out.jsonl").contains("it has more than the 9 bytes"));
+}
+
+#[test]
+fn every_bad_line_is_named_and_nothing_is_sent() {
+    let (server, bench) = (told(), Bench::new());
+    let text = chats(1)
+        + "\n{\"custom_id\":\n"
+        + &line("x", "/v1/chats", "{}")
+        + "[]\n"
+        + &line("c1", "/v1/chat/completions", r#"{"model":"m"}"#)
+        + &chats(2).lines().nth(1).unwrap().replace("POST", "GET")
+        + "\n"
+        + r#"{"method":"POST","url":"/v1/responses","body":{"model":"m"}}"#
+        + "\n"
+        + &line("s", "/v1/responses", r#"{"model":"m","stream":true}"#);
+    bench.write("in.jsonl", text);
+    let before = bench.snapshot();
+    for command in [
+        run(&server, ""),
+        run(&server, "--dry-run"),
+        format!("plan in.jsonl --work-dir w --base-url {}", server.url()),
+        format!("estimate in.jsonl --base-url {}", server.url()),
+    ] {
+        let ended = bench.run(&command).expect(65);
+        let told: Vec<_> = ended.stderr.lines().filter(|line| line.starts_with("line ")).collect();
+        let expected = [
+            "line 3: EOF while parsing",
+            "line 4: url \"/v1/chats\" is none of rowmill's",
+            "line 5: expected a JSON object, got a list",
+            "line 6: custom_id \"c1\" is that of line 1 already",
+            "line 7: method is \"GET\", not \"POST\"",
+            "line 8: custom_id is missing",
+            "line 9: body.stream is true",
+        ];
+        assert_eq!(told.len(), expected.len(), "{}", ended.stderr);
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told}");
+        }
+        ended.says("7 lines cannot be sent");
+    }
+    assert_eq!((server.count(), bench.snapshot() == before), (0, true));
+    // Of many the first are named.
+    let bad: String = (0..130).map(|n| line(&format!("n{n}"), "/v1/nowhere", "{}")).collect();
+    bench.write("in.jsonl", chats(3) + &bad);
+    let ended = bench.run(&run(&server, "")).expect(65);
+    assert_eq!(ended.stderr.matches("\nline ").count() + 1, 100);
+    ended.says("line 103: url").says("and 30 more; rowmill files validate FILE lists all");
+}
+
+#[test]
+fn bad_lines_may_fail_without_a_call() {
+    let (server, bench) = (told(), Bench::new());
+    let text = chats(1)
+        + &line("bad", "/v1/chats", "{}")
+        + "nonsense\n"
+        + &chats(3).lines().nth(2).unwrap().replace("c3", "last")
+        + "\n";
+    bench.write("in.jsonl", &text);
+    bench.run(&run(&server, "--skip-bad-lines --error-output e.jsonl")).expect(3);
+    let lines = bench.lines("out.jsonl");
+    let told: Vec<_> =
+        lines.iter().map(|it| (it["id"].clone(), it["error"]["class"].clone())).collect();
+    let expected = [
+        (json!("c1"), Value::Null),
+        (json!("bad"), json!("invalid_request")),
+        (json!(3), json!("invalid_json")),
+        (json!("last"), Value::Null),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((server.count(), bench.lines("e.jsonl").len()), (2, 2));
+    // Nothing about them is to be tried again.
+    bench.run(&run(&server, "--skip-bad-lines --error-output e.jsonl --resume")).expect(3);
+    assert_eq!(server.count(), 2);
+    let rows =
+        bench.run(&run(&server, "--skip-bad-lines --dialect rows --overwrite -m m")).expect(2);
+    rows.says("--skip-bad-lines is about lines of request files");
+}
+
+#[test]
+fn failures_keep_what_the_server_said() {
+    let server = Server::start(|call| {
+        let error =
+            |text: &str| json!({"error": {"message": text, "type": "t", "code": null}}).to_string();
+        match call.prompt.as_str() {
+            "text 1" => Reply::Status(400, Vec::new(), error("no\u{e9}")),
+            "text 2" => Reply::body(error("in spite")),
+            "text 3" => Reply::body("<html>"),
+            "text 4" if call.nth == 1 => {
+                Reply::Status(429, vec![("retry-after-ms", "1".into())], error("slow"))
+            }
+            _ => Reply::body(completion("")),
+        }
+    });
+    let bench = Bench::new();
+    bench.write("in.jsonl", chats(4));
+    bench.run(&run(&server, "--retries 0")).expect(3);
+    let lines = bench.lines("out.jsonl");
+    let error =
+        |at: usize| (lines[at]["error"]["status"].clone(), lines[at]["error"]["raw"].clone());
+    let (status, body) = error(0);
+    let body: Value = serde_json::from_str(body.as_str().unwrap()).unwrap();
+    assert_eq!((status, &body["error"]["message"]), (json!(400), &json!("no\u{e9}")));
+    assert!(error(1).1.as_str().unwrap().contains("in spite"));
+    assert_eq!(error(2), (json!(200), json!("<html>")));
+    // An answer without words is an answer.
+    assert_eq!(lines[3]["result"]["choices"][0]["message"]["content"], "", "{}", lines[3]);
+}
+
+#[test]
+fn a_killed_run_goes_on_in_each_dialect() {
+    const COUNT: usize = 40;
+    let dria = |n| {
+        format!(
+            r#"{{"custom_id":"d{n}","type":"completions","version":"v1","body":{{"model":"m","messages":[{{"role":"user","content":"text {n}"}}]}}}}"#
+        ) + "\n"
+    };
+    let prompts = |n| match n % 2 {
+        0 => format!("{{\"prompt\":\"text {n}\"}}\n"),
+        _ => format!("{{\"id\":\"p{n}\",\"prompt\":\"text {n}\"}}\n"),
+    };
+    let inputs = [
+        ("openai", chats(COUNT), ""),
+        ("dria", (1..=COUNT).map(dria).collect(), ""),
+        ("prompts", (1..=COUNT).map(prompts).collect(), "-m m"),
+    ];
+    for (dialect, text, more) in inputs {
+        let held = Server::start(|call| match call.prompt.as_str() {
+            "text 33" => Reply::Hold("never".to_owned()),
+            text => Reply::body(completion(text)),
+        });
+        let bench = Bench::new();
+        bench.write("in.jsonl", &text);
+        let command = |server: &Server, output: &str| {
+            format!(
+                "run in.jsonl -o {output} --base-url {} --shard-rows 7 --fixed-concurrency -c 1 {more}",
+                server.url()
+            )
+        };
+        let running = bench.start(&command(&held, "out.jsonl"));
+        held.wait_for_calls(33);
+        running.kill();
+        let server = Server::start(|call| Reply::body(completion(&call.prompt)));
+        bench.run(&(command(&server, "out.jsonl") + " --resume")).expect(0);
+        assert!(server.count() <= COUNT - 32, "{dialect}: {} calls", server.count());
+        bench.run(&command(&server, "whole.jsonl")).expect(0);
+        assert_eq!(bench.read("out.jsonl"), bench.read("whole.jsonl"), "{dialect}");
+        assert_eq!(bench.lines("out.jsonl").len(), COUNT);
+    }
+}
+
+#[test]
+fn prompts_are_asked_as_dria_asks_them() {
+    let server = Server::echo();
+    let bench = Bench::new();
+    bench.write("data/in.jsonl", fixture("prompts"));
+    bench.write("data/photo.jpg", b"\xff\xd8\xff photo");
+    bench.write("data/speech.wav", b"RIFF....WAVE speech");
+    let ended = bench.run(&format!("run data/in.jsonl -m m --base-url {} --json", server.url()));
+    let ended = ended.expect(0);
+    assert_eq!(ended.stderr, "", "nothing but errors");
+    let ids: Vec<Value> = ended
+        .stdout
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["id"].clone()
+        })
+        .collect();
+    assert_eq!(ids, [json!("1"), json!("2"), json!(3)]);
+    let calls = server.calls();
+    let call = |prompt: &str| calls.iter().find(|call| call.prompt == prompt).unwrap();
+    let metals = &call("Name three metals.").body;
+    assert_eq!((&metals["max_tokens"], &metals["temperature"]), (&json!(2048), &json!(0.7)));
+    assert!(call("What is in this picture?").body.to_string().contains("data:image/jpeg;base64"));
+    assert!(call("Write down what is said.").body.to_string().contains("input_audio"));
+    // What is said counts, and a prompt of one's own makes rows of them.
+    let line = format!("run data/in.jsonl -o o.jsonl --base-url {}", server.url());
+    bench.run(&format!("{line} -m m --max-tokens 9 --temperature 0 --limit 1")).expect(0);
+    let body = server.calls().pop().unwrap().body;
+    assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(9), &json!(0)));
+    bench.run(&format!("{line} -m m -p 'Say {{{{prompt}}}}' --overwrite --limit 1")).expect(0);
+    let body = server.calls().pop().unwrap().body;
+    assert_eq!(body["messages"][0]["content"], "Say What is in this picture?");
+    assert!(body.get("max_tokens").is_none());
+}
+
+#[test]
+fn what_is_not_prompts_needs_an_output() {
+    let bench = Bench::new();
+    bench.write("in.jsonl", chats(1));
+    bench.run("run in.jsonl -m passthrough").expect(2).says("--output <FILE|URL>");
+}
+
+#[test]
+fn nothing_is_called_for_passthrough() {
+    let bench = Bench::new();
+    bench.write("in.jsonl", chats(2));
+    bench.run("run in.jsonl -o out.jsonl -m passthrough").expect(0);
+    let results: Vec<_> =
+        bench.lines("out.jsonl").iter().map(|line| line["result"].to_string()).collect();
+    let expected: Vec<Value> =
+        bodies(&chats(2)).iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    assert_eq!(results, expected.iter().map(Value::to_string).collect::<Vec<_>>());
+    // Byte for byte.
+    assert!(bench.read("out.jsonl").contains(&bodies(&chats(2))[1]));
+}
+
+#[test]
+fn what_lines_say_no_option_says() {
+    let (server, bench) = (told(), Bench::new());
+    bench.write("in.jsonl", chats(1));
+    for option in [
+        "-p x",
+        "--template t",
+        "--id-field id",
+        "--id-from hash",
+        "--attachment-field a",
+        "--instruction i",
+        "--on-missing-field error",
+        "--schema a",
+        "--protocol chat",
+        "--temperature 0",
+        "--max-tokens 9",
+        "--top-p 0.5",
+        "--param seed=7",
+        "-m m?temperature=0",
+        "-m m?transport=sse",
+    ] {
+        let ended = bench.run(&run(&server, option)).expect(2);
+        ended.says("requests of the dialect openai").says("--dialect rows");
+    }
+    let nowhere = bench.run("run in.jsonl -o out.jsonl").expect(2);
+    nowhere.says("name the endpoint with --base-url, or a model with -m");
+    assert_eq!(server.count(), 0);
+    bench.run(&run(&server, "-m m -p x --dialect rows")).expect(3);
+    assert_eq!(server.calls()[0].prompt, "x");
+}
+
+#[test]
+fn results_and_files_of_two_minds_are_refused() {
+    let (server, bench) = (told(), Bench::new());
+    let result =
+        r#"{"id":"b","custom_id":"a","response":{"status_code":200,"body":{}},"error":null}"#;
+    bench.write("in.jsonl", format!("{result}\n"));
+    bench.run(&run(&server, "-m m")).expect(65).says("it holds results of the dialect openai");
+    bench.write("in.jsonl", chats(1) + "{\"prompt\":\"x\"}\n");
+    bench
+        .run(&run(&server, "-m m"))
+        .expect(65)
+        .says("line 1 looks like requests of the dialect openai, line 2");
+    bench.write("in.csv", "prompt\nx\n");
+    let csv = format!("run in.csv -o out.jsonl -m m --base-url {}", server.url());
+    bench.run(&format!("{csv} --dialect prompts")).expect(2).says("is CSV, whose records are rows");
+    bench.run(&csv).expect(3);
+    assert!(server.calls()[0].prompt.contains("\"prompt\": \"x\""), "a row like any other");
+}
+
+#[test]
+fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
+    let (server, bench) = (told(), Bench::new());
+    let text = chats(300);
+    let line = format!("run - -o out.jsonl --base-url {}", server.url());
+    let ended = bench.pipe(&line, text.as_bytes());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(bench.lines("out.jsonl").len(), 300);
+    let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
+    assert_eq!(sent, bodies(&text).into_iter().collect());
+    // One with a name is as good.
+    let fifo = bench.path("pipe");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+    let writer = std::thread::spawn(move || fs::write(fifo, text));
+    let url = server.url();
+    bench.run(&format!("run pipe -o named.jsonl --base-url {url}")).expect(0);
+    writer.join().unwrap().unwrap();
+    assert_eq!(bench.lines("named.jsonl").len(), 300);
+}
+
+#[test]
+fn a_dry_run_shows_what_would_be_sent() {
+    let bench = Bench::new();
+    let body = r#"{"model":"m", "temperature":1.50,"max_tokens":100,"input":"caf\u00e9"}"#;
+    bench.write("in.jsonl", line("a", "/v1/responses", body));
+    let ended = bench.run("run in.jsonl -o out.jsonl --base-url http://127.0.0.1:9/v1 --dry-run");
+    let ended = ended.expect(0);
+    assert!(ended.stdout.contains(body), "{}", ended.stdout);
+    assert!(ended.stdout.contains("\"url\": \"http://127.0.0.1:9/v1/responses\""));
+    let estimate = "estimate in.jsonl --base-url http://127.0.0.1:9/v1 --json";
+    let estimate: Value = serde_json::from_str(&bench.run(estimate).expect(0).stdout).unwrap();
+    assert_eq!((&estimate["calls"], &estimate["output_tokens"]["high"]), (&json!(1), &json!(100)));
+    assert_eq!(estimate["input_tokens"], 9, "the words of the body and what is around them");
+    assert!(!bench.exists("out.jsonl.rowmill"));
+}
+
+#[test]
+fn the_same_request_is_made_once_where_its_answer_is_the_same() {
+    let (server, bench) = (told(), Bench::new());
+    let embed = r#"{"model":"m","input":"x"}"#;
+    let text = line("1", "/v1/embeddings", embed)
+        + &line("2", "/v1/embeddings", embed)
+        // Another spelling, another url, and answers that chance decides.
+        + &line("3", "/v1/embeddings", r#"{"model":"m", "input":"x"}"#)
+        + &line("4", "/v1/responses", embed)
+        + &line("5", "/v1/responses", embed)
+        + &line("6", "/v1/responses", r#"{"model":"m","input":"x","temperature":0}"#)
+        + &line("7", "/v1/responses", r#"{"model":"m","input":"x","temperature":0}"#);
+    bench.write("in.jsonl", text);
+    bench.run(&run(&server, "")).expect(0);
+    assert_eq!(server.count(), 5);
+    let paths: Vec<_> =
+        bench.lines("out.jsonl").iter().map(|it| it["result"]["path"].clone()).collect();
+    assert_eq!(paths[..3], vec![json!("/v1/embeddings"); 3]);
+    assert_eq!(paths[3..], vec![json!("/v1/responses"); 4]);
+    bench.run(&run(&server, "--no-dedupe --overwrite")).expect(0);
+    assert_eq!(server.count(), 12);
+}
+
+#[test]
+fn a_plan_is_worked_by_itself_and_says_what_its_lines_are() {
+    let (server, bench) = (told(), Bench::new());
+    bench.write("in.jsonl", chats(3));
+    bench.run(&format!("plan in.jsonl --work-dir w --base-url {}", server.url())).expect(0);
+    bench.run("work --work-dir w").expect(0);
+    bench.run("merge --work-dir w -o out.jsonl").expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 3);
+    assert!(server.calls().iter().all(|call| call.path == "/v1/chat/completions"));
+    // The same again changes nothing, though what the lines are is not said.
+    let again =
+        format!("run in.jsonl -o out.jsonl --work-dir w --resume --base-url {}", server.url());
+    bench.run(&again).expect(0);
+    assert_eq!(server.count(), 3);
+    bench.run(&format!("{again} --dialect rows -m x")).expect(78).says("dialect");
+}
+
+#[test]
+fn a_configured_endpoint_is_where_lines_go_that_name_their_models() {
+    let (server, bench) = (told(), Bench::new());
+    bench.write("in.jsonl", chats(2));
+    let config = format!(
+        "model = \"here.other\"\n[endpoint.here]\nbase_url = \"{}\"\nparameters = {{ temperature = 0.5, transport = \"sse\" }}\n",
+        server.url()
+    );
+    bench.write("rowmill.toml", config);
+    bench.run("run in.jsonl -o out.jsonl").expect(0);
+    let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
+    assert_eq!(sent, bodies(&chats(2)).into_iter().collect(), "as they are");
+}
+
+#[test]
+fn members_of_a_pool_put_their_own_models_in() {
+    let (one, other, bench) = (told(), told(), Bench::new());
+    let config = format!(
+        "[endpoint.one]\nbase_url = \"{}\"\n[endpoint.other]\nbase_url = \"{}\"\n\
+         [pool.both]\nmembers = [\"one.a\", \"other.b\"]\n",
+        one.url(),
+        other.url()
+    );
+    bench.write("rowmill.toml", config);
+    bench.write("in.jsonl", chats(40));
+    bench.run("run in.jsonl -o out.jsonl -m both").expect(0);
+    for (server, model) in [(&one, "a"), (&other, "b")] {
+        assert!(
+            server.count() > 0 && server.calls().iter().all(|call| call.body["model"] == model)
+        );
+    }
+    assert_eq!(one.count() + other.count(), 40);
+}
