@@ -2,6 +2,8 @@
 //! one that is away.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -194,6 +196,28 @@ fn one_that_is_away_keeps_its_own_rows_waiting_and_no_others() {
 }
 
 #[test]
+fn while_one_is_left_alone_the_rows_of_others_are_all_answered() {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let others = Arc::clone(&answered);
+    // It comes back when all others are done: more of its rows wait than a worker has shards open for.
+    let a = Server::start(move |call| match others.load(Ordering::SeqCst) {
+        2000.. => echo(call),
+        _ => Reply::Close,
+    });
+    let b = Server::start(move |call| {
+        answered.fetch_add(1, Ordering::SeqCst);
+        echo(call)
+    });
+    let bench = bench(4000, &["small", "large:70b"]);
+    config(&bench, &[("a", &a), ("b", &b)], TWO);
+    bench.run(&format!("{RUN} --shard-rows 50 --max-outage 120")).expect(0);
+    let lines = bench.lines("out.jsonl");
+    assert_eq!(lines.len(), 4000);
+    assert!(lines.iter().all(|line| line["ok"] == true));
+    assert_eq!(b.count(), 2000);
+}
+
+#[test]
 fn a_refused_key_of_one_fails_no_row_and_the_run_ends_with_it_when_the_others_are_done() {
     let (a, b) = (Server::start(|_| Reply::status(401)), Server::echo());
     let bench = bench(1000, &["small", "large:70b", "large:70b"]);
@@ -290,6 +314,31 @@ fn each_call_has_the_price_of_the_model_that_was_asked() {
     ));
     ended.expect(2).says("a.llama-8b");
     assert_eq!(a.count() + c.count(), 30);
+}
+
+#[test]
+fn where_all_go_to_one_endpoint_each_model_has_its_price_and_its_answers() {
+    let c = Server::echo();
+    let bench = bench(20, &["cheap", "dear"]);
+    let price = |name: &str, dollars: u32| {
+        format!("[price.\"{name}\"]\ninput = {dollars}\noutput = {dollars}\n")
+    };
+    bench.write("rowmill.toml", price("cheap", 1) + &price("dear", 100));
+    let place = format!("--base-url {}", c.url());
+    let ended = bench.run(&format!("estimate in.jsonl {place} --json --expect-output 7")).expect(0);
+    let estimates: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let of = |place: usize, what: &str| estimates[place][what].clone();
+    assert_eq!((of(0, "model"), of(0, "calls")), (json!("cheap"), json!(10)));
+    assert_eq!((of(1, "model"), of(1, "price")["input"].clone()), (json!("dear"), json!(100)));
+    bench.write("rowmill.toml", price("cheap", 1));
+    let ended = bench.run(&format!("{RUN} {place} --max-cost 1")).expect(2);
+    assert!(ended.says("dear").stderr.contains("[price.\"NAME\"]"));
+    assert!(!bench.exists("w") && c.count() == 0);
+    // A price for all others.
+    bench.write("rowmill.toml", price("cheap", 1) + &price("*", 10));
+    let ended = bench.run(&format!("{RUN} {place} --max-cost 1")).expect(0);
+    assert_eq!(ended.summary()["cost"]["cost_usd"], json!(180.0 * 11.0 / 1e6));
+    assert_eq!(answers(&ended, &c.url()), 20);
 }
 
 #[test]

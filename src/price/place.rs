@@ -75,11 +75,10 @@ mod tests {
         let own = of_table("openai", "gpt-4o").unwrap();
         let said = [("openai.gpt-4o-mini".to_owned(), own.clone())].into();
         let here = Prices { said, ..here };
-        assert_eq!(here.of("gpt-4o-mini-2024-07-18", Some("priority")), Some(own));
+        assert_eq!(here.of("gpt-4o-mini-2024-07-18", Some("priority")), Some(own.clone()));
         let models = OwnModels { names: vec!["gpt-4o".into(), "x".into()], are_more: false };
         assert_eq!(here.unknown(&models), ["x"]);
-        let any = [("openai.*".to_owned(), own.clone())].into();
-        let any = Prices { said: any, ..here.clone() };
+        let any = Prices { said: [("openai.*".to_owned(), own.clone())].into(), ..here.clone() };
         assert_eq!((any.of("x", None), any.of("gpt-4o-mini", None)), (Some(own), Some(table)));
         let nowhere = Prices { provider: None, ..here };
         assert_eq!(nowhere.of("gpt-4o", None), None);
