@@ -12,8 +12,8 @@ use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
 use crate::job::{
-    Dedupe, Dialect, JobSpec, MAX_ATTACHMENT_BYTES, OWN_MODEL, OtherModel, Parameters, Protocol,
-    Sample, Selection,
+    Dedupe, Dialect, JobSpec, MAX_ATTACHMENT_BYTES, OWN_MODEL, OtherModel, Parameters, Pool,
+    Protocol, Sample, Selection,
 };
 use crate::pipeline::{Error, Question};
 use crate::plan;
@@ -83,8 +83,15 @@ pub(super) fn question(
         dedupe: dedupe(input, is_varied)?,
     };
     let (job, pool) = reach.pooled(job);
+    let plan = plan_options(input, &reach, pool);
+    let (link, ahead) = (input.link.clone(), input.ahead.clone());
+    Ok((Question { input: file, link, ahead, job, plan }, reach))
+}
+
+/// How the plan is made, and what it notes of who answers.
+fn plan_options(input: &InputArgs, reach: &Reach, pool: Option<Pool>) -> plan::Options {
     let route = reach.route();
-    let plan = plan::Options {
+    plan::Options {
         cutting: cutting(input),
         threads: cores().min(8),
         base_url: route.and_then(Route::planned_base_url),
@@ -99,9 +106,7 @@ pub(super) fn question(
         url: None,
         counts_twins: false,
         now_ms: now_ms(),
-    };
-    let (link, ahead) = (input.link.clone(), input.ahead.clone());
-    Ok((Question { input: file, link, ahead, job, plan }, reach))
+    }
 }
 
 /// The field that names what is attached to a row.
