@@ -22,6 +22,7 @@ mod limits;
 mod listing;
 mod models;
 mod money;
+mod names;
 mod outputs;
 mod pools;
 mod requests;

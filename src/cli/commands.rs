@@ -12,6 +12,7 @@ use super::estimate::{estimate, mean_so_far};
 use super::exit::{self, Line};
 use super::filter::filter;
 use super::model::key_file;
+use super::names::NamedWays;
 use super::pool::Ways;
 use super::question::question;
 use super::reach::Reach;
@@ -92,10 +93,11 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let mut files = [output_files(&args.outputs), reads.clone()].concat();
     let model = (&args.model, serving.as_ref());
     let planned = Some(&*work_dir).filter(|_| !args.overwrite);
-    let (question, mut reach) =
+    let (mut question, mut reach) =
         question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
     let format = output_paths(&args.outputs).format_of(&question.job, include_input)?;
     let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
+    question.plan.prices = args.pace.max_cost.and(reach.own_prices(&question.job, config));
     let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
     let answerer = bounded(answerer, &args.pace, &reach)?;
     files.extend(input.map(|input| ("the input", input.clone())));
@@ -279,7 +281,8 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         let planned = planned.as_ref();
         let serving =
             planned.map(|manifest| Serving::of_plan(args, manifest)).transpose()?.flatten();
-        let of_pool = planned.filter(|manifest| manifest.pool.is_some());
+        let has_several = |it: &&Manifest| it.pool.is_some() || !it.job.names.is_empty();
+        let of_pool = planned.filter(has_several);
         let of_pool = of_pool.map(|manifest| planned_reach(manifest, args, false)).transpose()?;
         let in_flight = of_pool.and_then(|reach| reach.in_flight());
         let options = work_options(
@@ -307,6 +310,9 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
 /// The way to whoever a plan is for.
 fn planned_reach(manifest: &Manifest, args: &WorkArgs, is_served: bool) -> Result<Reach, Error> {
     let config = &args.config.read;
+    if !manifest.job.names.is_empty() {
+        return Ok(Reach::Named(Box::new(NamedWays::planned(manifest, args)?)));
+    }
     let Some(pool) = &manifest.pool else {
         return Routes::planned(manifest, args, is_served).map(Reach::Models);
     };

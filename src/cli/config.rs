@@ -13,6 +13,7 @@ use super::args::{
     WorkArgs,
 };
 use super::model::has_base_url;
+use super::names::{are_said, settle_names};
 use super::pool::PoolArgs;
 use super::question::variable;
 use crate::config::{AUTO, Config, Endpoint, Limits};
@@ -78,7 +79,8 @@ impl WorkArgs {
         read(&mut self.config)?;
         // What cannot be read is told where it is needed.
         let manifest = WorkDir::open(&self.work_dir).ok().and_then(|dir| dir.manifest().ok()?);
-        let is_pool = manifest.as_ref().is_some_and(|manifest| manifest.pool.is_some());
+        let has_several = |it: &Manifest| it.pool.is_some() || !it.job.names.is_empty();
+        let is_pool = manifest.as_ref().is_some_and(has_several);
         let config = &self.config.read;
         self.has_timeout = self.pace.timeout.is_some();
         if is_pool {
@@ -121,7 +123,7 @@ impl PaceArgs {
     }
 }
 
-/// The limits of a pool: how many requests are in flight is for its endpoints to say.
+/// The limits of a pool, or of models by the names in lines: how many requests are in flight is for its endpoints to say.
 fn of_pool(config: &Config) -> Limits {
     Limits { concurrency: None, rpm: None, tpm: None, ..config.limits(None) }
 }
@@ -133,7 +135,14 @@ fn settle_models(
     has_timeout: bool,
 ) -> Result<Limits, Error> {
     if args.dialect.is_request() && args.models.is_empty() && !is_served {
-        return own_models(args, config);
+        return own_models(args, config, has_timeout);
+    }
+    if let Some((name, model)) = args.map_model.first() {
+        return Err(Error::Usage(format!(
+            "--map-model {name}={model} is for openai and dria files whose lines name their models: \
+             {} answers these",
+            if args.dialect.is_request() { "the one of -m" } else { "one for all" }
+        )));
     }
     if args.models.is_empty() {
         let named = variable("ROWMILL_MODEL").or_else(|| config.model.clone());
@@ -176,16 +185,23 @@ fn settle_models(
 
 /// Requests that name their models themselves: only where they go must be said, by the base URL or the
 /// default endpoint of a config file.
-fn own_models(args: &mut ModelArgs, config: &Config) -> Result<Limits, Error> {
+fn own_models(args: &mut ModelArgs, config: &Config, has_timeout: bool) -> Result<Limits, Error> {
     (args.model, args.named) = (Some(OWN_MODEL.to_owned()), OWN_MODEL.to_owned());
+    let named = config.model.as_deref().and_then(|model| config.endpoint_of(model, false));
+    let named = named.filter(|_| !has_base_url(args));
+    if are_said(args, config) {
+        let has_own = has_base_url(args) || named.is_some();
+        args.endpoint = named.map(|(endpoint, _)| Arc::new(endpoint.clone()));
+        args.maps = Some(Arc::new(settle_names(args, has_own, config, has_timeout)?));
+        return Ok(of_pool(config));
+    }
     if has_base_url(args) {
         return Ok(config.limits(None));
     }
-    let named = config.model.as_deref().and_then(|model| config.endpoint_of(model, false));
     let only = || config.endpoints.values().next().filter(|_| config.endpoints.len() == 1);
     let Some(endpoint) = named.map(|(endpoint, _)| endpoint).or_else(only) else {
         let text = "the lines of the input name their models, and nothing says where those are: name the \
-                    endpoint with --base-url, or a model with -m";
+                    endpoint with --base-url, or a model with -m, or what each name stands for with --map-model";
         return Err(Error::Usage(text.to_owned()));
     };
     args.endpoint = Some(Arc::new(endpoint.clone()));
@@ -193,7 +209,7 @@ fn own_models(args: &mut ModelArgs, config: &Config) -> Result<Limits, Error> {
 }
 
 /// The arguments of one model.
-fn settle_model(args: &ModelArgs, name: &str, config: &Config) -> ModelArgs {
+pub(super) fn settle_model(args: &ModelArgs, name: &str, config: &Config) -> ModelArgs {
     let (model, endpoint) = match config.endpoint_of(name, has_base_url(args)) {
         Some((endpoint, model)) => (model, Some(Arc::new(endpoint.clone()))),
         None => (name.to_owned(), None),

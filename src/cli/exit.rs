@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::deadline::{Deadline, Kept};
 use super::typed::{Typed, quoted};
 use crate::input;
-use crate::job::Money;
+use crate::job::{Money, NameCounts};
 use crate::pipeline::Error;
 use crate::plan;
 use crate::store;
@@ -223,6 +223,8 @@ fn of_plan(error: &plan::Error, typed: &Typed<'_>) -> Line {
             "make the ids unique, or choose --on-duplicate first or suffix".to_owned()
         }
         plan::Error::BadLines { count, shown } => return of_bad_lines(error, *count, shown),
+        plan::Error::UnknownModels { names } => return of_names(error, names),
+        plan::Error::UnknownPrices { .. } => return of_prices(error),
         plan::Error::MissingFields { .. } => {
             "mend the template or the rows, or choose another --on-missing-field".to_owned()
         }
@@ -244,6 +246,29 @@ fn of_bad_lines(error: &plan::Error, count: u64, shown: &[plan::BadLine]) -> Lin
                 twice: --on-duplicate first or suffix";
     let safe = "nothing was sent, nothing was changed";
     Line { code: DATA, what: error.to_string(), safe, next: next.to_owned() }
+}
+
+/// Names that nobody answers to are told one by one, before all else.
+fn of_names(error: &plan::Error, names: &NameCounts) -> Line {
+    for (name, (lines, first)) in &names.names {
+        let lines = if *lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
+        say(&escape(&format!("{name:?}: {lines}, first line {first}")));
+    }
+    if names.more > 0 {
+        say(&format!("and {} lines with other names", names.more));
+    }
+    let next = "say what each stands for with --map-model NAME=MODEL (or [models] of a config file), where \
+                they are with --base-url, one model for all with -m, or let these lines fail with \
+                --skip-bad-lines";
+    let safe = "nothing was sent, nothing was changed";
+    Line { code: DATA, what: error.to_string(), safe, next: next.to_owned() }
+}
+
+/// A cap needs prices.
+fn of_prices(error: &plan::Error) -> Line {
+    let next = "give each a price in rowmill.toml, in dollars for a million tokens: [price.\"NAME\"] with \
+                input and output";
+    Line { code: USAGE, what: error.to_string(), safe: UNTOUCHED, next: next.to_owned() }
 }
 
 fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
@@ -311,6 +336,11 @@ pub(super) fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
         work::Error::Input(error) => return of_input(error, typed),
         work::Error::Endpoint { .. } => {
             (UNAVAILABLE, "no call was made", format!("see to it, then: {}", typed.resumed()))
+        }
+        work::Error::UnknownPrices { .. } => {
+            let next = "give each a price in rowmill.toml, in dollars for a million tokens: [price.\"NAME\"] \
+                        with input and output";
+            (USAGE, KEPT, next.to_owned())
         }
         work::Error::Server { .. } => {
             (UNAVAILABLE, KEPT, format!("see to it, then: {}", typed.resumed()))

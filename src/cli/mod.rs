@@ -17,6 +17,7 @@ mod links;
 mod look;
 mod model;
 mod models;
+mod names;
 mod parse;
 mod pool;
 mod preview;

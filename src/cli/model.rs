@@ -7,13 +7,13 @@ use super::args::ModelArgs;
 use super::config::home;
 use super::dialect::refused;
 use super::key::from_command;
-use super::price::price_of;
+use super::price::{price_of, prices_at};
 use super::question::{read_text, variable};
 use super::serving::Serving;
 use super::surroundings::Failed;
 use crate::config::{self, Config, Key};
 use crate::http::Endpoint;
-use crate::job::{Dialect, JobSpec, Parameters, Protocol, Transport};
+use crate::job::{Dialect, JobSpec, OWN_MODEL, Parameters, Protocol, Transport};
 use crate::pipeline::Error;
 use crate::provider::{
     Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
@@ -407,6 +407,11 @@ impl Route {
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
         let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
         let price = price_of(&self.who, base_url, job, config);
-        Ok(Member { price, ..Member::new(name, model, Some(endpoint)) })
+        let is_request = job.dialect.is_request();
+        let prices = is_request.then(|| Arc::new(prices_at(&self.who, base_url, config)));
+        // Who answers which model is told where lines say it.
+        let place = || self.who.name().unwrap_or_else(|| base_url.to_owned());
+        let place = (job.model == OWN_MODEL).then(place);
+        Ok(Member { price, prices, place, ..Member::new(name, model, Some(endpoint)) })
     }
 }

@@ -32,6 +32,15 @@ pub(super) fn parameter(text: &str) -> Result<Parameter, String> {
     Ok(Parameter { name: name.to_owned(), value })
 }
 
+/// `NAME=MODEL`: what a name in lines stands for.
+pub(super) fn mapping(text: &str) -> Result<(String, String), String> {
+    let (name, model) = text.split_once('=').ok_or("expected NAME=MODEL")?;
+    if name.is_empty() || model.trim().is_empty() {
+        return Err("expected NAME=MODEL".to_owned());
+    }
+    Ok((name.to_owned(), model.trim().to_owned()))
+}
+
 /// A member of a line, and its value as JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Member {

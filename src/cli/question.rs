@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::args::{InputArgs, MAX_ROW_BYTES, ModelArgs, PromptArgs, SchemaArgs};
 use super::model::{Asked, Route, asked};
+use super::names::{NamedWays, NamesArgs};
 use super::pool::ways;
 use super::reach::Reach;
 use super::routes::Routes;
@@ -11,8 +12,8 @@ use super::schema::schema_text;
 use super::serving::Serving;
 use super::surroundings::{Failed, cores};
 use crate::job::{
-    Dedupe, Dialect, IdFrom, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate, OtherModel, Parameters,
-    Protocol, Sample, Selection,
+    Dedupe, Dialect, IdFrom, JobSpec, MAX_ATTACHMENT_BYTES, OWN_MODEL, OnDuplicate, OtherModel,
+    Parameters, Pool, Protocol, Sample, Selection,
 };
 use crate::pipeline::{Error, Question};
 use crate::plan;
@@ -58,6 +59,7 @@ pub(super) fn asked_of_rows(
         model,
         protocol,
         pool: Vec::new(),
+        names: reach.names(),
         prompt: text,
         instruction: prompt.instruction.as_deref().map(read_text).transpose()?,
         parameters,
@@ -104,8 +106,15 @@ pub(super) fn question(
         ..job
     };
     let (job, pool) = reach.pooled(job);
+    let plan = plan_options(input, &reach, pool);
+    let (link, ahead, is_unseen) = (input.link.clone(), input.ahead.clone(), input.is_unseen);
+    Ok((Question { input: file, link, ahead, is_unseen, job, plan }, reach))
+}
+
+/// How the plan is made, and what it notes of who answers.
+fn plan_options(input: &InputArgs, reach: &Reach, pool: Option<Pool>) -> plan::Options {
     let route = reach.route();
-    let plan = plan::Options {
+    plan::Options {
         cutting: cutting(input),
         threads: cores().min(8),
         base_url: route.and_then(Route::planned_base_url),
@@ -113,15 +122,14 @@ pub(super) fn question(
         transport: route.map(|route| route.transport).unwrap_or_default(),
         routes: reach.other_routes(),
         pool,
+        prices: None,
         replaces: Vec::new(),
         published: 0,
         is_spooled: false,
         url: None,
         counts_twins: false,
         now_ms: now_ms(),
-    };
-    let (link, ahead, is_unseen) = (input.link.clone(), input.ahead.clone(), input.is_unseen);
-    Ok((Question { input: file, link, ahead, is_unseen, job, plan }, reach))
+    }
 }
 
 /// The field that names what is attached to a row.
@@ -165,6 +173,9 @@ fn asking(
     serving: Option<&Serving>,
     work_dir: Option<&Path>,
 ) -> Result<Asking, Failed> {
+    if let Some(names) = &args.maps {
+        return asking_named(args, names);
+    }
     let Some(pool) = &args.pool else { return asking_each(args, serving) };
     let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
     let ways = ways(args, pool, planned.as_ref())?;
@@ -173,6 +184,13 @@ fn asking(
         (pool.pool.name.clone(), ways.protocol(), Parameters::new());
     let (others, reach) = (Vec::new(), Reach::Pool(Box::new(ways)));
     Ok(Asking { model, protocol, parameters, others, reach })
+}
+
+/// What is said of models by the names of them in lines.
+fn asking_named(args: &ModelArgs, names: &NamesArgs) -> Result<Asking, Failed> {
+    let (model, protocol, parameters) = (OWN_MODEL.to_owned(), Protocol::Chat, Parameters::new());
+    let reach = Reach::Named(Box::new(NamedWays::new(args, names)?));
+    Ok(Asking { model, protocol, parameters, others: Vec::new(), reach })
 }
 
 /// What is said of models that each answer every row.

@@ -1,13 +1,16 @@
-//! The way to whoever answers: one model, several that each answer every row, or the members of a pool.
+//! The way to whoever answers: one model, several that each answer every row, the members of a pool, or
+//! models by the names in lines.
 
 use super::args::FormArgs;
 use super::model::{Route, usage};
+use super::names::NamedWays;
 use super::pool::Ways;
-use super::price::no_price;
+use super::price::{no_price, prices_at};
 use super::routes::Routes;
 use crate::config::Config;
-use crate::job::{JobSpec, Pool};
+use crate::job::{JobSpec, NamedModel, OWN_MODEL, Pool};
 use crate::pipeline::Error;
+use crate::price::Prices;
 use crate::report::Estimate;
 use crate::store::NotedRoute;
 use crate::work::Answerer;
@@ -18,6 +21,8 @@ pub(super) enum Reach {
     Models(Routes),
     /// To models that answer in each other's place.
     Pool(Box<Ways>),
+    /// To models that answer lines by the names in them.
+    Named(Box<NamedWays>),
 }
 
 impl Reach {
@@ -26,6 +31,27 @@ impl Reach {
         match self {
             Self::Models(routes) => Some(routes.first()),
             Self::Pool(_) => None,
+            Self::Named(ways) => ways.own(),
+        }
+    }
+
+    /// What each line's own model costs, where lines name their models.
+    pub(super) fn own_prices(&self, job: &JobSpec, config: &Config) -> Option<Prices> {
+        match self {
+            Self::Named(ways) => ways.own_prices(),
+            Self::Models(routes) if job.model == OWN_MODEL => {
+                let route = routes.first();
+                Some(prices_at(&route.who, route.base_url.as_deref()?, config))
+            }
+            Self::Models(_) | Self::Pool(_) => None,
+        }
+    }
+
+    /// What names in lines stand for.
+    pub(super) fn names(&self) -> Vec<NamedModel> {
+        match self {
+            Self::Named(ways) => ways.names(),
+            Self::Models(_) | Self::Pool(_) => Vec::new(),
         }
     }
 
@@ -34,6 +60,7 @@ impl Reach {
         match self {
             Self::Models(routes) => routes.others(),
             Self::Pool(_) => Vec::new(),
+            Self::Named(ways) => ways.noted(),
         }
     }
 
@@ -55,24 +82,26 @@ impl Reach {
         form: FormArgs,
         config: &Config,
     ) -> Result<Answerer, Error> {
-        let routes = match self {
-            Self::Pool(ways) => return ways.answerer(job, required, is_made, form, config),
-            Self::Models(routes) => routes,
-        };
         let is_only = |name: &str| job.model_count() == 1 && name == job.model;
-        if let Some(name) = required.filter(|name| !is_only(name)) {
-            return Err(usage(format!(
+        let refused = required.filter(|name| !is_only(name)).map(|name| {
+            usage(format!(
                 "--require-model {name} chooses among the models of a pool, and {} is asked here",
                 job.models_shown()
-            )));
+            ))
+        });
+        match (self, refused) {
+            (Self::Pool(ways), _) => ways.answerer(job, required, is_made, form, config),
+            (_, Some(refused)) => Err(refused),
+            (Self::Models(routes), None) => routes.answerer(job, form, is_made, config),
+            (Self::Named(ways), None) => ways.answerer(job, is_made),
         }
-        routes.answerer(job, form, is_made, config)
     }
 
     /// What to do about the first of those who answer that has no price.
     pub(super) fn unpriced(&self, answerer: &Answerer) -> Option<String> {
         match self {
             Self::Models(routes) => routes.unpriced(answerer),
+            Self::Named(ways) => ways.unpriced(answerer),
             Self::Pool(ways) => {
                 let member = answerer.members().find(|member| member.is_unpriced())?;
                 Some(no_price(ways.who(member), &member.name))
@@ -88,6 +117,7 @@ impl Reach {
     ) -> Vec<Estimate> {
         let ways = match self {
             Self::Models(routes) => return routes.with_hints(estimates),
+            Self::Named(ways) => return ways.with_hints(estimates),
             Self::Pool(ways) => ways,
         };
         let of = |estimate: Estimate| {
@@ -103,13 +133,14 @@ impl Reach {
         match self {
             Self::Models(_) => None,
             Self::Pool(ways) => Some(ways.in_flight()),
+            Self::Named(ways) => Some(ways.in_flight()),
         }
     }
 
     /// What a person should know of who is left out.
     pub(super) fn warnings(&self) -> &[String] {
         match self {
-            Self::Models(_) => &[],
+            Self::Models(_) | Self::Named(_) => &[],
             Self::Pool(ways) => &ways.warnings,
         }
     }
@@ -119,6 +150,7 @@ impl Reach {
         match self {
             Self::Models(_) => Vec::new(),
             Self::Pool(ways) => ways.told(),
+            Self::Named(ways) => ways.told(),
         }
     }
 }

@@ -117,11 +117,12 @@ impl Routes {
 
     /// Estimates, in the order of the models, with what to do where one has no price.
     pub(super) fn with_hints(&self, estimates: Vec<Estimate>) -> Vec<Estimate> {
-        let of = |(estimate, way): (Estimate, &Way)| {
-            let who = &way.route.who;
+        let of = |(number, estimate): (usize, Estimate)| {
+            // Of each line's own models there may be several on one way.
+            let who = &self.0.get(number).unwrap_or(&self.0[0]).route.who;
             let hint = estimate.cost_usd.is_none().then(|| no_price(who, &estimate.model));
             Estimate { hint, ..estimate }
         };
-        estimates.into_iter().zip(&self.0).map(of).collect()
+        estimates.into_iter().enumerate().map(of).collect()
     }
 }

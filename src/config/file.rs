@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::pool::{self, AUTO, PREFIX};
+use super::pool::{self, AUTO, PREFIX, Place};
 use super::{Config, Endpoint, Key, Limits, price};
 use crate::http;
 use crate::job::{Protocol, duration, some_time};
@@ -39,6 +39,8 @@ struct File {
     pool: BTreeMap<String, Spanned<pool::Table>>,
     #[serde(default)]
     price: BTreeMap<String, Spanned<price::Table>>,
+    #[serde(default)]
+    models: BTreeMap<String, Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -150,9 +152,16 @@ impl Config {
             let price = price::price(&name, table, path).map_err(wrong)?;
             prices.insert(name, price);
         }
+        let mut models = BTreeMap::new();
+        for (name, model) in file.models {
+            let place = Place { path: path.to_owned(), line: line_of(&model.span()) };
+            let model = said(model, &format!("the model for {name:?}")).map_err(wrong)?;
+            models.insert(name, (model.into_inner(), place));
+        }
         let model = file.model.map(|model| said(model, "model")).transpose().map_err(wrong)?;
         let defaults = limits(file.defaults).map_err(wrong)?;
-        Ok(Self { model: model.map(Spanned::into_inner), defaults, endpoints, pools, prices })
+        let model = model.map(Spanned::into_inner);
+        Ok(Self { model, defaults, endpoints, pools, prices, models })
     }
 }
 

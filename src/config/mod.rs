@@ -15,7 +15,7 @@ pub use file::Error;
 pub use pool::{AUTO, Member, Place, Pool};
 
 use crate::job::{Kinds, Protocol, Transport};
-use crate::price::{Price, undated};
+use crate::price::Price;
 use crate::provider::Provider;
 
 /// What config files say.
@@ -31,6 +31,8 @@ pub struct Config {
     pub pools: BTreeMap<String, Pool>,
     /// What tokens cost, by `NAME.MODEL`, or the model alone where nobody is named.
     pub prices: BTreeMap<String, Price>,
+    /// What names in the lines of request files stand for: model strings, and where that is said.
+    pub models: BTreeMap<String, (String, Place)>,
 }
 
 /// How fast, and how patiently. What is not said is nothing.
@@ -120,8 +122,8 @@ impl Limits {
 }
 
 impl Config {
-    /// This one over another: its model, its limits, its endpoints and pools; an endpoint or a pool
-    /// that both have is this one's, with all that is said of it.
+    /// This one over another: its model, its limits, its endpoints, pools, prices and names; an endpoint
+    /// or a pool that both have is this one's, with all that is said of it.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         let mut endpoints = other.endpoints;
@@ -130,14 +132,11 @@ impl Config {
         pools.extend(self.pools);
         let mut prices = other.prices;
         prices.extend(self.prices);
+        let mut models = other.models;
+        models.extend(self.models);
         let model = self.model.or(other.model);
-        Self { model, defaults: self.defaults.or(other.defaults), endpoints, pools, prices }
-    }
-
-    /// What the tokens of a model cost, by `NAME.MODEL`, or by that without the date at its end.
-    #[must_use]
-    pub fn price(&self, name: &str) -> Option<&Price> {
-        self.prices.get(name).or_else(|| self.prices.get(undated(name)))
+        let defaults = self.defaults.or(other.defaults);
+        Self { model, defaults, endpoints, pools, prices, models }
     }
 
     /// Whether some key is come by with a command.

@@ -88,6 +88,12 @@ impl<'a> Request<'a> {
         self.body.text()
     }
 
+    /// The text of a field of the body, where it holds one.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.body.get(name).filter(|token| token.starts_with('"')).map(text)
+    }
+
     /// A field of the body, as it is spelled.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&'a str> {

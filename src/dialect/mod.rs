@@ -122,6 +122,14 @@ pub fn id_of<'a>(line: &Object<'a>) -> Option<&'a str> {
     found.filter(|token| *token != "null")
 }
 
+/// The model that the body of a request names, in any dialect whose lines have bodies.
+#[must_use]
+pub fn model_of<'a>(line: &Object<'a>) -> Option<Cow<'a, str>> {
+    let body = line.get("body").filter(|token| token.starts_with('{'))?;
+    let body = Object::parse(body).ok()?;
+    body.get("model").filter(|token| token.starts_with('"')).map(text)
+}
+
 /// The value of a field.
 fn field<'a>(object: &Object<'a>, name: &'static str) -> Result<&'a str, Problem> {
     object.get(last(name)).ok_or(Problem::Missing(name))

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Dialect, OtherModel, PoolModel, Protocol};
+use super::{Dialect, NamedModel, OWN_MODEL, OtherModel, PoolModel, Protocol};
 
 /// Everything that decides what is asked about which rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct JobSpec {
     /// `model` is a name for them all, and protocol and parameters are theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pool: Vec<PoolModel>,
+    /// What names in lines stand for, where each line names its own model; others stand for themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NamedModel>,
     /// The row template's text.
     pub prompt: String,
     /// The system instruction's text.
@@ -376,6 +379,7 @@ impl JobSpec {
             let once = |spec: &Self| Some(if spec.is_deduped() { "on" } else { "off" }.to_owned());
             compare("dedupe", once(self), once(new));
         }
+        found.extend(self.other_names(new));
         found
     }
 }
@@ -393,6 +397,9 @@ impl JobSpec {
     /// What the models are called, for people.
     #[must_use]
     pub fn models_shown(&self) -> String {
+        if self.model == OWN_MODEL {
+            return self.names_shown();
+        }
         (0..self.model_count()).map(|model| self.named(model)).collect::<Vec<_>>().join(", ")
     }
 
@@ -461,6 +468,7 @@ pub(crate) mod tests {
             model: "m".into(),
             protocol: Protocol::Chat,
             pool: Vec::new(),
+            names: Vec::new(),
             prompt: "Say {{text}}".into(),
             instruction: None,
             parameters: Parameters::new(),

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::Error;
+use super::{Error, of_lines};
 use crate::input::{Source, identify, read_shard};
-use crate::job::JobSpec;
+use crate::job::{Failure, JobSpec, OWN_MODEL};
 use crate::prompt::{Prompt, Request, Template};
 use crate::report::{Counted, Estimate, Expecting};
 use crate::store::{Held, Manifest};
@@ -23,6 +23,9 @@ pub(super) fn estimate(
     expecting: &Expecting,
 ) -> Result<Vec<Estimate>, Error> {
     let job = &manifest.job;
+    if job.model == OWN_MODEL {
+        return of_lines::estimate((dir, manifest, source), answerer, expecting);
+    }
     let of = |model| {
         let estimate = of_model((dir, manifest, source), model, answerer, expecting)?;
         let asked_model = (job.model_count() > 1).then(|| job.named(model).to_owned());
@@ -57,7 +60,7 @@ fn of_model(
 }
 
 /// What is wanted of one model, before anything is counted.
-fn wanted(manifest: &Manifest) -> Counted {
+pub(super) fn wanted(manifest: &Manifest) -> Counted {
     let Manifest { selected, skipped, job, .. } = manifest;
     let selected = selected.saturating_sub(*skipped);
     let asked = manifest.wanted() / job.variants() as u64;
@@ -70,15 +73,35 @@ fn count(
     job: &JobSpec,
     tokenizer: Tokenizer,
 ) -> Result<(Counted, Option<u64>), Error> {
-    let template = Template::parse(&job.prompt);
     let around = tokenizer.around(job.protocol, job.instruction.as_deref(), job.schema.as_deref());
-    let ranges = || manifest.ranges().filter(|(_, shard)| shard.wanted > 0);
     let mut counted = wanted(manifest);
+    let mut bounds = Bounds::default();
+    sample((dir, manifest, source), job, counted.asked, &mut |prompt| {
+        counted.rows += 1;
+        match prompt {
+            Ok(prompt) => {
+                counted.tokens += tokens_of(&prompt, tokenizer, around);
+                bounds.note(prompt.request.as_ref().map(|request| request.most_tokens));
+            }
+            Err(_) => counted.invalid += 1,
+        }
+    })?;
+    Ok((counted, bounds.mean()))
+}
+
+/// Hands over what rows ask, as many as are to be counted, spread evenly over all.
+pub(super) fn sample(
+    (dir, manifest, source): (&Held, &Manifest, &Source),
+    job: &JobSpec,
+    asked: u64,
+    take: &mut dyn FnMut(Result<Prompt, Failure>),
+) -> Result<(), Error> {
+    let template = Template::parse(&job.prompt);
+    let ranges = || manifest.ranges().filter(|(_, shard)| shard.wanted > 0);
     let bytes: u64 = ranges().map(|(_, shard)| shard.bytes).sum();
-    let bytes = bytes.saturating_add(counted.asked.saturating_mul(job.prompt.len() as u64));
+    let bytes = bytes.saturating_add(asked.saturating_mul(job.prompt.len() as u64));
     let step = bytes.div_ceil(SAMPLE).max(1);
     let mut nth = 0_u64;
-    let mut bounds = Bounds::default();
     for (number, shard) in ranges() {
         let rows = read_shard(source, shard, job.max_row_bytes)?;
         let renames = dir.exceptions(number, shard)?;
@@ -92,27 +115,18 @@ fn count(
             if !(nth - 1).is_multiple_of(step) {
                 continue;
             }
-            counted.rows += 1;
-            let prompt = rows.text(index).and_then(|text| {
+            take(rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, job.identity(), row)?;
                 template.ask(&object, job)
-            });
-            match prompt {
-                Ok(prompt) => {
-                    counted.tokens += tokens_of(&prompt, tokenizer, around);
-                    let own = prompt.request.as_ref().map(|request| request.most_tokens);
-                    bounds.note(own);
-                }
-                Err(_) => counted.invalid += 1,
-            }
+            }));
         }
     }
-    Ok((counted, bounds.mean()))
+    Ok(())
 }
 
 /// The tokens that go in with a row's call; `around` are those besides its prompt.
-fn tokens_of(prompt: &Prompt, tokenizer: Tokenizer, around: u64) -> u64 {
+pub(super) fn tokens_of(prompt: &Prompt, tokenizer: Tokenizer, around: u64) -> u64 {
     let Some(request) = &prompt.request else { return tokenizer.count(&prompt.text) + around };
     let around = if request.endpoint.writes_text() { around } else { 0 };
     let (text, numbers) = Request::texts(&prompt.text);
@@ -121,7 +135,7 @@ fn tokens_of(prompt: &Prompt, tokenizer: Tokenizer, around: u64) -> u64 {
 
 /// What requests say of the most tokens of their answers.
 #[derive(Debug, Default)]
-struct Bounds {
+pub(super) struct Bounds {
     sum: u64,
     of: u64,
     is_any_open: bool,
@@ -129,7 +143,7 @@ struct Bounds {
 
 impl Bounds {
     /// Takes note of a request's; of rows that are none there is nothing to note.
-    fn note(&mut self, own: Option<Option<u64>>) {
+    pub(super) fn note(&mut self, own: Option<Option<u64>>) {
         match own {
             None => {}
             Some(None) => self.is_any_open = true,
@@ -141,7 +155,7 @@ impl Bounds {
     }
 
     /// What that comes to for each, where all bound them.
-    fn mean(&self) -> Option<u64> {
+    pub(super) fn mean(&self) -> Option<u64> {
         (self.of > 0 && !self.is_any_open).then(|| self.sum.div_ceil(self.of))
     }
 }

@@ -7,6 +7,7 @@
 mod errors;
 mod estimate;
 mod models;
+mod of_lines;
 mod ours;
 mod prepare;
 mod preview;

@@ -179,6 +179,12 @@ fn question(job: &JobSpec) -> String {
         let parts = (&job.named, &job.others, job.repeat);
         text.extend_from_slice(&serde_json::to_vec(&parts).unwrap_or_default());
     }
+    // Nor did names stand for anything.
+    if !job.names.is_empty() {
+        let names: std::collections::BTreeMap<_, _> =
+            job.names.iter().map(|it| (&it.name, &it.model)).collect();
+        text.extend_from_slice(&serde_json::to_vec(&names).unwrap_or_default());
+    }
     // Nor were there several models of which any may answer.
     for model in &job.pool {
         text.extend_from_slice(model.shown().as_bytes());

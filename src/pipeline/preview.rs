@@ -6,14 +6,14 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::estimate::estimate;
 use crate::input::{Attachments, Source, identify, read_shard};
-use crate::job::{Failure, Kinds};
+use crate::job::{Failure, Kinds, Names};
 use crate::plan::Planned;
-use crate::prompt::Template;
+use crate::prompt::{Prompt, Template};
 use crate::provider::{Api, Wording};
 use crate::report::{Estimate, Expecting};
 use crate::schema::Mode;
 use crate::store::{Held, Manifest};
-use crate::work::{self, Answerer, Member, Message};
+use crate::work::{self, Answerer, Member, Message, Needs};
 
 /// A plan and its first requests.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ pub(super) fn render(
     let template = Template::parse(&manifest.job.prompt);
     let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
     let job = &manifest.job;
+    let names = Names::of(job, manifest.base_url.is_some());
+    let place = |prompt: &Prompt| names.as_ref()?.place(prompt.request.as_ref()?.model.as_ref()?);
     // Of several models the first row is shown for each.
     let count = if job.model_count() > 1 { 1 } else { count };
     let mut previewed = Vec::new();
@@ -88,7 +90,9 @@ pub(super) fn render(
             for model in 0..job.model_count() {
                 let named = (job.model_count() > 1).then(|| job.named(model).to_owned());
                 let message = asked.clone().and_then(|prompt| {
-                    let member = answerer.first_for(model, Kinds::needed(&prompt.attachments))?;
+                    let kinds = Kinds::needed(&prompt.attachments);
+                    let member =
+                        answerer.first_for(model, Needs { kinds, name: place(&prompt) })?;
                     let api = member.model.api();
                     Ok((member, work::message(prompt, attachments.as_ref(), api, true)?))
                 });

@@ -441,6 +441,7 @@ mod tests {
             transport: crate::job::Transport::default(),
             routes: Vec::new(),
             pool: None,
+            prices: None,
             replaces: Vec::new(),
             published: 0,
             is_spooled: false,

@@ -12,6 +12,7 @@ mod duplicates;
 mod indexes;
 mod left;
 mod matches;
+mod names;
 mod scan;
 mod settings;
 mod twins;
@@ -19,8 +20,10 @@ mod twins;
 use std::path::PathBuf;
 
 use crate::input::{self, Source, choose};
-use crate::job::{Identity, JobSpec, OnDuplicate, OnMissingField, Pool, Transport, rfc3339};
-use crate::price;
+use crate::job::{
+    Identity, JobSpec, NameCounts, Names, OnDuplicate, OnMissingField, Pool, Transport, rfc3339,
+};
+use crate::price::{self, Prices};
 use crate::prompt::Template;
 use crate::shutdown::Shutdown;
 use crate::store::{
@@ -56,6 +59,8 @@ pub struct Options {
     pub routes: Vec<NotedRoute>,
     /// Where its models are, where there are several places, likewise.
     pub pool: Option<Pool>,
+    /// What each line's own model costs, where no call may be made whose price is not known.
+    pub prices: Option<Prices>,
     /// Files that are there and that the outputs may take the place of.
     pub replaces: Vec<String>,
     /// The newest generation all of whose answers were published, for the plan that follows it.
@@ -117,6 +122,21 @@ pub enum Error {
         count: u64,
         /// The first of them.
         shown: Vec<BadLine>,
+    },
+    /// Lines name models that nobody answers to.
+    #[error("{} of its lines name models of which nothing says what they stand for, or where they are", names.lines())]
+    UnknownModels {
+        /// Which, and how often.
+        names: NameCounts,
+    },
+    /// Lines name models whose price nobody knows, though it counts.
+    #[error(
+        "--max-cost needs to know what calls cost, and no price is known of models that lines name: {}",
+        names.join(", ")
+    )]
+    UnknownPrices {
+        /// The first of them.
+        names: Vec<String>,
     },
     /// Rows lack fields of the template, and that is not allowed.
     #[error("{}", fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
@@ -315,13 +335,15 @@ fn draw_up(
     let are_wanted = job.is_deduped() || options.counts_twins && !job.is_varied();
     let requests = are_wanted.then_some(requests.as_path());
     let kept = scan::Kept { prompts, contents, requests };
-    let scan = scan::Scan { source, job: &job, template: &template, options, kept, shutdown };
+    let (template, names) = (&template, Names::of(&job, options.base_url.is_some()));
+    let scan = scan::Scan { source, job: &job, template, names, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
     let settled = duplicates::settle(dir, source, &job, &mut scanned)?;
     let duplicates::Settled { uncalled: left_out, skipped, count: total, refused } = settled;
     if !job.dialect.is_rows() {
         let is_refused = !refused.is_empty();
         refuse_bad_lines(&job, &mut scanned, (refused, if is_refused { total } else { 0 }))?;
+        names::refuse(&mut scanned, options.prices.as_ref())?;
     }
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
@@ -345,6 +367,7 @@ fn draw_up(
         transport: options.transport,
         routes: options.routes.clone(),
         pool: options.pool.clone(),
+        own_models: scanned.own.models(),
         replaces: options.replaces.clone(),
         source: print(source, &scanned, options),
         chosen: choose(&job.selection, scanned.rows),

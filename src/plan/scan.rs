@@ -14,8 +14,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Cutting, Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash, shard_of};
-use crate::job::{Dedupe, Failure, Identity, JobSpec, OnMissingField};
-use crate::prompt::{self, Prompt, Template};
+use crate::job::{
+    Dedupe, Failure, Identity, JobSpec, NameCounts, Names, OWN_MODEL, OnMissingField,
+};
+use crate::prompt::{self, Prompt, Request, Template};
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, Sorter, spawn};
 use crate::telemetry::{Event, Sink};
@@ -25,6 +27,8 @@ pub(super) struct Scan<'a> {
     pub(super) source: &'a Source,
     pub(super) job: &'a JobSpec,
     pub(super) template: &'a Template,
+    /// Who answers the lines of which names, where those say it.
+    pub(super) names: Option<Names>,
     pub(super) options: &'a Options,
     pub(super) kept: Kept<'a>,
     pub(super) shutdown: &'a Shutdown,
@@ -53,6 +57,9 @@ pub(super) struct Scanned {
     /// The first rows that are wrong, in order, each with its line and what is wrong with it: of files
     /// whose lines are to be requests or prompts.
     pub(super) bad: BTreeMap<u64, BadLine>,
+    /// The models that lines name: those that stand for themselves, and those that nobody answers to.
+    pub(super) own: NameCounts,
+    pub(super) unknown: NameCounts,
     pub(super) missing: Vec<MissingField>,
     /// Rows that have the attachment field, whatever is in it.
     pub(super) with_attachment_field: u64,
@@ -132,6 +139,8 @@ struct Parsed {
     invalid: u64,
     first_invalid: Option<(u64, Failure)>,
     bad: Vec<(u64, BadLine)>,
+    own: NameCounts,
+    unknown: NameCounts,
     missing: Vec<(u64, u64)>,
     like: Vec<Option<String>>,
     with_attachment_field: u64,
@@ -289,6 +298,8 @@ impl Scan<'_> {
             invalid: 0,
             first_invalid: None,
             bad: Vec::new(),
+            own: NameCounts::default(),
+            unknown: NameCounts::default(),
             missing: vec![(0, 0); names],
             like: vec![None; names],
             with_attachment_field: 0,
@@ -341,6 +352,9 @@ impl Scan<'_> {
         let asked = (!self.job.dialect.is_rows()).then(|| self.template.ask(&object, self.job));
         let asked = asked.transpose()?;
         id?;
+        if let Some(request) = asked.as_ref().and_then(|it| it.request.as_ref()) {
+            self.note_model(request, &|| rows.line(index), parsed)?;
+        }
         if let Some(field) = &self.job.attachment_field {
             parsed.with_attachment_field += u64::from(object.get(field).is_some());
             prompt::attachments(&object, field)?;
@@ -358,6 +372,26 @@ impl Scan<'_> {
                 }
                 *count += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes the model that a request names, where that says who answers it.
+    fn note_model(
+        &self,
+        request: &Request,
+        line: &dyn Fn() -> u64,
+        parsed: &mut Parsed,
+    ) -> Result<(), Failure> {
+        let Some(model) = request.model.as_deref().filter(|_| self.job.model == OWN_MODEL) else {
+            return Ok(());
+        };
+        let own = self.job.own_place();
+        match self.names.as_ref().map_or(Some(own), |names| names.place(model)) {
+            Some(place) if place == own => parsed.own.note(model, line),
+            Some(_) => {}
+            None if self.job.skip_bad_lines => return Err(Names::unknown(model)),
+            None => parsed.unknown.note(model, line),
         }
         Ok(())
     }
@@ -407,6 +441,8 @@ impl Scan<'_> {
             scanned.selected += parsed.entry.wanted;
             scanned.invalid += parsed.invalid;
             scanned.with_attachment_field += parsed.with_attachment_field;
+            scanned.own.merge(&parsed.own);
+            scanned.unknown.merge(&parsed.unknown);
             scanned.bad.extend(parsed.bad);
             while scanned.bad.len() > BAD_LINES {
                 scanned.bad.pop_last();

@@ -88,7 +88,9 @@ impl<'a> Settings<'a> {
         variant: Same,
     ) -> bool {
         let Some(asked) = asked else { return false };
-        let Keeping { changed_rows, prompt: any_prompt, .. } = self.keeping;
+        let Keeping { changed_rows, prompt: any, model, .. } = self.keeping;
+        // What a request asks is its line, and what the model that it names stands for.
+        let any_prompt = any || model && self.old.job.dialect.is_request();
         // Where rows have no ids, one with another text may be another row.
         let is_same_row = it.is_same_text || !self.old.job.identity().is_by_number();
         let is_kept =

@@ -5,12 +5,14 @@
 //! a config file says of a model comes before it. A model that neither knows has no price, which is
 //! not a price of nothing.
 
+mod place;
 mod spent;
 mod table;
 
 use std::fmt;
 use std::path::PathBuf;
 
+pub use place::Prices;
 pub use spent::{Spent, spent};
 pub use table::{date, of_table, undated};
 

@@ -53,7 +53,7 @@ pub struct Prompt {
 
 impl Prompt {
     /// All that the row's request depends on besides what is the same for all rows, in pieces: the
-    /// text, of a request where it goes, and of each attachment what the row names. The bytes of files are not among it: a file
+    /// text, of a request where it goes and what its model stands for, and of each attachment what the row names. The bytes of files are not among it: a file
     /// that changed under its name is not noticed. No two prompts have the same pieces in a row,
     /// because no text holds the bytes that stand before a place and before each attachment.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
@@ -61,7 +61,9 @@ impl Prompt {
         let attachments = attachments.flat_map(|it| [&b"\xff"[..], it.as_bytes()]);
         let places = self.request.iter();
         let places = places.flat_map(|it| [&b"\xfe"[..], it.url.as_bytes()]);
-        std::iter::once(self.text.as_bytes()).chain(places).chain(attachments)
+        let models = self.request.iter().filter_map(|it| it.stands_for.as_ref());
+        let models = models.flat_map(|model| [&b"\xfd"[..], model.as_bytes()]);
+        std::iter::once(self.text.as_bytes()).chain(places).chain(models).chain(attachments)
     }
 
     /// The hash of its [pieces](Self::pieces), by which a later plan knows it again: xxh3 with 64

@@ -17,6 +17,10 @@ pub struct Request {
     pub endpoint: Endpoint,
     /// The model that its body names.
     pub model: Option<String>,
+    /// What that stands for, where it is another.
+    pub stands_for: Option<String>,
+    /// The service tier that its body asks for.
+    pub tier: Option<String>,
     /// The most tokens of an answer, where its body bounds them; 0 where none are written.
     pub most_tokens: Option<u64>,
     /// Whether its answer is the same each time: embeddings, and a temperature of 0.
@@ -29,22 +33,21 @@ pub struct Request {
 
 /// What a line asks that is a request; nothing in a job whose lines are none.
 pub(super) fn of(row: &Object<'_>, job: &JobSpec) -> Option<Result<Prompt, Failure>> {
-    let has_model = job.model != OWN_MODEL;
     let read = match job.dialect {
         Dialect::Rows => return None,
         Dialect::Prompts => match prompts::Request::of(row) {
             Ok(_) => return None,
             Err(problem) => Err(problem),
         },
-        Dialect::OpenAi => of_openai(row, has_model),
-        Dialect::Dria => of_dria(row, has_model),
+        Dialect::OpenAi => of_openai(row, job),
+        Dialect::Dria => of_dria(row, job),
     };
     Some(read.map_err(|problem| Failure::new(FailureKind::InvalidRequest, problem.to_string())))
 }
 
-fn of_openai(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
+fn of_openai(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
     let line = openai::Request::of(row)?;
-    line.check(&ROWMILL, has_model)?;
+    line.check(&ROWMILL, job.model != OWN_MODEL)?;
     let (url, body) = (line.url(), line.body());
     let Some(endpoint) = line.endpoint() else {
         let (server, known) = (ROWMILL.title, ROWMILL.urls());
@@ -53,7 +56,9 @@ fn of_openai(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
     let request = Request {
         url: url.into_owned(),
         endpoint,
+        stands_for: stands_for(line.model().as_deref(), job),
         model: line.model().map(Into::into),
+        tier: line.text("service_tier").map(Into::into),
         most_tokens: most_tokens(endpoint, &|name| line.parameter(name)),
         is_settled: is_settled(endpoint, line.parameter("temperature")),
         words: words(body),
@@ -62,8 +67,8 @@ fn of_openai(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
     Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
 }
 
-fn of_dria(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
-    let line = dria::Request::of(row, has_model)?;
+fn of_dria(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
+    let line = dria::Request::of(row, job.model != OWN_MODEL)?;
     if line.parameter("stream") == Some("true") {
         return Err(Problem::Stream(ROWMILL.title));
     }
@@ -71,13 +76,21 @@ fn of_dria(row: &Object<'_>, has_model: bool) -> Result<Prompt, Problem> {
     let request = Request {
         url: endpoint.url().to_owned(),
         endpoint,
+        stands_for: stands_for(line.model().as_deref(), job),
         model: line.model().map(Into::into),
+        tier: line.text("service_tier").map(Into::into),
         most_tokens: most_tokens(endpoint, &|name| line.parameter(name)),
         is_settled: is_settled(endpoint, line.parameter("temperature")),
         words: words(body),
         file: None,
     };
     Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
+}
+
+/// What a model's name stands for, where lines name their models.
+fn stands_for(model: Option<&str>, job: &JobSpec) -> Option<String> {
+    let model = model.filter(|_| job.model == OWN_MODEL)?;
+    job.stands_for(model).map(str::to_owned)
 }
 
 /// The most tokens of an answer, in the words of all protocols.
@@ -166,6 +179,7 @@ fn collect(value: &Value, text: &mut String, numbers: &mut u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::NamedModel;
     use crate::prompt::Template;
 
     fn job(dialect: &str, model: &str) -> JobSpec {
@@ -200,7 +214,15 @@ mod tests {
             LINE.replace("/v1/chat/completions", "/v1/completions"),
             LINE.replace("\"m\", ", "\"m\",  "),
         ];
+        let mut job = job("openai", OWN_MODEL);
+        job.names = vec![NamedModel { name: "m".into(), model: "other".into() }];
+        let named = ask(LINE, &job).unwrap();
+        assert_eq!(named.text, asked.text, "the body is changed when it is sent");
+        assert_ne!((named.hash(), named.request_hash()), (asked.hash(), asked.request_hash()));
+        job.names[0].name = "n".into();
+        assert_eq!(ask(LINE, &job).unwrap().hash(), asked.hash(), "nothing is said of it");
         for other in others {
+            let job = self::job;
             let other = ask(&other, &job("openai", OWN_MODEL)).unwrap();
             assert_ne!(other.request_hash(), asked.request_hash());
             assert_ne!(other.hash(), asked.hash());

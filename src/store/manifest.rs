@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Error, FORMAT, disk};
-use crate::job::{JobSpec, Pool, Setting, Spending, Transport};
+use super::{Error, FORMAT, NotedRoute, disk};
+use crate::job::{JobSpec, OwnModels, Pool, Setting, Spending, Transport};
 
 /// The plan of a work directory: the job, the input it was made for, and the shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,12 +40,15 @@ pub struct Manifest {
     /// How its calls travel. Not compared.
     #[serde(default, skip_serializing_if = "Transport::is_http")]
     pub transport: Transport,
-    /// The same of the job's other models, in their order.
+    /// The same of the job's other models, in their order, then of those that names stand for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<NotedRoute>,
     /// Where its models are, where there are several places. Not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Pool>,
+    /// Where each line names its model itself, those that stand for themselves. Not compared.
+    #[serde(default, skip_serializing_if = "OwnModels::is_empty")]
+    pub own_models: OwnModels,
     /// Files that were there before the run and that its outputs may take the place of.
     pub replaces: Vec<String>,
     /// The input.
@@ -59,20 +62,6 @@ pub struct Manifest {
     /// The shards; they tile the input, once for each variant of the job: those of one range stand one
     /// after the other, in the order of the variants.
     pub shards: Vec<ShardEntry>,
-}
-
-/// Where a model was when the plan was made. Not compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NotedRoute {
-    /// Where its endpoint was; nothing for models without one.
-    pub base_url: Option<String>,
-    /// The provider it belongs to, by name; nothing where none was named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider: Option<String>,
-    /// How its calls travel.
-    #[serde(default, skip_serializing_if = "Transport::is_http")]
-    pub transport: Transport,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -392,7 +381,7 @@ impl Manifest {
     fn validate(&self) -> Result<(), String> {
         let variants = self.job.model_count().checked_mul(self.job.repeat as usize);
         let variants = variants.filter(|it| *it > 0).ok_or("it has no variant")?;
-        if self.job.model_count() != self.routes.len() + 1 {
+        if self.job.model_count() + self.job.names.len() != self.routes.len() + 1 {
             return Err("it does not say where its models are".to_owned());
         }
         let (mut offset, mut row) = (self.source.data_offset, 1);
@@ -528,6 +517,7 @@ pub(crate) mod tests {
                 model: "m".into(),
                 protocol: Protocol::Chat,
                 pool: Vec::new(),
+                names: Vec::new(),
                 prompt: "p".into(),
                 instruction: None,
                 parameters,
@@ -551,6 +541,7 @@ pub(crate) mod tests {
             transport: Transport::Http,
             routes: Vec::new(),
             pool: None,
+            own_models: OwnModels::default(),
             replaces: Vec::new(),
             source: SourcePrint {
                 path: None,

@@ -1,11 +1,12 @@
 //! Who answers: for each model of the job a team, of which any member may.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::structured::Structured;
 use crate::http::Endpoint;
-use crate::job::{Failure, FailureKind, Kinds};
-use crate::price::Price;
+use crate::job::{Failure, FailureKind, Kinds, OWN_MODEL, OwnModels};
+use crate::price::{Price, Prices};
 use crate::provider::Model;
 
 /// Who answers.
@@ -33,10 +34,15 @@ pub struct Member {
     pub weight: u32,
     /// What its tokens cost; nothing where that is not known.
     pub price: Option<Price>,
+    /// What tokens cost at its endpoint, where rows are requests, which say themselves what is asked.
+    pub prices: Option<Arc<Prices>>,
     /// What it may be asked a minute.
     pub rates: Rates,
     /// What it takes in.
     pub kinds: Kinds,
+    /// The names in lines that it answers to, by their places ([`crate::job::Names`]); nothing where it
+    /// answers whatever a line says.
+    pub names: Option<Vec<usize>>,
     /// The most calls under way at its endpoint, where that is bounded.
     pub concurrency: Option<usize>,
     /// How long a call may take, where that is another time than in [`Options`](super::Options).
@@ -49,14 +55,59 @@ impl Member {
     pub fn new(name: String, model: Model, endpoint: Option<Endpoint>) -> Self {
         let (place, weight, kinds) = (None, 1, Kinds::ALL);
         let (price, rates, concurrency, timeout) = (None, Rates::default(), None, None);
-        Self { name, model, endpoint, place, weight, price, rates, kinds, concurrency, timeout }
+        Self {
+            name,
+            model,
+            endpoint,
+            place,
+            weight,
+            price,
+            prices: None,
+            rates,
+            kinds,
+            names: None,
+            concurrency,
+            timeout,
+        }
     }
 
-    /// Whether it is called, and nobody knows at what price.
+    /// Whether it may answer what needs this.
+    fn takes(&self, needs: Needs) -> bool {
+        takes((self.kinds, self.names.as_deref()), needs)
+    }
+
+    /// Whether it is called, and nobody knows at what price. That of each line's own model is known
+    /// line by line.
     #[must_use]
     pub fn is_unpriced(&self) -> bool {
-        self.endpoint.is_some() && self.price.is_none()
+        self.endpoint.is_some() && self.price.is_none() && !self.is_own()
     }
+
+    /// Whether it is the endpoint for each line's own model.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.name == OWN_MODEL
+    }
+}
+
+/// What a row needs of whoever answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needs {
+    /// What must be taken in.
+    pub kinds: Kinds,
+    /// The place of the name that its line has, where names count; nothing where nobody answers to it.
+    pub name: Option<usize>,
+}
+
+impl Needs {
+    /// Words, under any name.
+    pub const TEXT: Self = Self { kinds: Kinds::TEXT, name: None };
+}
+
+/// Whether somebody of these kinds and names may answer what needs this.
+pub(super) fn takes((kinds, names): (Kinds, Option<&[usize]>), needs: Needs) -> bool {
+    let is_called_so = |names: &[usize]| needs.name.is_some_and(|name| names.contains(&name));
+    kinds.takes(needs.kinds) && names.is_none_or(is_called_so)
 }
 
 /// The most that an endpoint may be asked a minute.
@@ -95,14 +146,30 @@ impl Answerer {
     ///
     /// # Errors
     /// When nobody takes it.
-    pub fn first_for(&self, model: usize, needed: Kinds) -> Result<&Member, Failure> {
+    pub fn first_for(&self, model: usize, needs: Needs) -> Result<&Member, Failure> {
         let mut team = self.teams.get(model).into_iter().flatten();
-        team.find(|member| member.kinds.takes(needed)).ok_or_else(|| untaken(needed))
+        team.find(|member| member.takes(needs)).ok_or_else(|| untaken(needs))
     }
 
     /// The members of all teams.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.teams.iter().flatten()
+    }
+
+    /// Whether somebody answers to the name of this place.
+    pub(super) fn has(&self, name: usize) -> bool {
+        let is_it = |member: &Member| member.names.as_ref().is_some_and(|it| it.contains(&name));
+        self.members().any(is_it)
+    }
+
+    /// The first of the models that lines name of which nobody knows what they cost.
+    pub(super) fn unpriced_of(&self, models: &OwnModels) -> Vec<String> {
+        let own = self.members().find(|member| member.is_own() && member.endpoint.is_some());
+        let prices = own.map(|member| member.prices.as_deref());
+        prices.map_or_else(Vec::new, |prices| match prices {
+            Some(prices) => prices.unknown(models),
+            None => models.names.clone(),
+        })
     }
 
     /// Whether any call is made.
@@ -121,7 +188,7 @@ impl Answerer {
 }
 
 /// The failure of a row that nobody takes.
-pub(super) fn untaken(needed: Kinds) -> Failure {
-    let message = format!("no model that may answer takes {needed}");
+pub(super) fn untaken(needs: Needs) -> Failure {
+    let message = format!("no model that may answer takes {}", needs.kinds);
     Failure::new(FailureKind::NoModel, message)
 }

@@ -12,6 +12,7 @@ use super::attached::Message;
 use super::feed::RowIndex;
 use super::lane::{Lane, LaneIndex};
 use super::passed::Fetching;
+use super::pricing::OwnPrice;
 use super::structured::Form;
 use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
@@ -68,6 +69,8 @@ pub(super) struct Flight {
     pub(super) key: (usize, u32),
     /// What was set aside for it, where there is a cap.
     pub(super) reserved: Option<Reserved>,
+    /// What its tokens cost, where that is not what its lane's do.
+    pub(super) price: Option<OwnPrice>,
 }
 
 impl Flight {
@@ -77,8 +80,8 @@ impl Flight {
         prompt: u64,
         (lane, is_probe): (LaneIndex, bool),
     ) -> Self {
-        let (correction, reserved, permit, key) = (None, None, None, (0, 0));
-        Self { shard, row, lane, id, prompt, is_probe, permit, correction, reserved, key }
+        let (correction, reserved, permit, key, price) = (None, None, None, (0, 0), None);
+        Self { shard, row, lane, id, prompt, is_probe, permit, correction, reserved, key, price }
     }
 
     /// The same call, told what was wrong with the answer to an earlier one.

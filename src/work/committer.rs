@@ -27,6 +27,8 @@ pub(super) enum Order {
     Sync(Vec<Group>),
     /// Seal a shard whose rows all have outcomes.
     Seal(u32),
+    /// Give up a shard that has rows left; what is known of the others is durable.
+    Leave(u32),
     /// Close everything.
     Close,
 }
@@ -42,6 +44,8 @@ pub(super) enum Done<'a> {
     Sealed(Seal),
     /// The shard's journal was read back and is not sound.
     Unsound(u32, String),
+    /// The shard is given up.
+    Left(u32),
     /// Nothing more can be done.
     Failed(Error),
     /// Everything is closed.
@@ -80,6 +84,11 @@ impl<'a> Committer<'a> {
             Order::Open(shard) => self.open(shard),
             Order::Sync(groups) => self.sync(groups),
             Order::Seal(shard) => self.seal(shard),
+            Order::Leave(shard) => {
+                self.syncers.remove(&shard);
+                self.checkpoint = self.checkpoint.take().filter(|(open, _)| *open != shard);
+                Ok(Done::Left(shard))
+            }
             Order::Close => {
                 self.checkpoint = None;
                 self.syncers.clear();

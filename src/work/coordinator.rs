@@ -3,7 +3,7 @@
 //! Deciding and doing are apart: [`Coordinator::handle`] is a plain function from what happened and
 //! the time to a list of [`Effect`]s; [`Coordinator::run`] carries them out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -38,6 +38,10 @@ pub(super) struct Coordinator {
     teams: HashMap<u32, usize>,
     /// Teams that cannot answer any more, and why.
     lost: HashMap<usize, StopReason>,
+    /// The same of those who answer rows by the names in them; and the shards whose rows that are left are
+    /// theirs.
+    lost_lanes: Vec<StopReason>,
+    left: HashSet<u32>,
     tally: Tally,
     repeated: u64,
     workers_left: usize,
@@ -97,6 +101,8 @@ impl Coordinator {
             open: HashMap::new(),
             teams: HashMap::new(),
             lost: HashMap::new(),
+            lost_lanes: Vec::new(),
+            left: HashSet::new(),
             tally: Tally::default(),
             repeated: 0,
             workers_left: options.parallel,
@@ -326,6 +332,14 @@ impl Coordinator {
                 }
                 effects
             }
+            Happened::LaneLost { reason } => {
+                self.lost_lanes.push(reason);
+                self.give_up(now)
+            }
+            Happened::Left { shard } => {
+                self.left.insert(shard);
+                self.give_up(now)
+            }
             Happened::Stop(reason) => self.stop(reason, now),
             Happened::Ended(result) => {
                 self.workers_left -= 1;
@@ -339,13 +353,14 @@ impl Coordinator {
 
     /// Ends the run where nobody is left who could answer what is open.
     fn give_up(&mut self, now: Instant) -> Vec<Effect> {
-        let mut teams = self.open.keys().map(|shard| self.teams.get(shard).copied());
-        let is_lost = |team: Option<usize>| team.is_some_and(|it| self.lost.contains_key(&it));
-        if self.open.is_empty() || !teams.all(is_lost) {
+        let is_lost = |team: &usize| self.lost.contains_key(team);
+        let is_left = |it: &u32| self.left.contains(it) || self.teams.get(it).is_some_and(is_lost);
+        if self.open.is_empty() || !self.open.keys().all(is_left) {
             return Vec::new();
         }
-        match self.lost.iter().min_by_key(|(team, _)| **team) {
-            Some((_, reason)) => self.stop(reason.clone(), now),
+        let first = self.lost.iter().min_by_key(|(team, _)| **team).map(|(_, reason)| reason);
+        match first.or(self.lost_lanes.first()).cloned() {
+            Some(reason) => self.stop(reason, now),
             None => Vec::new(),
         }
     }
@@ -429,6 +444,8 @@ mod tests {
             open: shards.iter().map(|shard| (*shard, 0)).collect(),
             teams: shards.iter().map(|shard| (*shard, *shard as usize % 2)).collect(),
             lost: HashMap::new(),
+            lost_lanes: Vec::new(),
+            left: HashSet::new(),
             tally: Tally::default(),
             repeated: 0,
             workers_left: 2,
@@ -510,6 +527,16 @@ mod tests {
         let why = "0 is away".to_owned();
         let ending = Ending::Stopped(StopReason::Outage { out: TICK, why });
         assert_eq!(state.ending, Some(ending));
+    }
+
+    #[test]
+    fn the_run_ends_when_all_that_is_open_waits_for_who_is_lost() {
+        let (now, mut state) = (Instant::now(), state(&[1, 2]));
+        let refused = || StopReason::Credentials { why: "a: no".to_owned() };
+        assert_eq!(told(state.handle(Happened::LaneLost { reason: refused() }, now)), [""; 0]);
+        assert_eq!(told(state.handle(Happened::Left { shard: 2 }, now)), [""; 0]);
+        assert_eq!(told(state.handle(sealed(1), now)).last().unwrap(), "CloseQueue");
+        assert_eq!(state.ending, Some(Ending::Stopped(refused())));
     }
 
     #[test]

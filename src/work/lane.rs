@@ -5,16 +5,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answerer::{Needs, takes};
 use super::attempt::{Line, Way};
 use super::health::Health;
 use super::passed::Fetching;
+use super::pricing::{OwnPrice, Pricing};
 use super::route::{Load, Standing, Team};
 use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
 use crate::job::{Attempt, Kinds, Money, Transport};
 use crate::policy::Bounds;
-use crate::price::Price;
 use crate::provider::{Api, Model};
 use crate::store::{Manifest, ShardEntry};
 
@@ -54,15 +55,16 @@ pub(super) struct Lane {
     pub(super) label: String,
     /// Its endpoint's name, where there are several.
     place: Option<String>,
-    /// What it takes in.
-    pub(super) kinds: Kinds,
-    /// Whether others may take calls in its place.
+    // What it takes in, and the names it answers to.
+    kinds: Kinds,
+    names: Option<Vec<usize>>,
+    /// Whether calls are routed to it and to others.
     pub(super) is_pooled: bool,
     pub(super) standing: Standing,
     /// The calls under way at its endpoint, where they are bounded.
     pub(super) load: Option<Arc<Load>>,
     timeout: Option<Duration>,
-    pub(super) price: Option<Price>,
+    pub(super) pricing: Pricing,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
 }
@@ -107,7 +109,8 @@ impl Lanes {
         for team in &answerer.teams {
             let first = lanes.all.len();
             // One that takes everything needs no choice.
-            let is_pool = team.len() > 1 || team.iter().any(|member| member.kinds != Kinds::ALL);
+            let is_choosy = |it: &Member| it.kinds != Kinds::ALL || it.names.is_some();
+            let is_pool = team.len() > 1 || team.iter().any(is_choosy);
             for member in team {
                 let form = answerer.structured.clone().map(Form::new);
                 let mut lane = Lane::new(member, form, options, server)?;
@@ -202,19 +205,30 @@ impl Lane {
             label: member.place.clone().unwrap_or_else(|| member.name.clone()),
             place: member.place.clone(),
             kinds: member.kinds,
+            names: member.names.clone(),
             is_pooled: false,
             standing: Standing::default(),
             load: None,
             timeout: member.timeout,
-            price: member.price.clone(),
+            pricing: Pricing::of(member),
             reached,
         })
     }
 
-    /// What a call through it has cost, where that is known.
-    pub(super) fn cost(&self, attempt: &Attempt) -> Option<Money> {
-        let known = self.price.as_ref().zip(attempt.usage);
+    /// What a call through it has cost, where that is known; `price` is that of the model its request named.
+    pub(super) fn cost(&self, price: Option<&OwnPrice>, attempt: &Attempt) -> Option<Money> {
+        let known = self.pricing.of_call(price).zip(attempt.usage);
         known.map(|(price, usage)| price.cost(&usage))
+    }
+
+    /// Whether it may answer what needs this.
+    pub(super) fn takes(&self, needs: Needs) -> bool {
+        takes((self.kinds, self.names.as_deref()), needs)
+    }
+
+    /// Whether it answers rows by the names in their lines, so that nobody answers in its place.
+    pub(super) fn is_named(&self) -> bool {
+        self.names.is_some()
     }
 
     /// A worker's own way through the lane; nothing for models that are not called.

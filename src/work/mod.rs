@@ -21,6 +21,7 @@ mod health;
 mod judge;
 mod lane;
 mod passed;
+mod pricing;
 mod queue;
 mod retry;
 mod route;
@@ -42,7 +43,7 @@ use crossbeam_channel::{Sender, unbounded};
 
 use crate::http::Limits;
 use crate::input::{self, Attachments, Source};
-use crate::job::Money;
+use crate::job::{Money, Names};
 use crate::policy::Durability;
 use crate::price;
 use crate::prompt::Template;
@@ -50,7 +51,7 @@ use crate::shutdown::{Shutdown, Trigger, channel};
 use crate::store::{self, Damage, Held, Manifest, Seal, ShardEntry, WorkDir, spawn};
 use crate::telemetry::{Event, Sink, now_ms};
 
-pub use answerer::{Answerer, Member, Rates};
+pub use answerer::{Answerer, Member, Needs, Rates};
 pub use attached::{Message, message};
 use attempt::Line;
 pub use ended::{Ending, Report, Tally};
@@ -148,6 +149,12 @@ pub enum Error {
         endpoint: String,
         /// Why not.
         reason: String,
+    },
+    /// There is a cap on what calls cost, and nobody knows what some of them do.
+    #[error("--max-cost needs to know what calls cost, and no price is known of {}", models.join(", "))]
+    UnknownPrices {
+        /// The first of the models that lines name.
+        models: Vec<String>,
     },
     /// A server that was to be started for the run is not there.
     #[error("{reason}")]
@@ -267,6 +274,8 @@ enum Happened {
     Shown(Event),
     Idle { worker: usize },
     Lost { team: usize, name: String, reason: StopReason },
+    LaneLost { reason: StopReason },
+    Left { shard: u32 },
     Stop(StopReason),
     Ended(Result<(), Error>),
 }
@@ -279,6 +288,8 @@ struct Shared<'a> {
     source: &'a Source,
     options: &'a Options,
     template: Template,
+    // The names in lines, where those say who answers.
+    names: Option<Names>,
     attachments: Option<Attachments>,
     lanes: Lanes,
     gate: Gate,
@@ -337,6 +348,10 @@ pub fn run(
         options.too_few_files.filter(|_| state.has_work())
     {
         return Err(Error::NoFiles { allowed, needed });
+    }
+    let models = answerer.unpriced_of(&manifest.own_models);
+    if options.max_cost.is_some() && state.has_work() && !models.is_empty() {
+        return Err(Error::UnknownPrices { models });
     }
     dir.note_done(state.done())?;
     let Some(launch) = launch.filter(|_| state.has_work()) else {
@@ -397,6 +412,7 @@ fn work(
         source,
         options,
         template: Template::parse(&manifest.job.prompt),
+        names: Names::of(&manifest.job, answerer.has(manifest.job.own_place())),
         attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),

@@ -1,10 +1,13 @@
 //! The shards that wait for a worker.
 //!
 //! They are taken in their order, but for those of models that cannot be called at the moment: what
-//! another model is asked need not wait for them.
+//! another model is asked need not wait for them. Where rows are answered by the names in them, a shard
+//! whose rows wait for somebody may be put aside, to make room for the rows of others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::answerer::Needs;
 
 /// Shards by their numbers.
 #[derive(Debug, Default)]
@@ -13,6 +16,8 @@ pub(super) struct Queue(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     shards: BTreeSet<u32>,
+    // What the rows need that are left of each.
+    aside: BTreeMap<u32, Vec<Needs>>,
     is_closed: bool,
 }
 
@@ -46,9 +51,28 @@ impl Queue {
         let mut state = self.state();
         state.is_closed = true;
         state.shards.clear();
+        state.aside.clear();
     }
 
-    /// Whether there is none.
+    /// Puts a shard aside whose rows that are left need this.
+    pub(super) fn put_aside(&self, shard: u32, needs: Vec<Needs>) {
+        let mut state = self.state();
+        if !state.is_closed {
+            state.aside.insert(shard, needs);
+        }
+    }
+
+    /// Takes the first shard that was put aside and has rows that are wanted.
+    pub(super) fn take_aside(&self, is_wanted: impl Fn(Needs) -> bool) -> Option<u32> {
+        let mut state = self.state();
+        let mut aside = state.aside.iter();
+        let is_any = |needs: &[Needs]| needs.iter().any(|needs| is_wanted(*needs));
+        let shard = aside.find(|(_, needs)| is_any(needs)).map(|(shard, _)| *shard)?;
+        state.aside.remove(&shard);
+        Some(shard)
+    }
+
+    /// Whether there is none, but for those put aside.
     pub(super) fn is_empty(&self) -> bool {
         self.state().shards.is_empty()
     }
@@ -80,7 +104,20 @@ mod tests {
         assert_eq!(queue.take(|shard| shard != 3), Next::None);
         queue.add(2);
         assert_eq!(queue.take(|_| true), Next::Shard(2), "a shard may come back");
+        let text = Needs::TEXT;
+        let other = Needs { name: Some(1), ..text };
+        queue.put_aside(7, vec![text]);
+        queue.put_aside(6, vec![text, other]);
+        assert_eq!(
+            queue.take(|shard| shard > 2),
+            Next::Shard(3),
+            "what is aside is taken otherwise"
+        );
+        assert_eq!(queue.take_aside(|needs| needs == other), Some(6));
+        assert_eq!(queue.take_aside(|needs| needs == other), None);
         queue.close();
+        queue.put_aside(8, vec![text]);
+        assert_eq!(queue.take_aside(|_| true), None);
         queue.add(5);
         assert_eq!(queue.take(|_| true), Next::Closed);
     }

@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::StopReason;
+use super::answerer::Needs;
 use super::feed::RowIndex;
 use super::lane::LaneIndex;
-use crate::job::Kinds;
 use crate::policy::Balance;
 
 /// How many calls may be under way at an endpoint, over all its models and all workers.
@@ -145,8 +145,8 @@ impl Team {
 /// Rows of a shard that were taken and wait for a lane, and lanes that rows keep away from.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    by_kinds: BTreeMap<Kinds, VecDeque<RowIndex>>,
-    shy: VecDeque<(RowIndex, Kinds)>,
+    by_needs: BTreeMap<Needs, VecDeque<RowIndex>>,
+    shy: VecDeque<(RowIndex, Needs)>,
     detours: HashMap<RowIndex, Vec<(LaneIndex, Instant)>>,
     // How many of the shy were not looked at in this turn of the worker's loop.
     to_look: (u64, usize),
@@ -154,35 +154,42 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
-        self.shy.is_empty() && self.by_kinds.is_empty()
+        self.shy.is_empty() && self.by_needs.is_empty()
     }
 
     /// Has a row wait until somebody can take it.
-    pub(super) fn add(&mut self, row: RowIndex, kinds: Kinds) {
+    pub(super) fn add(&mut self, row: RowIndex, needs: Needs) {
         if self.detours.contains_key(&row) {
-            self.shy.push_back((row, kinds));
+            self.shy.push_back((row, needs));
         } else {
-            self.by_kinds.entry(kinds).or_default().push_back(row);
+            self.by_needs.entry(needs).or_default().push_back(row);
         }
     }
 
+    /// How many rows wait that need something of this sort.
+    pub(super) fn count(&self, is_meant: impl Fn(Needs) -> bool) -> usize {
+        let queued = self.by_needs.iter().filter(|(needs, _)| is_meant(**needs));
+        let shy = self.shy.iter().filter(|(_, needs)| is_meant(*needs)).count();
+        queued.map(|(_, rows)| rows.len()).sum::<usize>() + shy
+    }
+
     /// What rows that wait need.
-    pub(super) fn kinds(&self) -> Vec<Kinds> {
-        self.by_kinds.keys().copied().collect()
+    pub(super) fn needs(&self) -> Vec<Needs> {
+        self.by_needs.keys().copied().collect()
     }
 
     /// The next row that needs this.
-    pub(super) fn take(&mut self, kinds: Kinds) -> Option<RowIndex> {
-        let rows = self.by_kinds.get_mut(&kinds)?;
+    pub(super) fn take(&mut self, needs: Needs) -> Option<RowIndex> {
+        let rows = self.by_needs.get_mut(&needs)?;
         let row = rows.pop_front();
         if rows.is_empty() {
-            self.by_kinds.remove(&kinds);
+            self.by_needs.remove(&needs);
         }
         row
     }
 
     /// The next row that keeps away from some lane and was not looked at in this turn.
-    pub(super) fn take_shy(&mut self, turn: u64) -> Option<(RowIndex, Kinds)> {
+    pub(super) fn take_shy(&mut self, turn: u64) -> Option<(RowIndex, Needs)> {
         if self.to_look.0 != turn {
             self.to_look = (turn, self.shy.len());
         }
@@ -220,7 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::Modality;
+    use crate::job::{Kinds, Modality};
 
     #[test]
     fn a_load_is_never_above_its_limit_and_who_went_without_is_told() {
@@ -271,23 +278,23 @@ mod tests {
     fn rows_wait_by_what_they_need_and_the_shy_are_looked_at_once_a_turn() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let image = Kinds::of(Modality::Image);
+        let image = Needs { kinds: Kinds::of(Modality::Image), name: None };
         let mut waiting = Waiting::default();
         waiting.add(1, image);
         waiting.add(2, image);
         waiting.avoid(3, 0, later);
-        waiting.add(3, Kinds::TEXT);
-        assert_eq!(waiting.kinds(), [image]);
+        waiting.add(3, Needs::TEXT);
+        assert_eq!(waiting.needs(), [image]);
         assert_eq!((waiting.take(image), waiting.take(image)), (Some(1), Some(2)));
         assert_eq!(waiting.take(image), None);
-        assert_eq!(waiting.take_shy(1), Some((3, Kinds::TEXT)));
-        waiting.add(3, Kinds::TEXT);
+        assert_eq!(waiting.take_shy(1), Some((3, Needs::TEXT)));
+        waiting.add(3, Needs::TEXT);
         assert_eq!(waiting.take_shy(1), None, "it was looked at");
         assert!(!waiting.is_empty());
         assert_eq!(waiting.avoids(3, 0, now), Some(later));
         assert_eq!((waiting.avoids(3, 1, now), waiting.avoids(3, 0, later)), (None, None));
         assert!(waiting.was_asked(3, 0) && !waiting.was_asked(3, 1) && !waiting.was_asked(1, 0));
-        assert_eq!(waiting.take_shy(2), Some((3, Kinds::TEXT)));
+        assert_eq!(waiting.take_shy(2), Some((3, Needs::TEXT)));
         waiting.forget(3);
         assert!(waiting.avoids(3, 0, now).is_none() && waiting.is_empty());
     }

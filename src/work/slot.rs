@@ -3,15 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::answerer::Needs;
 use super::attempt::Landing;
 use super::feed::{Feed, RowIndex};
 use super::retry::Again;
 use super::route::Waiting;
 use super::row::{self, Prepared};
+use crate::dialect::model_of;
 use crate::format::envelope::{self, Verdict};
 use crate::format::telemetry::{read_attempts, write_attempt};
 use crate::input::ShardRows;
-use crate::job::{Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
+use crate::job::{Failure, FailureKind, Id, JobSpec, Kinds, Names, OutcomeKind};
 use crate::prompt::{Template, attachments};
 use crate::provider::Correction;
 use crate::store::{
@@ -49,8 +51,18 @@ pub(super) struct Slot<'a> {
     /// Calls that are started and not noted yet.
     pub(super) starting: u64,
     pub(super) is_sealing: bool,
+    /// Set where it is given up before all its rows have outcomes.
+    pub(super) leaving: Option<Leaving>,
     envelope: Vec<u8>,
     attempts: Vec<u8>,
+}
+
+/// Why a worker gives up a shard that has rows left, and whether it has said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// Whether nobody can answer what is left in this run; else somebody takes it up again.
+    pub(super) is_for_good: bool,
+    pub(super) is_ordered: bool,
 }
 
 /// A part of a journal that was written and is not durable yet.
@@ -91,6 +103,7 @@ impl<'a> Slot<'a> {
             entries: Vec::new(),
             starting: 0,
             is_sealing: false,
+            leaving: None,
             envelope: Vec::new(),
             attempts: Vec::new(),
         }
@@ -134,9 +147,18 @@ impl<'a> Slot<'a> {
         self.feed = Feed::new(wanted);
     }
 
+    /// What a row needs of whoever answers it; `names` are those that lines may have, where they count.
+    pub(super) fn needs(&self, row: RowIndex, job: &JobSpec, names: Option<&Names>) -> Needs {
+        let name = || {
+            let text = self.rows.text(row).ok()?;
+            names?.place(&model_of(&self.rows.object(row, &text).ok()?)?)
+        };
+        Needs { kinds: self.kinds(row, job), name: name() }
+    }
+
     /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
     /// cannot be asked about that is told later.
-    pub(super) fn needs(&self, row: RowIndex, job: &JobSpec) -> Kinds {
+    fn kinds(&self, row: RowIndex, job: &JobSpec) -> Kinds {
         let Some(field) = &job.attachment_field else { return Kinds::TEXT };
         let named = || {
             let text = self.rows.text(row).ok()?;
@@ -349,7 +371,22 @@ impl<'a> Slot<'a> {
 
     /// Whether all rows are done and all of it is on its way to the disk.
     pub(super) fn is_complete(&self) -> bool {
-        self.feed.left() == 0 && self.lines.is_empty() && self.synced_to == self.journal.length()
+        self.feed.left() == 0 && self.is_handed_on()
+    }
+
+    /// Whether all that came of its rows is on its way to the disk.
+    pub(super) fn is_handed_on(&self) -> bool {
+        self.lines.is_empty() && self.synced_to == self.journal.length()
+    }
+
+    /// Whether it is being closed with rows left.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some_and(|leaving| leaving.is_ordered)
+    }
+
+    /// Whether each row that has no outcome waits for a lane, and nothing of it is under way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.feed.left() > 0 && self.feed.left() == self.queue.count(|_| true)
     }
 }
 

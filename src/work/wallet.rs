@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Message;
 use super::attempt::Flight;
 use super::lane::{Lane, LaneIndex, Lanes};
+use super::pricing::OwnPrice;
 use crate::job::{Attempt, JobSpec, Money};
 use crate::policy::{Funds, Learned, Purse};
 use crate::price::{Price, Spent};
@@ -90,7 +91,7 @@ impl Wallet {
             (spent.told(price).plus(assumed), assumed)
         };
         let all = || lanes.iter().enumerate();
-        let prices = all().filter_map(|(index, lane)| Some((index, lane.price.as_ref()?)));
+        let prices = all().filter_map(|(index, lane)| Some((index, lane.pricing.price.as_ref()?)));
         let (before, money) = prices.map(dearest).max().unwrap_or((spent.cost.usd, Money::ZERO));
         let assumed = Assumed { money, calls: spent.unknown() };
         let state = State { purse: Purse::new(cap, before), learned, assumed, is_awaited: false };
@@ -110,10 +111,12 @@ impl Wallet {
     pub(super) fn reserve(
         &self,
         (index, lane): (LaneIndex, &Lane),
+        own: Option<&OwnPrice>,
         message: &Message,
         correction: Option<&Correction>,
     ) -> Result<Reserved, Short> {
-        let Some(price) = &lane.price else {
+        // Of a tier whose price is not known, that of others is the best guess.
+        let Some(price) = lane.pricing.of_call(own).or(lane.pricing.price.as_ref()) else {
             return Ok(Reserved { money: Money::ZERO, guessed: 0 });
         };
         let tokens = tokens(lane);

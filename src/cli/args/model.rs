@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::super::parse::{parameter, probability, temperature};
+use super::super::names::NamesArgs;
+use super::super::parse::{mapping, parameter, probability, temperature};
 use super::super::pool::PoolArgs;
 use crate::config::Endpoint;
 use crate::job::{Dialect, Protocol};
@@ -49,6 +50,16 @@ pub(in crate::cli) struct ModelArgs {
     /// The pool that the model string named.
     #[arg(skip)]
     pub(in crate::cli) pool: Option<Arc<PoolArgs>>,
+    /// What a model's name in the lines of an `openai` or `dria` file stands for, where no -m is given:
+    /// --map-model 'llama3.3:70b=groq.llama-3.3-70b-versatile'. MODEL is as -m takes it, without
+    /// parameters: bodies are passed on but for their model. *=MODEL is for all names that nothing is said
+    /// of; else those go as they are to --base-url. Given several times, one each; wins over [models] of
+    /// the config file
+    #[arg(long, value_name = "NAME=MODEL", value_parser = mapping)]
+    pub(in crate::cli) map_model: Vec<(String, String)>,
+    /// What names stand for, by options and config files, where lines name their models.
+    #[arg(skip)]
+    pub(in crate::cli) maps: Option<Arc<NamesArgs>>,
     /// Of a pool, the model that must answer: no other does in its place, though several endpoints may
     /// serve it
     #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]

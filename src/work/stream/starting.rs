@@ -123,9 +123,10 @@ impl State<'_> {
     /// Sets aside what a call may cost, where there is a cap. Without money for it nothing more is started,
     /// unless calls in flight may leave some.
     fn pay(&mut self, mut flight: Flight, message: &Message) -> Option<Flight> {
+        flight.price = self.lane().pricing.own(message.request.as_deref());
         let Some(wallet) = &self.wallet else { return Some(flight) };
-        let correction = flight.correction.as_deref();
-        match wallet.reserve((LANE, self.lanes.lane(LANE)), message, correction) {
+        let (price, correction) = (flight.price.as_ref(), flight.correction.as_deref());
+        match wallet.reserve((LANE, self.lanes.lane(LANE)), price, message, correction) {
             Ok(reserved) => {
                 flight.reserved = Some(reserved);
                 Some(flight)
@@ -142,7 +143,7 @@ impl State<'_> {
 
     /// Notes what a call has cost that has ended.
     pub(super) fn account(&mut self, landing: &mut Landing) {
-        landing.attempt.cost = self.lane().cost(&landing.attempt);
+        landing.attempt.cost = self.lane().cost(landing.flight.price.as_ref(), &landing.attempt);
         if let Some(wallet) = &self.wallet {
             // Whoever waits for what that leaves is looked at in the next turn.
             wallet.settle(&landing.flight, &mut landing.attempt);

@@ -27,6 +27,9 @@ impl Worker<'_> {
     /// Whether a slot has a row that may be started by a lane that is not held.
     pub(super) fn is_ready(&self, slot: usize, held: &[LaneIndex], now: Instant) -> bool {
         let slot = &self.slots[slot];
+        if slot.leaving.is_some() {
+            return false;
+        }
         let lanes = self.shared.lanes_of(slot.variant);
         let mut free = lanes.iter().filter(|lane| !held.contains(lane));
         !slot.queue.is_empty()

@@ -6,6 +6,7 @@
 
 mod admit;
 mod judge;
+mod named;
 mod pay;
 mod route;
 
@@ -131,7 +132,9 @@ impl<'a> Worker<'a> {
             if !Guard::WriteBeforePermit.is_left_out() || flights.is_empty() {
                 self.write(now)?;
             }
+            self.leave_lost();
             self.commit(now);
+            self.order_leaving()?;
             self.settle(&flights)?;
             match self.next_event(&mut flights, now).await {
                 Event::Landed(landings) => {
@@ -191,16 +194,23 @@ impl<'a> Worker<'a> {
         let has_room =
             self.slots.len() < OPEN && self.slots.iter().map(Slot::bytes).sum::<u64>() < BYTES;
         if open > STRAGGLING && !(has_permits && has_room) {
+            if has_permits {
+                self.put_aside();
+            }
             return;
         }
         let is_here = |of| self.slots.iter().any(|it| team(it) == of && !it.feed.is_exhausted());
-        match self.shared.queue.take(|shard| !is_here(self.shared.team_of(shard))) {
-            Next::Shard(shard) => {
-                self.is_opening = true;
-                let _ = self.orders.send(Order::Open(shard));
+        let next = match self.shared.queue.take(|shard| !is_here(self.shared.team_of(shard))) {
+            Next::Shard(shard) => Some(shard),
+            Next::None => self.take_aside(),
+            Next::Closed => {
+                self.queue_is_closed = true;
+                None
             }
-            Next::None => {}
-            Next::Closed => self.queue_is_closed = true,
+        };
+        if let Some(shard) = next {
+            self.is_opening = true;
+            let _ = self.orders.send(Order::Open(shard));
         }
     }
 
@@ -309,7 +319,11 @@ impl<'a> Worker<'a> {
 
     /// Hands what was written to the committer when it is time.
     fn commit(&mut self, now: Instant) {
-        let finishing = self.slots.iter().any(|slot| slot.feed.left() == 0 && !slot.is_sealing);
+        let is_finishing = |slot: &Slot<'_>| match slot.leaving {
+            Some(leaving) => !leaving.is_ordered,
+            None => slot.feed.left() == 0 && !slot.is_sealing,
+        };
+        let finishing = self.slots.iter().any(is_finishing);
         let ending = !self.is_running() || finishing;
         let is_due = self.window.is_due(now) || (ending && self.window.may_begin());
         if is_due {
@@ -338,7 +352,7 @@ impl<'a> Worker<'a> {
     /// Closes when there is nothing left to do, or nothing more may be done.
     fn settle<F>(&mut self, flights: &Flights<F>) -> Result<(), Error> {
         let is_empty = flights.is_empty() && self.window.is_empty() && !self.is_opening;
-        let is_sealing = self.slots.iter().any(|slot| slot.is_sealing);
+        let is_sealing = self.slots.iter().any(|slot| slot.is_sealing || slot.is_leaving());
         let has_ended = self.slots.is_empty() && self.queue_is_closed;
         if is_empty && !is_sealing && !self.is_closing && (has_ended || !self.is_running()) {
             self.is_closing = true;
@@ -416,6 +430,7 @@ impl<'a> Worker<'a> {
                 self.close_slot(shard);
                 self.tell(Happened::Unsound { shard, reason });
             }
+            Done::Left(shard) => self.left(shard),
             Done::Failed(error) => return Err(error),
             Done::Closed => {}
         }

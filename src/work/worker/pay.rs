@@ -9,9 +9,12 @@ impl Worker<'_> {
     /// Sets aside what a call may cost, where there is a cap. Without money for it the run ends, unless
     /// calls in flight may leave some.
     pub(super) fn pay(&self, flight: &mut Flight, message: &Message) -> bool {
+        let lane = self.shared.lanes.lane(flight.lane);
+        flight.price = lane.pricing.own(message.request.as_deref());
         let Some(wallet) = &self.shared.wallet else { return true };
-        let lane = (flight.lane, self.shared.lanes.lane(flight.lane));
-        match wallet.reserve(lane, message, flight.correction.as_deref()) {
+        let lane = (flight.lane, lane);
+        let (price, correction) = (flight.price.as_ref(), flight.correction.as_deref());
+        match wallet.reserve(lane, price, message, correction) {
             Ok(reserved) => {
                 flight.reserved = Some(reserved);
                 true
@@ -28,7 +31,7 @@ impl Worker<'_> {
     pub(super) fn account(&mut self, landing: &mut Landing) {
         let lane = self.shared.lanes.lane(landing.flight.lane);
         let attempt = &mut landing.attempt;
-        attempt.cost = lane.cost(attempt);
+        attempt.cost = lane.cost(landing.flight.price.as_ref(), attempt);
         if let Some(wallet) = &self.shared.wallet
             && wallet.settle(&landing.flight, attempt)
         {

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::admit::choice;
-use crate::job::{Failure, FailureKind, Kinds};
+use crate::job::{Failure, FailureKind};
 use crate::policy::{Decision, MayCall, backoff};
 use crate::telemetry::{Event, now_ms};
-use crate::work::answerer::untaken;
+use crate::work::answerer::{Needs, untaken};
 use crate::work::attempt::Landing;
 use crate::work::feed::{Choice, RowIndex};
 use crate::work::lane::LaneIndex;
@@ -45,6 +45,8 @@ enum Served {
     Yes,
     /// Those who could are lost.
     Lost(Option<StopReason>),
+    /// The same, where others have rows of their own: these are left.
+    Left,
     /// Nobody ever could.
     Never,
 }
@@ -75,6 +77,9 @@ impl Worker<'_> {
         let is_any = slots.clone().any(|slot| self.is_ready(slot, held, now));
         self.shared.gate.set_demanding(self.number, is_any);
         for slot in slots {
+            if self.slots[slot].leaving.is_some() {
+                continue;
+            }
             if self.shared.team_for(self.slots[slot].variant).is_pool {
                 match self.route(slot, in_flight, now) {
                     None => continue,
@@ -120,8 +125,9 @@ impl Worker<'_> {
             return self.slots[slot].feed.put_back(row, now);
         }
         self.turn.closed[lane] = true;
-        let kinds = self.slots[slot].needs(row, &self.shared.manifest.job);
-        self.slots[slot].queue.add(row, kinds);
+        let shared = self.shared;
+        let needs = self.slots[slot].needs(row, &shared.manifest.job, shared.names.as_ref());
+        self.slots[slot].queue.add(row, needs);
         let team = self.shared.team_for(self.slots[slot].variant);
         if let Some(at) = team.lanes.iter().position(|it| *it == lane) {
             team.balance().returned(at);
@@ -150,27 +156,27 @@ impl Worker<'_> {
             false => Choice::New,
         };
         let start = |row, (lane, is_probe)| Some(Start { slot, row, lane, is_probe });
-        for kinds in self.slots[slot].queue.kinds() {
-            if !self.is_served(slot, kinds) {
+        for needs in self.slots[slot].queue.needs() {
+            if !self.is_served(slot, needs) {
                 self.spare += 1;
                 return None;
             }
-            if let Some(chosen) = self.choose(slot, None, kinds, now)
-                && let Some(row) = self.slots[slot].queue.take(kinds)
+            if let Some(chosen) = self.choose(slot, None, needs, now)
+                && let Some(row) = self.slots[slot].queue.take(needs)
             {
                 return start(row, chosen);
             }
         }
-        while let Some((row, kinds)) = self.slots[slot].queue.take_shy(self.turn.number) {
-            if !self.is_served(slot, kinds) {
-                self.slots[slot].queue.add(row, kinds);
+        while let Some((row, needs)) = self.slots[slot].queue.take_shy(self.turn.number) {
+            if !self.is_served(slot, needs) {
+                self.slots[slot].queue.add(row, needs);
                 self.spare += 1;
                 return None;
             }
-            if let Some(chosen) = self.choose(slot, Some(row), kinds, now) {
+            if let Some(chosen) = self.choose(slot, Some(row), needs, now) {
                 return start(row, chosen);
             }
-            self.slots[slot].queue.add(row, kinds);
+            self.slots[slot].queue.add(row, needs);
         }
         while !is_closed(&self.turn) && self.is_running() {
             if self.turn.parked >= PARKED_MOST {
@@ -179,21 +185,22 @@ impl Worker<'_> {
                 break;
             }
             let Some(row) = self.slots[slot].feed.take(now, choice) else { break };
-            let kinds = self.slots[slot].needs(row, &shared.manifest.job);
-            match self.served(slot, kinds) {
+            let needs = self.slots[slot].needs(row, &shared.manifest.job, shared.names.as_ref());
+            match self.served(slot, needs) {
                 Served::Never => {
-                    self.fail_unserved(slot, row, kinds);
+                    self.fail_unserved(slot, row, needs);
                     continue;
                 }
                 Served::Lost(why) => self.stop_for(why),
+                Served::Left => {}
                 Served::Yes => {
-                    if let Some(chosen) = self.choose(slot, Some(row), kinds, now) {
+                    if let Some(chosen) = self.choose(slot, Some(row), needs, now) {
                         return start(row, chosen);
                     }
                 }
             }
             self.turn.parked += 1;
-            self.slots[slot].queue.add(row, kinds);
+            self.slots[slot].queue.add(row, needs);
         }
         self.spare += 1;
         None
@@ -204,7 +211,7 @@ impl Worker<'_> {
         &mut self,
         slot: usize,
         row: Option<RowIndex>,
-        kinds: Kinds,
+        needs: Needs,
         now: Instant,
     ) -> Option<(LaneIndex, bool)> {
         let shared = self.shared;
@@ -225,7 +232,7 @@ impl Worker<'_> {
             let may = |at: usize| {
                 let lane = shared.lanes.lane(team.lanes[at]);
                 let is_open = !turn.closed[team.lanes[at]] && !is_avoided[at];
-                is_open && lane.kinds.takes(kinds) && !lane.standing.is_out()
+                is_open && lane.takes(needs) && !lane.standing.is_out()
             };
             let chosen = balance.next(may)?;
             let index = team.lanes[chosen];
@@ -261,33 +268,37 @@ impl Worker<'_> {
     }
 
     /// Who can take a row that needs this.
-    fn served(&self, slot: usize, kinds: Kinds) -> Served {
+    fn served(&self, slot: usize, needs: Needs) -> Served {
         let team = self.shared.team_for(self.slots[slot].variant);
         let lanes = team.lanes.iter().map(|lane| self.shared.lanes.lane(*lane));
         let mut why = None;
         let mut is_ever = false;
-        for lane in lanes.filter(|lane| lane.kinds.takes(kinds)) {
+        for lane in lanes.filter(|lane| lane.takes(needs)) {
             if lane.standing.is_up() {
                 return Served::Yes;
             }
             is_ever = true;
             why = why.or_else(|| lane.standing.why());
         }
-        if is_ever { Served::Lost(why) } else { Served::Never }
+        match is_ever {
+            true if self.shared.names.is_some() => Served::Left,
+            true => Served::Lost(why),
+            false => Served::Never,
+        }
     }
 
     /// Whether somebody can take rows that need this; ends the run where those who could are lost.
-    fn is_served(&self, slot: usize, kinds: Kinds) -> bool {
-        match self.served(slot, kinds) {
+    fn is_served(&self, slot: usize, needs: Needs) -> bool {
+        match self.served(slot, needs) {
             Served::Lost(why) => {
                 self.stop_for(why);
                 false
             }
-            Served::Yes | Served::Never => true,
+            Served::Yes | Served::Left | Served::Never => true,
         }
     }
 
-    fn stop_for(&self, why: Option<StopReason>) {
+    pub(super) fn stop_for(&self, why: Option<StopReason>) {
         if self.is_running() {
             let unknown = || StopReason::Unknown { why: "nobody knows the model".to_owned() };
             self.stop(why.unwrap_or_else(unknown));
@@ -295,8 +306,8 @@ impl Worker<'_> {
     }
 
     /// A row that no member of the pool can take fails without a call.
-    fn fail_unserved(&mut self, slot: usize, row: RowIndex, kinds: Kinds) {
-        let failure = untaken(kinds);
+    fn fail_unserved(&mut self, slot: usize, row: RowIndex, needs: Needs) {
+        let failure = untaken(needs);
         let job = &self.shared.manifest.job;
         self.slots[slot].put_unserved(row, &failure, job, &self.shared.template, now_ms());
         self.count_failed();
@@ -326,6 +337,9 @@ impl Worker<'_> {
         };
         let is_passing = matches!(why, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
         let why = why.at(name);
+        if lane.is_named() {
+            return self.lose_named(index, &what, why);
+        }
         let (is_new, then) = if is_passing {
             lane.health.spare(now);
             (lane.standing.fall(why), "it is tried on")
@@ -391,12 +405,12 @@ impl Worker<'_> {
 
     /// Whether another lane than that of a call takes its row.
     fn has_other(&self, landing: &Landing, slot: usize, may: &dyn Fn(LaneIndex) -> bool) -> bool {
-        let slot = &self.slots[slot];
-        let kinds = slot.needs(landing.flight.row, &self.shared.manifest.job);
+        let (shared, slot) = (self.shared, &self.slots[slot]);
+        let needs = slot.needs(landing.flight.row, &shared.manifest.job, shared.names.as_ref());
         self.shared.team_for(slot.variant).lanes.iter().any(|other| {
             let lane = self.shared.lanes.lane(*other);
             let is_other = *other != landing.flight.lane;
-            is_other && lane.kinds.takes(kinds) && lane.standing.is_up() && may(*other)
+            is_other && lane.takes(needs) && lane.standing.is_up() && may(*other)
         })
     }
 
