@@ -84,8 +84,8 @@ pub(super) fn question(
     };
     let (job, pool) = reach.pooled(job);
     let plan = plan_options(input, &reach, pool);
-    let (link, ahead) = (input.link.clone(), input.ahead.clone());
-    Ok((Question { input: file, link, ahead, job, plan }, reach))
+    let (link, ahead, is_unseen) = (input.link.clone(), input.ahead.clone(), input.is_unseen);
+    Ok((Question { input: file, link, ahead, is_unseen, job, plan }, reach))
 }
 
 /// How the plan is made, and what it notes of who answers.

@@ -1,6 +1,6 @@
 //! A shard in a worker's hands: its rows, what is written of them, what is still to come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::answerer::Needs;
@@ -36,6 +36,8 @@ pub(super) struct Slot<'a> {
     started: Started,
     // Rows whose id the plan changed.
     ids: HashMap<u64, Id>,
+    // Rows that fail because an earlier one has their id.
+    twice: HashSet<u64>,
     // Rows whose answer did not fit, until they have an outcome.
     corrections: HashMap<RowIndex, Arc<Correction>>,
     // How often rows were answered without having an answer since, by their place.
@@ -99,6 +101,7 @@ impl<'a> Slot<'a> {
             journal,
             started,
             ids: HashMap::new(),
+            twice: HashSet::new(),
             corrections: HashMap::new(),
             answered: HashMap::new(),
             lines: Vec::new(),
@@ -132,8 +135,11 @@ impl<'a> Slot<'a> {
                     }
             })
             .collect();
-        for Rename { row, id } in renames {
+        for Rename { row, id, fails } in renames {
             match id {
+                None if fails => {
+                    self.twice.insert(row);
+                }
                 Some(text) => {
                     self.ids.insert(row, Id::from_text(&text));
                 }
@@ -237,6 +243,11 @@ impl<'a> Slot<'a> {
             Err(failure) => return unnamed(template.ask(&object, job).err().unwrap_or(failure)),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
+        if self.twice.contains(&number) {
+            let message = format!("an earlier line has the id {id}");
+            let failure = Failure::new(FailureKind::InvalidRequest, message);
+            return Prepared { id, hash: 0, prompt: Err(failure) };
+        }
         let prompt = template.ask(&object, job);
         let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
         Prepared { id, hash, prompt }
