@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::Bench;
+use crate::support::depot::{Depot, Say};
 use crate::support::server::{Call, Reply, Server, completion};
 
 fn fixture(directory: &str) -> String {
@@ -108,16 +109,22 @@ fn a_model_takes_the_place_of_the_lines_own_and_of_nothing_else() {
 
 #[test]
 fn the_vendors_examples_run_as_they_are() {
-    for (directory, more) in
-        [("openai", ""), ("doubleword", ""), ("fastdeploy", "-m default"), ("dria", "")]
-    {
+    // Of vLLM's the last two are about sound.
+    for (directory, lines, more) in [
+        ("openai", 2, ""),
+        ("doubleword", 3, ""),
+        ("vllm", 4, ""),
+        ("fastdeploy", 2, "-m default"),
+        ("dria", 2, ""),
+    ] {
         let server = Server::start(|_| Reply::body(completion("well")));
         let (bench, text) = (Bench::new(), fixture(directory));
+        let text: String = text.split_inclusive('\n').take(lines).collect();
         bench.write("in.jsonl", &text);
         bench.run(&run(&server, more)).expect(0);
-        let lines = bench.lines("out.jsonl");
-        assert_eq!(lines.len(), text.lines().count(), "{directory}");
-        for (line, given) in lines.iter().zip(text.lines()) {
+        let written = bench.lines("out.jsonl");
+        assert_eq!(written.len(), lines, "{directory}");
+        for (line, given) in written.iter().zip(text.lines()) {
             let given: Value = serde_json::from_str(given).unwrap();
             assert_eq!(line["id"], given["custom_id"]);
             let result = &line["result"];
@@ -483,6 +490,29 @@ fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     bench.run(&format!("run pipe -o named.jsonl --base-url {url}")).expect(0);
     writer.join().unwrap().unwrap();
     assert_eq!(bench.lines("named.jsonl").len(), 300);
+}
+
+#[test]
+fn what_is_at_a_url_is_looked_at_before_it_is_fetched() {
+    let (server, bench) = (told(), Bench::new());
+    let depot = Depot::start(|_| Say::document(chats(2000)));
+    let from = |rest: &str| {
+        let (file, url) = (depot.url("/batch.jsonl"), server.url());
+        format!("run -i {file} -o out.jsonl --base-url {url} {rest}")
+    };
+    bench.run(&from("")).expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 2000);
+    let ranges: Vec<_> =
+        depot.seen().iter().map(|seen| seen.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges, [Some("bytes=0-1048575".to_owned()), None]);
+    // Where a prompt is said it is fetched at once, and refused when it is here.
+    let calls = server.count();
+    let ended = bench.run(&from("-m m -p x --overwrite --work-dir w")).expect(2);
+    ended.says("requests of the dialect openai").says("--dialect rows");
+    assert_eq!((depot.seen().len(), server.count()), (3, calls));
+    let missing = Depot::start(|_| Say::status(404));
+    let url = missing.url("/x.jsonl");
+    bench.run(&format!("run -i {url} -o o.jsonl -m m")).expect(66).says("HTTP 404");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::args::{
 };
 use super::commands::default_work_dir;
 use crate::dialect::Dialect;
-use crate::dialect::detect::{Form, LINES, Side, detect};
-use crate::input::{self, BOM, not_text};
+use crate::dialect::detect::{Form, LINES, Side, detect_in};
+use crate::input::{self, not_text};
 use crate::pipeline::{self, Ahead, Error};
 use crate::store::WorkDir;
 
@@ -101,6 +101,11 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
     args.lines = match args.dialect.map(Dialect::from).or_else(planned) {
         Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
         Some(dialect) => dialect,
+        // What is fetched once is looked at when it is here.
+        None if has_own && args.link.is_some() => {
+            args.is_unseen = true;
+            Dialect::Rows
+        }
         None => {
             let beginning = beginning(args, &path)?;
             told(&beginning, has_own)
@@ -123,11 +128,8 @@ fn told(beginning: &[u8], has_own: bool) -> Result<Dialect, String> {
         // Whoever opens it says so.
         return Ok(Dialect::Rows);
     }
-    let text = beginning.strip_prefix(BOM).unwrap_or(beginning);
-    let lines = text.split(|byte| *byte == b'\n');
-    let lines = (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty());
     let is_a_row = |form: &Form| has_own && !form.dialect.is_request();
-    match detect(lines) {
+    match detect_in(beginning) {
         Ok(None) => Ok(Dialect::Rows),
         Ok(Some(form)) if is_a_row(&form) => Ok(Dialect::Rows),
         // Answers may be what is asked about next.
