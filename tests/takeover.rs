@@ -398,6 +398,49 @@ fn an_output_without_ids_is_gone_on_from_where_it_shows_its_rows_or_somebody_say
 }
 
 #[test]
+fn results_of_run_batch_are_gone_on_from() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let request = |id: &str| {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": id}]});
+        let line =
+            json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
+        format!("{line}\n")
+    };
+    bench.write("in.jsonl", ["a", "b", "c", "d"].map(request).concat());
+    let result = |id: &str, status: u16, body: &str, error: &str| {
+        format!(
+            "{{\"id\":\"vllm-{id}\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":{status},\
+             \"request_id\":\"vllm-batch-{id}\",\"body\":{body}}},\"error\":{error}}}\n"
+        )
+    };
+    let old = "{ \"choices\": [{\"message\": {\"content\": \"old\"}}], \"n\": 1.50 }";
+    let output = [
+        // In the order in which they came; the last one is torn.
+        result("c", 200, old, "null"),
+        result("b", 400, "null", "{\"error\":{\"message\":\"too long\"}}"),
+        result("a", 200, old, "null"),
+        result("d", 200, old, "null")[..60].to_owned(),
+    ];
+    bench.write("out.jsonl", output.concat());
+    let ask = "run in.jsonl -o out.jsonl --resume";
+    bench.run(ask).expect(0).says("took over 2 answers").says("are no results (first line 4)");
+    let mut asked: Vec<_> = server.calls().into_iter().map(|call| call.prompt).collect();
+    asked.sort();
+    assert_eq!(asked, ["b", "d"]);
+    let lines = bench.lines("out.jsonl");
+    let ids: Vec<_> = lines.iter().map(|line| line["custom_id"].clone()).collect();
+    assert_eq!(ids, ["a", "b", "c", "d"]);
+    let text = bench.read("out.jsonl");
+    assert_eq!(text.matches(&format!("\"body\":{old}}}")).count(), 2, "{text}");
+    // The work directory is gone, and request ids are not lost by looking again.
+    let done = bench.snapshot();
+    bench.run(ask).expect(0).says("took over 4 answers");
+    assert_same(&bench.snapshot(), &done);
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
 fn a_directory_that_only_looks_like_it_is_not_taken_over() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);
