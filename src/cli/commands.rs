@@ -69,9 +69,7 @@ fn within(
 
 fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     check_stdout(&args.outputs, args.screen.tell.quiet)?;
-    let input = args.input.file.as_ref().or(args.input.input.as_ref());
-    let default_dir =
-        || default_work_dir(&args.outputs.output, input.map_or(Path::new(""), PathBuf::as_path));
+    let default_dir = || default_work_dir(&args.outputs.output, args.input.paths());
     let work_dir = args.work_dir.clone().unwrap_or_else(default_dir);
     let mut reads = reads(&args.prompt, &args.schema, &args.model);
     reads.extend(args.config.files());
@@ -88,7 +86,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
     let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
     let answerer = bounded(answerer, &args.pace, &reach)?;
-    files.extend(input.map(|input| ("the input", input.clone())));
+    files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
     let settings = Settings {
         command: "run",
         screen: Some(&args.screen),
@@ -117,7 +115,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             return Ok(None);
         }
         let on_change = args.change.on_change();
-        let place = Place { path: work_dir, is_temporary: is_temporary(args, on_change) };
+        let is_temporary = is_temporary(args, on_change) && !question.inputs.are_several();
+        let place = Place { path: work_dir, is_temporary };
         let run = Run {
             place,
             question,
@@ -138,8 +137,8 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
 /// Whether the work directory goes once all is done.
 fn is_temporary(args: &RunArgs, on_change: OnChange) -> bool {
     let is_wanted = args.work_dir.is_some() || args.keep_work_dir;
-    // What changes can only be told where the old plan is kept; and that outputs are at their URLs
-    // is told by nothing else.
+    // What changes can only be told where the old plan is kept; and that outputs are at their URLs,
+    // or which are of which of several inputs, is told by nothing else.
     !is_wanted && on_change == OnChange::Stop && args.outputs.links.is_empty()
 }
 
@@ -175,19 +174,6 @@ fn policy(args: &RunArgs) -> Policy {
 }
 
 fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
-    let input = args.input.file.as_ref().or(args.input.input.as_ref());
-    let mut files = reads(&args.prompt, &args.schema, &args.model);
-    files.extend(args.config.files());
-    files.extend(input.map(|input| ("the input", input.clone())));
-    let settings = Settings {
-        command: "plan",
-        screen: Some(&args.screen),
-        note: args.config.note(),
-        lock_wait: args.lock_wait,
-        work_dir: args.work_dir.clone(),
-        files,
-        ..Settings::default()
-    };
     let serving = Serving::of(&args.model, &args.serve, None)?;
     let model = (&args.model, serving.as_ref());
     let planned = Some(&*args.work_dir).filter(|_| !args.overwrite);
@@ -200,6 +186,18 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     }
     // Made only to see whether it can be.
     reach.answerer(&question.job, None, false, FormArgs::default(), &args.config.read)?;
+    let mut files = reads(&args.prompt, &args.schema, &args.model);
+    files.extend(args.config.files());
+    files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
+    let settings = Settings {
+        command: "plan",
+        screen: Some(&args.screen),
+        note: args.config.note(),
+        lock_wait: args.lock_wait,
+        work_dir: args.work_dir.clone(),
+        files,
+        ..Settings::default()
+    };
     within(settings, typed, |surroundings| {
         warn(&reach, surroundings);
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
@@ -211,7 +209,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             exit::say(&format!(
                 "planned: {} of {} rows{} in {} shards{}",
                 manifest.selected - manifest.skipped,
-                manifest.source.rows,
+                manifest.rows(),
                 preview::times_variants(&manifest),
                 manifest.open_shards().count(),
                 preview::of_them_twins(&manifest)
@@ -226,7 +224,7 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     files.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     files.extend(args.config.files());
     files.extend(args.input.iter().map(|input| ("the input", input.clone())));
-    files.extend(planned_input(&args.work_dir, &args.screen.tell));
+    files.extend(planned_inputs(&args.work_dir, &args.screen.tell));
     let settings = Settings {
         command: "work",
         screen: Some(&args.screen),
@@ -290,7 +288,7 @@ fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
 fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     check_stdout(&args.outputs, args.tell.quiet)?;
     let mut files = output_files(&args.outputs);
-    files.extend(planned_input(&args.work_dir, &args.tell));
+    files.extend(planned_inputs(&args.work_dir, &args.tell));
     let settings = Settings {
         command: "merge",
         tell: Some(&args.tell),
@@ -379,12 +377,13 @@ fn output_files(args: &OutputArgs) -> Vec<(&'static str, PathBuf)> {
     std::iter::once(("the file of --output", args.output.clone())).chain(sides).collect()
 }
 
-/// The input of the plan in a work directory, where a log is wanted that might be it.
-fn planned_input(work_dir: &Path, tell: &TellArgs) -> Option<(&'static str, PathBuf)> {
-    tell.log_file.as_ref()?;
+/// The inputs of the plan in a work directory, where a log is wanted that might be one.
+fn planned_inputs(work_dir: &Path, tell: &TellArgs) -> Vec<(&'static str, PathBuf)> {
     // What cannot be read is told where it is needed.
-    let manifest = WorkDir::open(work_dir).ok()?.manifest().ok()??;
-    Some(("the input", PathBuf::from(manifest.source.path?)))
+    let planned = |_| WorkDir::open(work_dir).ok()?.manifest().ok()?;
+    let manifest = tell.log_file.as_ref().and_then(planned);
+    let paths = manifest.into_iter().flat_map(|it| it.sources).filter_map(|source| source.path);
+    paths.map(|path| ("the input", PathBuf::from(path))).collect()
 }
 
 const KEY_FILE: &str = "the file of --api-key-file";
@@ -410,7 +409,15 @@ fn reads(
 }
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.
-fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
+fn default_work_dir(output: &Path, inputs: &[PathBuf]) -> PathBuf {
+    let input = inputs.first().map_or(Path::new(""), PathBuf::as_path);
+    if inputs.len() > 1 || input.is_dir() {
+        // Beside the directory of the outputs, however that is spelled.
+        let name = output.file_name().unwrap_or("outputs".as_ref());
+        let mut name = output.with_file_name(name).into_os_string();
+        name.push(".rowmill");
+        return PathBuf::from(name);
+    }
     let is_url = |path: &Path| path.to_str().is_some_and(Link::is_meant);
     let mut name = if is_url(output) {
         // Beside where the command is typed.

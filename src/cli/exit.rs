@@ -121,6 +121,13 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             let next = format!("put it back, or give the answers up: {}", typed.overwriting());
             line(DAMAGED, "nothing was deleted", next)
         }
+        Error::NotTakenOver { .. } => {
+            let next = format!(
+                "name the work directory with --work-dir, or begin anew: {}",
+                typed.overwriting()
+            );
+            line(CANNOT_CREATE, UNTOUCHED, next)
+        }
         Error::NotOurs { .. } => {
             let next = format!("choose another path, or replace it: {}", typed.overwriting());
             line(CANNOT_CREATE, UNTOUCHED, next)
@@ -191,6 +198,9 @@ fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
     let (code, safe, next) = match error {
         input::Error::Unreadable { .. } | input::Error::NotAFile { .. } => {
             (NO_INPUT, UNTOUCHED, "check the path and its permissions".to_owned())
+        }
+        input::Error::NoInputs { .. } => {
+            (NO_INPUT, UNTOUCHED, "name the files themselves, or another directory".to_owned())
         }
         input::Error::UnknownFormat { .. } => {
             (USAGE, UNTOUCHED, "rename it, or convert it first".to_owned())

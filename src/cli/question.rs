@@ -13,7 +13,7 @@ use super::surroundings::{Failed, cores};
 use crate::job::{
     Dedupe, JobSpec, MAX_ATTACHMENT_BYTES, OtherModel, Parameters, Protocol, Sample, Selection,
 };
-use crate::pipeline::{Error, Question};
+use crate::pipeline::{Error, Inputs, Question};
 use crate::plan;
 use crate::prompt;
 use crate::store::WorkDir;
@@ -28,7 +28,7 @@ pub(super) fn question(
     // Where there may be a plan of this question already.
     work_dir: Option<&Path>,
 ) -> Result<(Question, Reach), Failed> {
-    let file = input.file.as_ref().or(input.input.as_ref()).cloned().unwrap_or_default();
+    let inputs = Inputs::of(input.paths())?;
     let (args, repeat) = (model, model.repeat);
     let Asking { model, protocol, parameters, others, reach } = asking(args, serving, work_dir)?;
     let mut protocols = others.iter().map(|other| other.protocol).chain([protocol]);
@@ -96,7 +96,7 @@ pub(super) fn question(
         counts_twins: false,
         now_ms: now_ms(),
     };
-    Ok((Question { input: file, link: input.link.clone(), job, plan }, reach))
+    Ok((Question { inputs, link: input.link.clone(), job, plan }, reach))
 }
 
 /// Whether rows that ask the same are asked once.

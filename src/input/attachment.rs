@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::Source;
+use super::{Source, Sources};
 use crate::job::{Attachment, Failure, FailureKind, JobSpec, MediaType, Payload, Reference};
 
 /// What is attached to the rows of a job.
@@ -29,14 +29,17 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// The attachments of a job over a source; nothing where it has none. Paths are relative to the
-    /// source's directory, or to the current one where the source is a copy of what came by a pipe.
+    /// The attachments of a job, by input; nothing where it has none. Paths are relative to the
+    /// input's directory, or to the current one where the input is a copy of what came by a pipe.
     #[must_use]
-    pub fn of(job: &JobSpec, source: &Source, is_spooled: bool) -> Option<Self> {
-        let beside = source.path.parent().filter(|_| !is_spooled);
-        let base = beside.unwrap_or(Path::new("")).to_owned();
-        let field = job.attachment_field.clone()?;
-        Some(Self { field, base, most: job.max_attachment_bytes })
+    pub fn of(job: &JobSpec, sources: &Sources, is_spooled: bool) -> Vec<Self> {
+        let Some(field) = &job.attachment_field else { return Vec::new() };
+        let of = |source: &Source| {
+            let beside = source.path.parent().filter(|_| !is_spooled);
+            let base = beside.unwrap_or(Path::new("")).to_owned();
+            Self { field: field.clone(), base, most: job.max_attachment_bytes }
+        };
+        sources.all().iter().map(of).collect()
     }
 
     /// Reads all that a row names.

@@ -16,7 +16,7 @@ mod time;
 mod variants;
 
 pub use failure::{Failure, FailureKind, Paid};
-pub use id::{Id, IdHash, IdProblem};
+pub use id::{Id, IdHash, IdProblem, input_salt};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
 pub use money::{Money, NoMoney, Spending};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};

@@ -49,13 +49,14 @@ pub(super) struct TwinLines<'r, 'd> {
     twins: Peekable<IntoIter<Twin>>,
     outcomes: Option<&'r mut Outcomes<'d>>,
     wanted: &'r Wanted,
+    entry: &'r ShardEntry,
     envelope: Vec<u8>,
 }
 
 impl<'r, 'd> TwinLines<'r, 'd> {
     pub(super) fn of(
         dir: &Held,
-        (number, entry): (u32, &ShardEntry),
+        (number, entry): (u32, &'r ShardEntry),
         wanted: &'r Wanted,
         outcomes: Option<&'r mut Outcomes<'d>>,
     ) -> Result<Self, store::Error> {
@@ -63,7 +64,13 @@ impl<'r, 'd> TwinLines<'r, 'd> {
             Some(_) => dir.twins(number, entry)?.twins,
             None => Vec::new(),
         };
-        Ok(Self { twins: twins.into_iter().peekable(), outcomes, wanted, envelope: Vec::new() })
+        Ok(Self {
+            twins: twins.into_iter().peekable(),
+            outcomes,
+            wanted,
+            entry,
+            envelope: Vec::new(),
+        })
     }
 
     /// Makes the lines of those below a row. `flush` may take them after each.
@@ -81,11 +88,13 @@ impl<'r, 'd> TwinLines<'r, 'd> {
     }
 
     fn put(&mut self, twin: &Twin, lines: &mut Lines) -> Result<(), store::Error> {
-        let Self { outcomes: Some(outcomes), wanted, envelope, .. } = self else { return Ok(()) };
+        let Self { outcomes: Some(outcomes), wanted, entry, envelope, .. } = self else {
+            return Ok(());
+        };
         let outcome = outcomes.of(twin.of)?;
         envelope.clear();
         let id = twin.id.as_json().as_bytes();
-        envelope::readdress(envelope, outcome.envelope, id, twin.row);
+        envelope::readdress(envelope, outcome.envelope, id, entry.own_row(twin.row));
         let input = twin.input.as_ref().map(|input| input.get().as_bytes());
         let input = input.filter(|_| wanted.include_input);
         envelope::write_line(&mut lines.output, envelope, &[], input);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::inputs::Inputs;
 use super::ours;
 use super::publish;
 use super::session;
@@ -9,7 +10,7 @@ use super::targets::Targets;
 use super::transfer::{download, upload};
 use super::{Context, End, Error, Finished, OnChange, Policy, Question, Run};
 use crate::http::Link;
-use crate::input::{self, Source};
+use crate::input::{self, Source, Sources};
 use crate::job::{Dedupe, JobSpec};
 use crate::plan;
 use crate::store::{Carried, Held, Manifest};
@@ -27,13 +28,16 @@ pub(super) fn give_up(dir: Held) {
 }
 
 /// The input, unless it must be copied first.
-pub(super) fn open_ahead(question: &Question) -> Result<Option<Source>, Error> {
-    let Question { input, link, .. } = question;
-    if link.is_some() || is_pipe(input) { Ok(None) } else { Ok(Some(Source::open(input)?)) }
+pub(super) fn open_ahead(question: &Question) -> Result<Option<Sources>, Error> {
+    let Question { inputs, link, .. } = question;
+    match inputs {
+        Inputs::One(path) if link.is_some() || is_pipe(path) => Ok(None),
+        inputs => inputs.open().map(Some),
+    }
 }
 
 /// Whether an input can be read only once.
-fn is_pipe(input: &Path) -> bool {
+pub(super) fn is_pipe(input: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     input == Path::new("-")
         || std::fs::metadata(input).is_ok_and(|meta| {
@@ -49,7 +53,7 @@ fn spool(
     is_second: bool,
     context: &mut Context<'_>,
 ) -> Result<Source, Error> {
-    let input = &question.input;
+    let input = question.inputs.paths().next().unwrap_or(Path::new("-"));
     if let Some(link) = &question.link {
         return download(dir, link, is_second, context);
     }
@@ -67,22 +71,24 @@ fn spool(
 pub(super) fn prepare(
     run: &Run,
     dir: &mut Held,
-    source: Option<Source>,
+    sources: Option<Sources>,
     targets: &Targets,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let policy = run.policy;
     match dir.manifest()? {
         Some(manifest) if policy == Policy::Resume => {
             redo(dir, &manifest, &run.outputs.links, context)?;
             let retries = run.work.retry == Retry::All;
-            settle(dir, &run.question, manifest, source, run.on_change, retries, context)
+            settle(dir, &run.question, manifest, sources, run.on_change, retries, context)
         }
         Some(_) if policy == Policy::Fresh => {
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
         }
         _ => {
-            if policy == Policy::Resume {
+            if policy == Policy::Resume && run.question.inputs.are_several() {
+                not_taken_over(targets)?;
+            } else if policy == Policy::Resume {
                 ours::may_be_replaced(targets, &run.question.job)?;
             }
             clear(dir, &run.question, policy)?;
@@ -91,38 +97,48 @@ pub(super) fn prepare(
                 let text = "nothing to resume: starting from the first row".to_owned();
                 context.sink.emit(&Event::Note(text));
             }
-            let takes_over = policy == Policy::Resume && targets.output.is_there();
+            let takes_over = policy == Policy::Resume && targets.output().is_there();
             if takes_over {
                 dir.begin_adopting()?;
             }
             if !takes_over {
-                let (planned, source) = make_plan(dir, &run.question, source, there, context)?;
-                return Ok((planned.manifest, source));
+                let (planned, sources) = make_plan(dir, &run.question, sources, there, context)?;
+                return Ok((planned.manifest, sources));
             }
             // Each row has the answer that the output has of it; what is left may be asked once.
             let Question { job, plan, .. } = &run.question;
             let each = JobSpec { dedupe: Dedupe::Off, ..job.clone() };
             let question = Question { job: each, ..run.question.clone() };
-            let (planned, mut source) = make_plan(dir, &question, source, there, context)?;
+            let (planned, mut sources) = make_plan(dir, &question, sources, there, context)?;
             let mut manifest = planned.manifest;
             let keeps_changed =
                 matches!(run.on_change, OnChange::Update(keeping) if keeping.changed_rows);
-            let is_known = ours::is_of_this_input(targets, &manifest, &source, keeps_changed);
+            let is_known =
+                ours::is_of_this_input(targets, &manifest, sources.first(), keeps_changed);
             if is_known.is_err() {
                 dir.wipe()?;
             }
-            adopt(dir, &manifest, &source, targets, is_known?, context)?;
+            adopt(dir, &manifest, &sources, targets, is_known?, context)?;
             if job.is_deduped() {
-                let is_spooled = manifest.source.path.is_none();
-                let (url, now_ms) = (manifest.source.url.clone(), now_ms());
+                let is_spooled = manifest.source().path.is_none();
+                let (url, now_ms) = (manifest.source().url.clone(), now_ms());
                 let options = plan::Options { is_spooled, url, now_ms, ..plan.clone() };
                 let keeping = plan::Keeping::default();
-                (manifest, source) =
-                    update(dir, &manifest, source, job, &options, keeping, context)?;
+                (manifest, sources) =
+                    update(dir, &manifest, sources, job, &options, keeping, context)?;
             }
             dir.end_adopting()?;
-            Ok((manifest, source))
+            Ok((manifest, sources))
         }
+    }
+}
+
+/// Refuses outputs of several inputs whose work directory is gone: what would be taken over from which
+/// is told by it alone.
+fn not_taken_over(targets: &Targets) -> Result<(), Error> {
+    match targets.first_there() {
+        Some(path) => Err(Error::NotTakenOver { path }),
+        None => Ok(()),
     }
 }
 
@@ -168,21 +184,21 @@ pub(super) fn redo(
 pub(super) fn make_plan(
     dir: &Held,
     question: &Question,
-    source: Option<Source>,
+    sources: Option<Sources>,
     replaces: Vec<String>,
     context: &mut Context<'_>,
-) -> Result<(plan::Planned, Source), Error> {
-    let is_spooled = source.is_none();
-    let source = match source {
-        Some(source) => source,
-        None => spool(dir, question, false, context)?,
+) -> Result<(plan::Planned, Sources), Error> {
+    let is_spooled = sources.is_none();
+    let sources = match sources {
+        Some(sources) => sources,
+        None => spool(dir, question, false, context)?.into(),
     };
     let (url, plan) = (url(question), question.plan.clone());
     let options = plan::Options { replaces, is_spooled, url, now_ms: now_ms(), ..plan };
     let job = question.job.clone();
-    let planned = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    let planned = plan::run(dir, &sources, job, &options, context.shutdown, context.sink)?;
     dir.forget_part()?;
-    Ok((planned, source))
+    Ok((planned, sources))
 }
 
 /// Sees to it that a plan is of this question: it is already, or the next generation is planned,
@@ -191,38 +207,38 @@ pub(super) fn settle(
     dir: &mut Held,
     question: &Question,
     manifest: Manifest,
-    source: Option<Source>,
+    sources: Option<Sources>,
     on_change: OnChange,
     retries: bool,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let Question { job, plan, .. } = question;
     if job.include_input && !manifest.job.include_input {
         return Err(Error::NoInputKept);
     }
-    let is_spooled = source.is_none();
+    let is_spooled = sources.is_none();
     let url = url(question);
-    let is_fetched = url.is_some() && url == manifest.source.url;
-    let source = match source {
-        Some(source) => source,
+    let is_fetched = url.is_some() && url == manifest.source().url;
+    let sources = match sources {
+        Some(sources) => sources,
         // Whoever wants what is there now says so.
         None if is_fetched && on_change == OnChange::Stop => {
-            Source::planned(&dir.spool(), &manifest.source)
+            Source::planned(&dir.spool(), manifest.source()).into()
         }
-        None => spool(dir, question, true, context)?,
+        None => spool(dir, question, true, context)?.into(),
     };
     let options = plan::Options { is_spooled, url, now_ms: now_ms(), ..plan.clone() };
-    let (manifest, source) = match plan::compare(&manifest, job, &source, plan.threads)? {
-        None => (manifest, source),
+    let (manifest, sources) = match plan::compare(&manifest, job, &sources, plan.threads)? {
+        None => (manifest, sources),
         Some(drift) => match on_change {
             OnChange::Update(keeping) if !drift.is_of_identity() => {
-                let planned = update(dir, &manifest, source, job, &options, keeping, context)?;
+                let planned = update(dir, &manifest, sources, job, &options, keeping, context)?;
                 context.sink.emit(&Event::Note(told(&planned.0)));
                 alarm(&manifest, &planned.0).iter().for_each(|alert| context.sink.emit(alert));
                 planned
             }
             OnChange::Update(_) | OnChange::Stop => {
-                let drift = explain(dir, &manifest, &source, job, &options, drift, context)?;
+                let drift = explain(dir, &manifest, &sources, job, &options, drift, context)?;
                 if is_spooled {
                     dir.discard_second_spool()?;
                 }
@@ -237,17 +253,17 @@ pub(super) fn settle(
         let cutting = plan::Cutting::Before(cuts);
         let options = plan::Options { cutting, ..options };
         let keeping = plan::Keeping::default();
-        let planned = update(dir, &manifest, source, job, &options, keeping, context)?;
+        let planned = update(dir, &manifest, sources, job, &options, keeping, context)?;
         let text = format!("what is left was spread over {shards} shards");
         context.sink.emit(&Event::Note(text));
         return Ok(planned);
     }
     if is_spooled {
         dir.discard_second_spool()?;
-        let source = Source::planned(&dir.spool(), &manifest.source);
-        return Ok((manifest, source));
+        let source = Source::planned(&dir.spool(), manifest.source());
+        return Ok((manifest, source.into()));
     }
-    Ok((manifest, source))
+    Ok((manifest, sources))
 }
 
 /// What may be shown of the URL of an input.
@@ -258,23 +274,23 @@ fn url(question: &Question) -> Option<String> {
 fn update(
     dir: &mut Held,
     manifest: &Manifest,
-    source: Source,
+    sources: Sources,
     job: &JobSpec,
     options: &plan::Options,
     keeping: plan::Keeping,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let (sink, shutdown) = (&mut *context.sink, context.shutdown);
     let published = publish::published(dir, manifest)?;
     let (job, options) = (job.clone(), plan::Options { published, ..options.clone() });
-    Ok(plan::update(dir, manifest, source, job, &options, keeping, shutdown, sink)?)
+    Ok(plan::update(dir, manifest, sources, job, &options, keeping, shutdown, sink)?)
 }
 
 /// Adds what an update would come to, where that can be told.
 fn explain(
     dir: &mut Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     options: &plan::Options,
     drift: plan::Drift,
@@ -283,7 +299,7 @@ fn explain(
     if drift.is_of_identity() {
         return Ok(drift);
     }
-    match plan::foresee(dir, manifest, source, job, options, context.shutdown) {
+    match plan::foresee(dir, manifest, sources, job, options, context.shutdown) {
         Ok(outlook) => Ok(plan::Drift { outlook: Some(outlook), ..drift }),
         Err(plan::Error::Interrupted) => Err(Error::Interrupted),
         // The command is refused all the same, and an update would meet this again.
@@ -295,12 +311,12 @@ fn explain(
 fn alarm(before: &Manifest, now: &Manifest) -> Option<Event> {
     // Each row counts once for each variant that the plan before had.
     let gone = now.carried.unwrap_or_default().gone / before.job.variants() as u64;
-    let is_most = gone > 1 && gone > before.source.rows / 2;
+    let is_most = gone > 1 && gone > before.rows() / 2;
     is_most.then(|| {
         Event::Alert(format!(
             "{gone} of {} rows are gone from the input, and their answers go with them once this is \
              published; --keep-generations 1 keeps the plan before",
-            before.source.rows
+            before.rows()
         ))
     })
 }
@@ -324,13 +340,13 @@ fn told(manifest: &Manifest) -> String {
 fn adopt(
     dir: &Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     targets: &Targets,
     is_known: bool,
     context: &mut Context<'_>,
 ) -> Result<(), Error> {
     let Some(path) = targets.output_file() else { return Ok(()) };
-    let adopted = plan::adopt(dir, manifest, source, (path, is_known), now_ms())?;
+    let adopted = plan::adopt(dir, manifest, sources, (path, is_known), now_ms())?;
     let plan::Adopted { rows, strangers, damaged, first_damaged } = adopted;
     let mut say = |text: String| context.sink.emit(&Event::Note(text));
     let then = match is_known {

@@ -12,7 +12,7 @@ use super::Error;
 use super::indexes::{Spread, next_entry, walk};
 use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::envelope::{self, Envelope, NO_INPUT, Verdict};
-use crate::input::{self, Source, identify, read_shard};
+use crate::input::{self, Sources, identify, read_shard};
 use crate::job::{Id, Identity, JobSpec, OutcomeKind, Variant};
 use crate::prompt::Template;
 use crate::store::{
@@ -40,14 +40,14 @@ pub struct Adopted {
 pub fn adopt(
     dir: &Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     (output, is_known): (&Path, bool),
     now_ms: u64,
 ) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
     let file = File::open(output).map_err(unreadable(output))?;
     let places = dir.ids().with_file_name("ids.part-places");
-    let spread = Spread::new(manifest.source.rows);
+    let spread = Spread::new(manifest.rows());
     let variants = manifest.job.variants();
     for variant in 0..variants {
         let mut writer = IdIndexWriter::new(&places);
@@ -78,7 +78,7 @@ pub fn adopt(
             if !taken.is_empty() {
                 let number = first + u32::try_from(variant).unwrap_or(u32::MAX);
                 let shard = &manifest.shards[number as usize];
-                adopted.rows += fill_shard(dir, manifest, source, number, shard, &taken, &from)?;
+                adopted.rows += fill_shard(dir, manifest, sources, number, shard, &taken, &from)?;
             }
         }
         dir.discard_ids(&places)?;
@@ -106,7 +106,7 @@ fn find_answers(
     let mut strangers = 0;
     read_answers(from, &mut found, &mut |id, answer| {
         match id.as_json().parse::<u64>() {
-            Ok(row) if (1..=manifest.source.rows).contains(&row) => put(row, answer)?,
+            Ok(row) if (1..=manifest.rows()).contains(&row) => put(row, answer)?,
             _ => strangers += 1,
         }
         Ok(())
@@ -213,13 +213,13 @@ fn join(
 fn fill_shard(
     dir: &Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     number: u32,
     shard: &ShardEntry,
     taken: &[(u64, u64, u64)],
     from: &Answers<'_>,
 ) -> Result<u64, Error> {
-    let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
+    let rows = read_shard(sources, shard, manifest.job.max_row_bytes)?;
     let skipped: Vec<u64> = dir
         .exceptions(number, shard)?
         .into_iter()

@@ -10,7 +10,7 @@ use crate::job::{
     IdFrom, Identity, Money, Protocol, Selection, Setting, Spending, Usage, Variant, hash_text,
     rfc3339,
 };
-use crate::store::{Carried, CommitFile, Manifest, Role};
+use crate::store::{Carried, CommitFile, Manifest, Role, SourcePrint};
 use crate::telemetry::{Histogram, Spread};
 
 /// What a run was. Its fields stand in the file in this order.
@@ -28,8 +28,12 @@ pub struct Summary {
     pub protocol: Protocol,
     /// Where the endpoint was; nothing for models without one.
     pub base_url: Option<String>,
-    /// The input.
-    pub input: Input,
+    /// The input; not there where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    /// Of several, each and what became of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputRows>,
     /// Which of its rows were asked about.
     pub selection: Selection,
     /// The field that holds a row's id.
@@ -102,6 +106,23 @@ pub struct Input {
     pub bytes: u64,
     /// Its blake3 hash.
     pub blake3: String,
+}
+
+/// One of several inputs of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct InputRows {
+    /// What it was.
+    #[serde(flatten)]
+    pub input: Input,
+    /// Its rows.
+    pub rows: u64,
+    /// Of those asked about, the ones with an answer. Where several answers are wanted to a row, this
+    /// and the next count each of them.
+    pub ok: u64,
+    /// The ones without.
+    pub failed: u64,
+    /// Where its output is.
+    pub output: String,
 }
 
 /// What a generation asked with, and how many of its answers are published.
@@ -244,6 +265,8 @@ pub struct Facts {
     pub run: String,
     /// The number of the publication.
     pub publication: u32,
+    /// What came of each input: its output, the rows with an answer and those without.
+    pub inputs: Vec<(CommitFile, u64, u64)>,
     /// Where the endpoint was in this session, by model.
     pub base_urls: Vec<Option<String>>,
     /// The work directory.
@@ -344,13 +367,8 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         model: job.model.clone(),
         protocol: job.protocol,
         base_url: facts.base_urls.into_iter().next().flatten(),
-        input: Input {
-            path: manifest.source.path.clone(),
-            url: manifest.source.url.clone(),
-            format: manifest.source.format.clone(),
-            bytes: manifest.source.bytes,
-            blake3: manifest.source.blake3.clone(),
-        },
+        input: (!manifest.is_split()).then(|| input(manifest.source())),
+        inputs: inputs(manifest, &facts.inputs),
         selection: job.selection.clone(),
         id_field: job.id_field.clone(),
         id_from: job.id_from,
@@ -390,9 +408,32 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
     }
 }
 
+fn input(source: &SourcePrint) -> Input {
+    Input {
+        path: source.path.clone(),
+        url: source.url.clone(),
+        format: source.format.clone(),
+        bytes: source.bytes,
+        blake3: source.blake3.clone(),
+    }
+}
+
+/// What became of each of several inputs; nothing where there is one.
+fn inputs(manifest: &Manifest, facts: &[(CommitFile, u64, u64)]) -> Vec<InputRows> {
+    let of = |(source, (file, ok, failed)): (&SourcePrint, &(CommitFile, u64, u64))| InputRows {
+        input: input(source),
+        rows: source.rows,
+        ok: *ok,
+        failed: *failed,
+        output: file.target.to_string_lossy().into_owned(),
+    };
+    let sources = manifest.sources.iter().filter(|source| source.name.is_some());
+    sources.zip(facts).map(of).collect()
+}
+
 fn rows(manifest: &Manifest, facts: &Facts) -> Rows {
     Rows {
-        input: manifest.source.rows,
+        input: manifest.rows(),
         selected: manifest.selected,
         ok: facts.ok,
         failed: facts.failed,

@@ -151,7 +151,12 @@ impl<'a> Slot<'a> {
         self.entry.bytes
     }
 
-    /// A row's number in the input.
+    /// Which of the inputs its rows are of.
+    pub(super) fn source(&self) -> usize {
+        self.entry.source as usize
+    }
+
+    /// A row's number among those of all inputs.
     pub(super) fn number_of(&self, row: RowIndex) -> u64 {
         self.entry.first_row + row as u64
     }
@@ -197,8 +202,9 @@ impl<'a> Slot<'a> {
     /// Reads a row and renders its prompt.
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
+        let own = self.entry.own_row(number);
         let unnamed = |failure| {
-            let id = Id::from_row_number(number);
+            let id = Id::from_row_number(own);
             Prepared { id, hash: 0, prompt: Err(failure) }
         };
         let text = match self.rows.text(row) {
@@ -209,7 +215,7 @@ impl<'a> Slot<'a> {
             Ok(object) => object,
             Err(failure) => return unnamed(failure),
         };
-        let id = match identify(&object, job.identity(), number) {
+        let id = match identify(&object, job.identity(), own) {
             Ok(id) => id,
             Err(failure) => return unnamed(failure),
         };
@@ -332,7 +338,7 @@ impl<'a> Slot<'a> {
         let mut envelope = std::mem::take(&mut self.envelope);
         envelope.clear();
         let number = self.number_of(row);
-        envelope::write(&mut envelope, id, number, verdict);
+        envelope::write(&mut envelope, id, self.entry.own_row(number), verdict);
         let input = job.include_input.then(|| self.input(row));
         self.put_record(&Record::Outcome(Outcome {
             row: number,

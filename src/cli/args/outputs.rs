@@ -10,8 +10,10 @@ use crate::http::Link;
 #[command(next_help_heading = "Outputs")]
 pub(in crate::cli) struct OutputArgs {
     /// One envelope a row, in input order; - is standard output. This and the others may be an http(s)
-    /// URL, a pre-signed one say: the file is then uploaded there, with one PUT
-    #[arg(short, long, value_name = "FILE|URL")]
+    /// URL, a pre-signed one say: the file is then uploaded there, with one PUT. With several inputs a
+    /// directory, made where it is not there, in which each has an output of its own name; the next
+    /// three are directories as well then
+    #[arg(short, long, value_name = "FILE|DIR|URL")]
     pub(in crate::cli) output: PathBuf,
     /// Put the row into its envelope
     #[arg(long)]
