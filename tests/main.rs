@@ -28,6 +28,7 @@ mod run;
 mod schedule;
 mod screen;
 mod serve;
+mod several;
 mod simulated;
 mod streams;
 mod structured;

@@ -676,7 +676,7 @@ pub(crate) mod tests {
             |m| m.shards[0].rows = 9,
             |m| m.shards[1].bytes = u64::MAX,
             |m| m.shards[1].wanted = 11,
-            |m| m.source.bytes = 204,
+            |m| m.sources[0].bytes = 204,
             |m| m.skipped = 1,
         ];
         assert_eq!(manifest().validate(), Ok(()));
@@ -685,6 +685,50 @@ pub(crate) mod tests {
             change(&mut changed);
             assert!(changed.validate().is_err(), "change {number}");
         }
+    }
+
+    #[test]
+    fn several_inputs_follow_one_another() {
+        let mut manifest = manifest();
+        let one = serde_json::to_string(&manifest).unwrap();
+        for word in ["name", "rows_before", "\"source\":["] {
+            assert!(!one.contains(word), "{word}: {one}");
+        }
+        let print = |name: &str, bytes, rows| SourcePrint {
+            name: Some(name.to_owned()),
+            bytes,
+            rows,
+            ..manifest.source().clone()
+        };
+        manifest.sources = vec![print("a", 103, 10), print("empty", 3, 0), print("b", 103, 10)];
+        (manifest.shards[1].offset, manifest.shards[1].source) = (3, 2);
+        manifest.shards[1].rows_before = 10;
+        assert_eq!(manifest.validate(), Ok(()));
+        assert_eq!((manifest.rows(), manifest.own_row(10), manifest.own_row(11)), (20, 10, 1));
+        let text = serde_json::to_string(&manifest).unwrap();
+        let again: Manifest = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (again.sources, again.shards),
+            (manifest.sources.clone(), manifest.shards.clone())
+        );
+        type Change = fn(&mut Manifest);
+        let changes: [Change; 8] = [
+            |m| m.sources[1].rows = 1,
+            |m| m.sources[0].bytes = 104,
+            |m| m.shards[1].source = 1,
+            |m| m.shards[1].source = 3,
+            |m| m.shards[1].rows_before = 9,
+            |m| m.sources[2].name = Some("a".into()),
+            |m| m.sources[2].name = None,
+            |m| m.sources[2].name = Some("../b".into()),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut changed = manifest.clone();
+            change(&mut changed);
+            assert!(changed.validate().is_err(), "change {number}");
+        }
+        manifest.sources.clear();
+        assert!(manifest.validate().is_err());
     }
 
     #[test]
