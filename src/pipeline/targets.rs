@@ -114,7 +114,15 @@ impl Targets {
                 all.iter().map(|it| of(Some(&it.name))).collect::<Result<_, _>>()?
             }
         };
-        let summary = paths.summary.as_deref().map(resolve).transpose()?;
+        // It may stand among the outputs, in a directory that is still to be made.
+        let among = |path: &Path| {
+            let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);
+            let parent = real_dir(parent).ok()?;
+            let is_there = dirs.iter().any(|dir| real_dir(dir).is_ok_and(|dir| dir == parent));
+            is_there.then(|| Target::within(&parent, name))
+        };
+        let summary = |path: &Path| among(path).unwrap_or_else(|| resolve(path));
+        let summary = paths.summary.as_deref().map(summary).transpose()?;
         let targets = Self { inputs: each, summary, dirs };
         targets.check(inputs, reads, work_dir)?;
         Ok(targets)
