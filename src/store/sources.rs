@@ -45,10 +45,10 @@ impl SourcePrint {
 
 /// One input is spelled as itself, several as a list of them.
 pub(super) fn serialize<S: Serializer>(
-    sources: &Vec<SourcePrint>,
+    sources: &[SourcePrint],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    match &sources[..] {
+    match sources {
         [one] => one.serialize(serializer),
         all => all.serialize(serializer),
     }
