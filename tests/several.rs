@@ -101,6 +101,7 @@ fn files_are_named_one_by_one_and_may_be_of_different_kinds() {
     // Without it nothing is guessed.
     fs::remove_dir_all(bench.path("out.rowmill")).unwrap();
     bench.run(&again).expect(73).says("y.jsonl exists, and there is no work directory");
+    bench.run(&again.replace(" --resume", "")).expect(73).says("begin anew");
     bench.run(&format!("run x.jsonl far/y.csv {options} --overwrite")).expect(0);
     assert_eq!(server.count(), 8);
 }
@@ -121,7 +122,7 @@ fn a_directory_has_a_directory_of_outputs_also_with_one_file_or_none() {
     assert_eq!(server.count(), 4);
     // One file has its output where the command says, and its rows are told apart otherwise.
     let one = ASK.replace("run in -o out", "run in/a.jsonl -o a.out --resume --on-change update");
-    bench.run(&one).expect(78).says("one file then or now");
+    bench.run(&one).expect(78).says("it was several files or a directory, and is one file now");
     assert_eq!(server.count(), 4);
 }
 
@@ -350,4 +351,42 @@ fn rows_of_all_files_are_tried_again_and_asked_once() {
     bench.run(&ask).expect(0);
     let lines = bench.lines("numbers/b.jsonl");
     assert_eq!((&lines[0]["id"], &lines[0]["row_number"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn variants_and_attachments_are_of_their_file() {
+    let (server, bench) = three();
+    bench.run(&format!("{ASK} --repeat 2")).expect(0);
+    assert_eq!(server.count(), 26);
+    let lines = bench.lines("out/b.jsonl");
+    let found: Vec<_> = lines.iter().map(|it| (it["row_number"].as_u64(), &it["repeat"])).collect();
+    let expected: Vec<_> =
+        (1..=4).flat_map(|n| [(Some(n), json!(1)), (Some(n), json!(2))]).collect();
+    assert_eq!(found, expected.iter().map(|(n, repeat)| (*n, repeat)).collect::<Vec<_>>());
+
+    let pdf = "%PDF-1.1\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\ntrailer<</Root 1 0 R>>\n";
+    for dir in ["x", "y"] {
+        let row = json!({"text": dir, "file": format!("of-{dir}.pdf")});
+        bench.write(&format!("{dir}/{dir}.jsonl"), format!("{row}\n"));
+        bench.write(&format!("{dir}/of-{dir}.pdf"), pdf);
+    }
+    let options = "-o both -p {{text}} --attachment-field file -m m";
+    bench.run(&format!("run x/x.jsonl y/y.jsonl {options}")).expect(0);
+    assert_output(&bench, "both/x.jsonl", &["x"]);
+    assert_output(&bench, "both/y.jsonl", &["y"]);
+}
+
+#[test]
+fn a_log_is_none_of_the_files() {
+    let (server, bench) = three();
+    fs::create_dir(bench.path("out")).unwrap();
+    let log = |file: &str| bench.run(&format!("{ASK} --log-file {file}"));
+    log("out/a.jsonl").expect(2).says("--log-file must not be an output");
+    log("in/b.jsonl").expect(2).says("--log-file must not be the input");
+    log("out/log").expect(0);
+    assert_eq!(server.count(), 13);
+    let merge = "merge --work-dir job -o other --log-file";
+    bench.run(&format!("{merge} in/c.jsonl")).expect(2).says("--log-file must not be the input");
+    bench.run(&format!("{merge} log")).expect(0);
+    assert_eq!(bench.read("other/a.jsonl"), bench.read("out/a.jsonl"));
 }

@@ -87,6 +87,7 @@ fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
     let answerer = bounded(answerer, &args.pace, &reach)?;
     files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
+    files.extend(within_dirs(&args.outputs, question.inputs.names()));
     let settings = Settings {
         command: "run",
         screen: Some(&args.screen),
@@ -224,7 +225,7 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     files.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     files.extend(args.config.files());
     files.extend(args.input.iter().map(|input| ("the input", input.clone())));
-    files.extend(planned_inputs(&args.work_dir, &args.screen.tell));
+    files.extend(planned_inputs(planned_for_log(&args.work_dir, &args.screen.tell).as_ref()));
     let settings = Settings {
         command: "work",
         screen: Some(&args.screen),
@@ -288,7 +289,10 @@ fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
 fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     check_stdout(&args.outputs, args.tell.quiet)?;
     let mut files = output_files(&args.outputs);
-    files.extend(planned_inputs(&args.work_dir, &args.tell));
+    let planned = planned_for_log(&args.work_dir, &args.tell);
+    let names = planned.iter().flat_map(|it| &it.sources).filter_map(|it| it.name.as_deref());
+    files.extend(within_dirs(&args.outputs, names));
+    files.extend(planned_inputs(planned.as_ref()));
     let settings = Settings {
         command: "merge",
         tell: Some(&args.tell),
@@ -377,12 +381,26 @@ fn output_files(args: &OutputArgs) -> Vec<(&'static str, PathBuf)> {
     std::iter::once(("the file of --output", args.output.clone())).chain(sides).collect()
 }
 
-/// The inputs of the plan in a work directory, where a log is wanted that might be one.
-fn planned_inputs(work_dir: &Path, tell: &TellArgs) -> Vec<(&'static str, PathBuf)> {
+/// The outputs of several inputs, which have these names in the directories of the outputs.
+fn within_dirs<'n>(
+    args: &OutputArgs,
+    names: impl Iterator<Item = &'n str>,
+) -> Vec<(&'static str, PathBuf)> {
+    let sides = [&args.error_output, &args.telemetry_output, &args.output_delta];
+    let dirs = || sides.into_iter().flatten().chain([&args.output]);
+    names.flat_map(|name| dirs().map(move |dir| ("an output", dir.join(name)))).collect()
+}
+
+/// The plan in a work directory, where a log is wanted that might be one of its files.
+fn planned_for_log(work_dir: &Path, tell: &TellArgs) -> Option<Manifest> {
+    tell.log_file.as_ref()?;
     // What cannot be read is told where it is needed.
-    let planned = |_| WorkDir::open(work_dir).ok()?.manifest().ok()?;
-    let manifest = tell.log_file.as_ref().and_then(planned);
-    let paths = manifest.into_iter().flat_map(|it| it.sources).filter_map(|source| source.path);
+    WorkDir::open(work_dir).ok()?.manifest().ok()?
+}
+
+/// The inputs of a plan.
+fn planned_inputs(manifest: Option<&Manifest>) -> Vec<(&'static str, PathBuf)> {
+    let paths = manifest.into_iter().flat_map(|it| &it.sources).filter_map(|it| it.path.as_ref());
     paths.map(|path| ("the input", PathBuf::from(path))).collect()
 }
 

@@ -98,6 +98,15 @@ impl Inputs {
         one.into_iter().chain(several.iter().map(|input| input.path.as_path()))
     }
 
+    /// What the outputs of each are called, where there are several.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let several = match self {
+            Self::One(_) => &[][..],
+            Self::Several(inputs) => inputs,
+        };
+        several.iter().map(|input| input.name.as_str())
+    }
+
     /// Whether each has outputs of its own in a directory.
     #[must_use]
     pub fn are_several(&self) -> bool {

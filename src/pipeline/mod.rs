@@ -239,6 +239,7 @@ fn refuse_unasked(run: &Run, targets: &Targets) -> Result<(), Error> {
         return Err(Error::Unfinished { work_dir: run.place.path.clone() });
     }
     match targets.first_there() {
+        Some(path) if run.question.inputs.are_several() => Err(Error::NotTakenOver { path }),
         Some(path) => Err(Error::OutputExists { path }),
         None => Ok(()),
     }

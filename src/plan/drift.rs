@@ -29,7 +29,10 @@ pub struct Drift {
 pub enum InputDrift {
     /// There was one file with an output of its own, and now there are several, or the other way round:
     /// what tells rows apart is another.
-    Kind,
+    Kind {
+        /// Whether there are several now, or a directory.
+        are_several: bool,
+    },
     /// Other files, by what their outputs are called, or the same in another order.
     Files {
         /// Those that were not there.
@@ -84,14 +87,19 @@ impl Drift {
     #[must_use]
     pub fn is_of_identity(&self) -> bool {
         self.parts.iter().any(|part| ["id-field", "id-from"].contains(&&*part.part))
-            || self.input == Some(InputDrift::Kind)
+            || matches!(self.input, Some(InputDrift::Kind { .. }))
     }
 }
 
 impl fmt::Display for InputDrift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kind => f.write_str("input: one file then or now, and several files now or then"),
+            Self::Kind { are_several: true } => {
+                f.write_str("input: it was one file, and is several or a directory now")
+            }
+            Self::Kind { .. } => {
+                f.write_str("input: it was several files or a directory, and is one file now")
+            }
             Self::Files { new, gone } if new.is_empty() && gone.is_empty() => {
                 f.write_str("input: the same files in another order")
             }
@@ -188,7 +196,8 @@ fn compare_inputs(
     let then: Vec<_> = manifest.sources.iter().map(|source| source.name.as_ref()).collect();
     let now: Vec<_> = sources.all().iter().map(|source| source.name.as_ref()).collect();
     if then.contains(&None) != now.contains(&None) {
-        return Ok((Some(InputDrift::Kind), None));
+        let are_several = !now.contains(&None);
+        return Ok((Some(InputDrift::Kind { are_several }), None));
     }
     if then != now {
         let set: [HashSet<_>; 2] = [then.iter().collect(), now.iter().collect()];
