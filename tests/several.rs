@@ -179,6 +179,9 @@ fn ids_are_unique_within_a_file() {
     let ended = bench.run(ASK).expect(65).says("2 rows have the id of an earlier row");
     ended.says("rows 1 and 3 of in/b.jsonl have \"r1\"").says("rows 1 and 2 of in/c.jsonl");
     assert!(!bench.exists("out") && !bench.exists("job"));
+    fs::create_dir(bench.path("mine")).unwrap();
+    bench.run(&ASK.replace("-o out", "-o mine")).expect(65);
+    assert!(bench.exists("mine"), "what was there stays, also empty");
     bench.run(&format!("{ASK} --on-duplicate suffix")).expect(0);
     assert_eq!(bench.lines("out/b.jsonl")[2]["id"], "r1-2");
     assert_eq!(bench.lines("out/c.jsonl")[1]["id"], "r1-2");

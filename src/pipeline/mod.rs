@@ -37,7 +37,7 @@ pub use stages::{Merging, check, merge, plan, preview, work};
 pub use targets::{OutputPaths, check_log};
 
 use prepare::{give_up, open_ahead, prepare};
-use targets::Targets;
+use targets::{Targets, remove_empty};
 
 /// What every command needs of its surroundings.
 pub struct Context<'a> {
@@ -172,6 +172,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     refuse_unasked(run, &targets)?;
     let sources = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
+    let missing = targets.missing_dirs();
     let ready = targets.make_dirs().map_err(Error::from).and_then(|()| {
         let lock = targets.lock(context)?;
         // While this process waited, another may have finished.
@@ -183,7 +184,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         Ok(ready) => ready,
         Err(error) => {
             give_up(dir);
-            targets.remove_empty_dirs();
+            remove_empty(&missing);
             return Err(error);
         }
     };

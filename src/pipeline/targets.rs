@@ -185,17 +185,14 @@ impl Targets {
         Ok(())
     }
 
-    /// Makes the directories of outputs that are not there.
-    pub(super) fn make_dirs(&self) -> Result<(), store::Error> {
-        self.dirs.iter().try_for_each(|dir| store::make_output_dir(dir))
+    /// The directories of outputs that are not there.
+    pub(super) fn missing_dirs(&self) -> Vec<PathBuf> {
+        self.dirs.iter().filter(|dir| !dir.exists()).cloned().collect()
     }
 
-    /// Removes those of them that hold nothing.
-    pub(super) fn remove_empty_dirs(&self) {
-        for dir in &self.dirs {
-            // What led here is the error to tell, and one that holds something stays.
-            let _ = std::fs::remove_dir(dir);
-        }
+    /// Makes them.
+    pub(super) fn make_dirs(&self) -> Result<(), store::Error> {
+        self.dirs.iter().try_for_each(|dir| store::make_output_dir(dir))
     }
 
     /// Takes the lock of the output, or of the directory in which the outputs are.
@@ -236,6 +233,14 @@ impl Targets {
     /// Removes what earlier processes of this run staged and did not publish.
     pub(super) fn sweep(&self, dir: &Held) -> Result<(), store::Error> {
         self.all().try_for_each(|(role, target)| dir.sweep(role, target))
+    }
+}
+
+/// Removes directories that were made for outputs which do not come.
+pub(super) fn remove_empty(dirs: &[PathBuf]) {
+    for dir in dirs {
+        // What led here is the error to tell, and one that holds something stays.
+        let _ = std::fs::remove_dir(dir);
     }
 }
 
