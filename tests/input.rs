@@ -137,7 +137,7 @@ fn what_is_no_text_or_no_input_is_refused_and_leaves_nothing() {
         ("blank.csv", 65, "column 2 has no name"),
         ("rows.txt", 2, ".jsonl or .csv"),
         ("nowhere.jsonl", 66, "No such file"),
-        ("dir.jsonl", 66, "not a file"),
+        ("dir.jsonl", 66, "no .jsonl file directly in"),
     ] {
         let before = bench.snapshot();
         bench.run(&format!("run {input} -o out.jsonl {ASK}")).expect(code).says(text);

@@ -31,6 +31,7 @@ mod run;
 mod schedule;
 mod screen;
 mod serve;
+mod several;
 mod simulated;
 mod spelled;
 mod streams;

@@ -69,13 +69,14 @@ impl Exchange {
     fn attached(&self, api: &Api) -> Vec<u8> {
         let job = JobSpec { attachment_field: Some("a".into()), ..self.job() };
         let source = Source {
+            name: None,
             path: "in.jsonl".into(),
             format: Format::JsonLines,
             length: 0,
             data_offset: 0,
             data_line: 1,
         };
-        let read = Attachments::of(&job, &source, false).unwrap().read(&self.attachments).unwrap();
+        let read = Attachments::of(&job, &source.into(), false)[0].read(&self.attachments).unwrap();
         api.attach(&read).unwrap()
     }
 

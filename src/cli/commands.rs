@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
-    RunArgs, SchemaArgs, SessionArgs, TellArgs, WorkArgs,
+    SchemaArgs, SessionArgs, TellArgs, WorkArgs,
 };
-use super::estimate::{estimate, mean_so_far};
+use super::estimate::estimate;
 use super::exit::{self, Line};
 use super::filter::filter;
 use super::model::key_file;
@@ -17,6 +17,7 @@ use super::pool::Ways;
 use super::question::question;
 use super::reach::Reach;
 use super::routes::Routes;
+use super::run::run;
 use super::serving::Serving;
 use super::surroundings::{Failed, Settings, Surroundings, cores};
 use super::system;
@@ -24,8 +25,7 @@ use super::typed::Typed;
 use super::{files, look, models, preview};
 use crate::http::Link;
 use crate::job::Dialect;
-use crate::pipeline::{self, Error, Finished, Merging, OnChange, OutputPaths, Place, Policy, Run};
-use crate::report::Expecting;
+use crate::pipeline::{self, Error, Finished, Merging, OutputPaths, Place, Policy};
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
 use crate::work::{self, Answerer, Retry};
@@ -77,114 +77,6 @@ pub(super) fn within(
     Ok(surroundings.close(result))
 }
 
-fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
-    check_stdout(&args.outputs, args.screen.tell.quiet)?;
-    let input = args.input.file.as_ref().or(args.input.input.as_ref());
-    let default_dir =
-        || default_work_dir(&args.outputs.output, input.map_or(Path::new(""), PathBuf::as_path));
-    let (work_dir, takes_over) = work_dirs(args, default_dir)?;
-    let mut reads = reads(&args.prompt, &args.schema, &args.model);
-    reads.extend(args.config.files());
-    let retry = retried(args)?;
-    reads.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
-    let include_input = args.outputs.include_input;
-    let serving = Serving::of(&args.model, &args.serve, args.pace.concurrency)?;
-    reads.extend(serving.as_ref().and_then(Serving::reads).map(|path| ("the model's file", path)));
-    let mut files = [output_files(&args.outputs), reads.clone()].concat();
-    let model = (&args.model, serving.as_ref());
-    let planned = Some(&*work_dir).filter(|_| !args.overwrite);
-    let (mut question, mut reach) =
-        question(&args.input, &args.prompt, &args.schema, model, include_input, planned)?;
-    let format = output_paths(&args.outputs).format_of(&question.job, include_input)?;
-    let (required, config) = (args.model.require_model.as_deref(), &args.config.read);
-    question.plan.prices = args.pace.max_cost.and(reach.own_prices(&question.job, config));
-    let answerer = reach.answerer(&question.job, required, !args.dry_run, args.form, config)?;
-    let answerer = bounded(answerer, &args.pace, &reach)?;
-    files.extend(input.map(|input| ("the input", input.clone())));
-    let settings = Settings {
-        command: "run",
-        screen: Some(&args.screen),
-        note: args.config.note(),
-        lock_wait: args.session.lock_wait,
-        allowed: args.allow_failed,
-        deadline: args.session.deadline(&args.pace),
-        work_dir: work_dir.clone(),
-        files,
-        ..Settings::default()
-    };
-    within(settings, typed, |surroundings| {
-        let work = work_options(
-            (&args.pace, &args.session),
-            (serving.as_ref(), reach.in_flight()),
-            retry,
-            None,
-            surroundings,
-        )?;
-        surroundings.launcher = serving.map(|serving| serving.launcher(&args.serve));
-        warn(&reach, surroundings);
-        if args.dry_run {
-            // A directory of another job, or none, tells nothing of this one's answers.
-            let mean = mean_so_far(&work_dir, &question).ok().flatten();
-            let expecting = Expecting { mean, ..Expecting::default() };
-            preview::dry_run(&question, (&answerer, &reach), &expecting, surroundings)?;
-            return Ok(None);
-        }
-        let on_change = args.change.on_change();
-        let is_named = args.work_dir.is_some() && takes_over.is_none();
-        let is_temporary =
-            is_temporary(args, is_named, on_change) && format == question.job.dialect;
-        let place = Place { path: work_dir, is_temporary };
-        let run = Run {
-            place,
-            question,
-            answerer,
-            work,
-            outputs: output_paths(&args.outputs),
-            reads,
-            policy: policy(args),
-            takes_over,
-            on_change,
-            keep_generations: args.outputs.keep_generations,
-        };
-        let finished = surroundings.with(|context| pipeline::run(&run, context))?;
-        print_summary(&args.outputs, &finished, surroundings);
-        Ok(surroundings.judge().line(Ok(&finished)))
-    })
-}
-
-/// The work directory of a run, and one of fast-agent's whose answers are taken over: that stays as it is, so that
-/// rowmill's is where it is by default.
-fn work_dirs(
-    args: &RunArgs,
-    default: impl FnOnce() -> PathBuf,
-) -> Result<(PathBuf, Option<PathBuf>), Error> {
-    match &args.work_dir {
-        Some(dir) if !pipeline::is_of_fast_agent(dir) => Ok((dir.clone(), None)),
-        Some(dir) if args.resume => Ok((default(), Some(dir.clone()))),
-        Some(dir) => Err(Error::OfFastAgent { work_dir: dir.clone() }),
-        None => Ok((default(), None)),
-    }
-}
-
-/// Whether the work directory goes once all is done; `is_named` says that the command line names it. Where lines out
-/// are not spelled as the input's it stays as well: such an output does not say enough to go on from.
-fn is_temporary(args: &RunArgs, is_named: bool, on_change: OnChange) -> bool {
-    let is_wanted = is_named || args.keep_work_dir;
-    // What changes can only be told where the old plan is kept; and that outputs are at their URLs
-    // is told by nothing else.
-    !is_wanted && on_change == OnChange::Stop && args.outputs.links.is_empty()
-}
-
-/// Which rows that failed are tried again.
-fn retried(args: &RunArgs) -> Result<Retry, Error> {
-    let retry = args.retry.retry(args.resume && !args.no_retry_failed)?;
-    if !args.resume && retry != Retry::None {
-        let text = "--retry-class and --retry-ids choose among failed rows; add --resume";
-        return Err(Error::Usage(text.to_owned()));
-    }
-    Ok(retry)
-}
-
 /// Whoever answers, with the bounds that options set.
 pub(super) fn bounded(
     answerer: Answerer,
@@ -202,28 +94,7 @@ pub(super) fn bounded(
     }
 }
 
-fn policy(args: &RunArgs) -> Policy {
-    match (args.resume, args.overwrite) {
-        (true, _) => Policy::Resume,
-        (_, true) => Policy::Overwrite,
-        _ => Policy::Fresh,
-    }
-}
-
 fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
-    let input = args.input.file.as_ref().or(args.input.input.as_ref());
-    let mut files = reads(&args.prompt, &args.schema, &args.model);
-    files.extend(args.config.files());
-    files.extend(input.map(|input| ("the input", input.clone())));
-    let settings = Settings {
-        command: "plan",
-        screen: Some(&args.screen),
-        note: args.config.note(),
-        lock_wait: args.lock_wait,
-        work_dir: args.work_dir.clone(),
-        files,
-        ..Settings::default()
-    };
     let serving = Serving::of(&args.model, &args.serve, None)?;
     let model = (&args.model, serving.as_ref());
     let planned = Some(&*args.work_dir).filter(|_| !args.overwrite);
@@ -236,6 +107,18 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     }
     // Made only to see whether it can be.
     reach.answerer(&question.job, None, false, FormArgs::default(), &args.config.read)?;
+    let mut files = reads(&args.prompt, &args.schema, &args.model);
+    files.extend(args.config.files());
+    files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
+    let settings = Settings {
+        command: "plan",
+        screen: Some(&args.screen),
+        note: args.config.note(),
+        lock_wait: args.lock_wait,
+        work_dir: args.work_dir.clone(),
+        files,
+        ..Settings::default()
+    };
     within(settings, typed, |surroundings| {
         warn(&reach, surroundings);
         let place = Place { path: args.work_dir.clone(), is_temporary: false };
@@ -247,7 +130,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             exit::say(&format!(
                 "planned: {} of {} rows{} in {} shards{}",
                 manifest.selected - manifest.skipped,
-                manifest.source.rows,
+                manifest.rows(),
                 preview::times_variants(&manifest),
                 manifest.open_shards().count(),
                 preview::of_them_twins(&manifest)
@@ -262,7 +145,7 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     files.extend(args.retry.retry_ids.iter().map(|path| (IDS_FILE, path.clone())));
     files.extend(args.config.files());
     files.extend(args.input.iter().map(|input| ("the input", input.clone())));
-    files.extend(planned_input(&args.work_dir, &args.screen.tell));
+    files.extend(planned_inputs(planned_for_log(&args.work_dir, &args.screen.tell).as_ref()));
     let settings = Settings {
         command: "work",
         screen: Some(&args.screen),
@@ -326,7 +209,7 @@ fn planned_reach(manifest: &Manifest, args: &WorkArgs, is_served: bool) -> Resul
 }
 
 /// Tells what a person should know of who answers.
-fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
+pub(super) fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
     for text in reach.warnings() {
         surroundings.progress.emit(&Event::Warning(text.clone()));
     }
@@ -335,7 +218,10 @@ fn warn(reach: &Reach, surroundings: &mut Surroundings<'_>) {
 fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     check_stdout(&args.outputs, args.tell.quiet)?;
     let mut files = output_files(&args.outputs);
-    files.extend(planned_input(&args.work_dir, &args.tell));
+    let planned = planned_for_log(&args.work_dir, &args.tell);
+    let names = planned.iter().flat_map(|it| &it.sources).filter_map(|it| it.name.as_deref());
+    files.extend(within_dirs(&args.outputs, names));
+    files.extend(planned_inputs(planned.as_ref()));
     let settings = Settings {
         command: "merge",
         tell: Some(&args.tell),
@@ -361,7 +247,7 @@ fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     })
 }
 
-fn work_options(
+pub(super) fn work_options(
     (pace, session): (&PaceArgs, &SessionArgs),
     (serving, in_flight): (Option<&Serving>, Option<u32>),
     retry: Retry,
@@ -396,7 +282,7 @@ fn work_options(
     })
 }
 
-fn output_paths(args: &OutputArgs) -> OutputPaths {
+pub(super) fn output_paths(args: &OutputArgs) -> OutputPaths {
     OutputPaths {
         output: args.output.clone(),
         format: args.output_format,
@@ -410,7 +296,7 @@ fn output_paths(args: &OutputArgs) -> OutputPaths {
 }
 
 /// The outputs that are files, as messages name them.
-fn output_files(args: &OutputArgs) -> Vec<(&'static str, PathBuf)> {
+pub(super) fn output_files(args: &OutputArgs) -> Vec<(&'static str, PathBuf)> {
     let sides = [
         ("the file of --error-output", &args.error_output),
         ("the file of --telemetry-output", &args.telemetry_output),
@@ -421,16 +307,31 @@ fn output_files(args: &OutputArgs) -> Vec<(&'static str, PathBuf)> {
     std::iter::once(("the file of --output", args.output.clone())).chain(sides).collect()
 }
 
-/// The input of the plan in a work directory, where a log is wanted that might be it.
-fn planned_input(work_dir: &Path, tell: &TellArgs) -> Option<(&'static str, PathBuf)> {
+/// The outputs of several inputs, which have these names in the directories of the outputs.
+pub(super) fn within_dirs<'n>(
+    args: &OutputArgs,
+    names: impl Iterator<Item = &'n str>,
+) -> Vec<(&'static str, PathBuf)> {
+    let sides = [&args.error_output, &args.telemetry_output, &args.output_delta];
+    let dirs = || sides.into_iter().flatten().chain([&args.output]);
+    names.flat_map(|name| dirs().map(move |dir| ("an output", dir.join(name)))).collect()
+}
+
+/// The plan in a work directory, where a log is wanted that might be one of its files.
+fn planned_for_log(work_dir: &Path, tell: &TellArgs) -> Option<Manifest> {
     tell.log_file.as_ref()?;
     // What cannot be read is told where it is needed.
-    let manifest = WorkDir::open(work_dir).ok()?.manifest().ok()??;
-    Some(("the input", PathBuf::from(manifest.source.path?)))
+    WorkDir::open(work_dir).ok()?.manifest().ok()?
+}
+
+/// The inputs of a plan.
+fn planned_inputs(manifest: Option<&Manifest>) -> Vec<(&'static str, PathBuf)> {
+    let paths = manifest.into_iter().flat_map(|it| &it.sources).filter_map(|it| it.path.as_ref());
+    paths.map(|path| ("the input", PathBuf::from(path))).collect()
 }
 
 const KEY_FILE: &str = "the file of --api-key-file";
-const IDS_FILE: &str = "the file of --retry-ids";
+pub(super) const IDS_FILE: &str = "the file of --retry-ids";
 
 /// The files that a command reads besides its input.
 pub(super) fn reads(
@@ -452,7 +353,15 @@ pub(super) fn reads(
 }
 
 /// `OUTPUT.rowmill`; beside where the command is typed when the output is no file.
-pub(super) fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
+pub(super) fn default_work_dir(output: &Path, inputs: &[PathBuf]) -> PathBuf {
+    let input = inputs.first().map_or(Path::new(""), PathBuf::as_path);
+    if inputs.len() > 1 || input.is_dir() {
+        // Beside the directory of the outputs, however that is spelled.
+        let name = output.file_name().unwrap_or("outputs".as_ref());
+        let mut name = output.with_file_name(name).into_os_string();
+        name.push(".rowmill");
+        return PathBuf::from(name);
+    }
     let is_url = |path: &Path| path.to_str().is_some_and(Link::is_meant);
     let mut name = if is_url(output) {
         // Beside where the command is typed.
@@ -469,7 +378,7 @@ pub(super) fn default_work_dir(output: &Path, input: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn check_stdout(args: &OutputArgs, is_quiet: bool) -> Result<(), Failed> {
+pub(super) fn check_stdout(args: &OutputArgs, is_quiet: bool) -> Result<(), Failed> {
     if is_quiet && args.final_summary {
         let text = "--quiet prints no summary, and --final-summary asks for one; use \
                     --summary-output";
@@ -482,7 +391,11 @@ fn check_stdout(args: &OutputArgs, is_quiet: bool) -> Result<(), Failed> {
     Ok(())
 }
 
-fn print_summary(args: &OutputArgs, finished: &Finished, surroundings: &Surroundings<'_>) {
+pub(super) fn print_summary(
+    args: &OutputArgs,
+    finished: &Finished,
+    surroundings: &Surroundings<'_>,
+) {
     if surroundings.is_quiet() || args.no_final_summary || args.output == Path::new("-") {
         return;
     }

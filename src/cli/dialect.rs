@@ -13,7 +13,7 @@ use super::commands::default_work_dir;
 use crate::dialect::Dialect;
 use crate::dialect::detect::{Form, LINES, Side, detect_in};
 use crate::input::{self, not_text};
-use crate::pipeline::{self, Ahead, Error};
+use crate::pipeline::{self, Ahead, Error, Inputs};
 use crate::store::WorkDir;
 
 /// What is read of an input to tell what it is, unless its first line is longer.
@@ -22,12 +22,12 @@ const ENOUGH: usize = 1 << 20;
 impl RunArgs {
     /// Finds out what the input holds, and what follows from that for the arguments.
     pub(super) fn look(&mut self) -> Result<(), Error> {
-        let input = self.input.path().unwrap_or_default();
         let output = match self.outputs.output.as_os_str().is_empty() {
             true => Path::new("-"),
             false => &self.outputs.output,
         };
-        let work_dir = self.work_dir.clone().unwrap_or_else(|| default_work_dir(output, &input));
+        let work_dir =
+            self.work_dir.clone().unwrap_or_else(|| default_work_dir(output, self.input.paths()));
         let planned = Some(&*work_dir).filter(|_| !self.overwrite);
         look(&mut self.input, &self.prompt, planned)?;
         self.model.dialect = self.input.lines;
@@ -71,13 +71,6 @@ impl OutputArgs {
     }
 }
 
-impl InputArgs {
-    /// The input, in whichever way it was named.
-    pub(super) fn path(&self) -> Option<PathBuf> {
-        self.file.as_ref().or(self.input.as_ref()).cloned()
-    }
-}
-
 /// The options by which a command says itself what is asked of a row, as far as they are given: a file that could be
 /// prompts is rows to it.
 fn own(input: &InputArgs, prompt: &PromptArgs) -> Vec<&'static str> {
@@ -97,7 +90,7 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
         Some(manifest.job.dialect)
     };
     let has_own = !own(args, prompt).is_empty();
-    let path = args.path().unwrap_or_default();
+    let inputs = Inputs::of(args.paths())?;
     args.lines = match args.dialect.map(Dialect::from).or_else(planned) {
         Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
         Some(dialect) => dialect,
@@ -106,13 +99,10 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
             args.is_unseen = true;
             Dialect::Rows
         }
-        None => {
-            let beginning = beginning(args, &path)?;
-            told(&beginning, has_own)
-                .map_err(|what| input::Error::NotRequests { path: path.clone(), what })?
-        }
+        None => told_by(args, &inputs, has_own)?,
     };
-    if is_named(&path, &["csv"]) && !args.lines.is_rows() {
+    let csv = inputs.paths().find(|path| is_named(path, &["csv"]));
+    if let Some(path) = csv.filter(|_| !args.lines.is_rows()) {
         let dialect = args.lines;
         return Err(Error::Usage(format!(
             "{} is CSV, whose records are rows: leave --dialect {dialect} out",
@@ -122,21 +112,51 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
     Ok(())
 }
 
-/// What the first lines of an input look like.
-fn told(beginning: &[u8], has_own: bool) -> Result<Dialect, String> {
+/// What the first lines of the inputs look like, which must be the same of all; those without lines are like any.
+fn told_by(args: &mut InputArgs, inputs: &Inputs, has_own: bool) -> Result<Dialect, Error> {
+    let mut found: Option<(&Path, Dialect)> = None;
+    for path in inputs.paths() {
+        let refuse = |what| input::Error::NotRequests { path: path.to_owned(), what };
+        let told = match is_named(path, &["csv"]) {
+            true => Some(Dialect::Rows),
+            false => told(&beginning(args, path)?, has_own).map_err(refuse)?,
+        };
+        let Some(dialect) = told else { continue };
+        match found {
+            None => found = Some((path, dialect)),
+            Some((_, before)) if before == dialect => {}
+            // What has further fields is no prompt, nor are those beside it.
+            Some((_, before)) if !before.is_request() && !dialect.is_request() => {
+                found = Some((path, Dialect::Rows));
+            }
+            Some((other, before)) => {
+                let other = other.display();
+                let what =
+                    format!("its lines are of the dialect {dialect}, those of {other} of {before}");
+                return Err(refuse(what).into());
+            }
+        }
+    }
+    Ok(found.map(|(_, dialect)| dialect).unwrap_or_default())
+}
+
+/// What the first lines of an input look like; nothing where there are none.
+fn told(beginning: &[u8], has_own: bool) -> Result<Option<Dialect>, String> {
     if not_text(&beginning[..beginning.len().min(4096)]).is_some() {
         // Whoever opens it says so.
-        return Ok(Dialect::Rows);
+        return Ok(Some(Dialect::Rows));
     }
     let is_a_row = |form: &Form| has_own && !form.dialect.is_request();
     match detect_in(beginning) {
-        Ok(None) => Ok(Dialect::Rows),
-        Ok(Some(form)) if is_a_row(&form) => Ok(Dialect::Rows),
+        Ok(None) => Ok(None),
+        Ok(Some(form)) if is_a_row(&form) => Ok(Some(Dialect::Rows)),
         // Answers may be what is asked about next.
-        Ok(Some(Form { dialect: Dialect::Rows, .. })) => Ok(Dialect::Rows),
+        Ok(Some(Form { dialect: Dialect::Rows, .. })) => Ok(Some(Dialect::Rows)),
         Ok(Some(form @ Form { side: Side::Outcomes, .. })) => Err(format!("it holds {form}")),
-        Ok(Some(form)) => Ok(form.dialect),
-        Err(mixed) if is_a_row(&mixed.first.1) && is_a_row(&mixed.second.1) => Ok(Dialect::Rows),
+        Ok(Some(form)) => Ok(Some(form.dialect)),
+        Err(mixed) if is_a_row(&mixed.first.1) && is_a_row(&mixed.second.1) => {
+            Ok(Some(Dialect::Rows))
+        }
         Err(mixed) => Err(mixed.to_string()),
     }
 }
@@ -144,9 +164,6 @@ fn told(beginning: &[u8], has_own: bool) -> Result<Dialect, String> {
 /// The beginning of an input. What is read of one that can be read only once is kept.
 fn beginning(args: &mut InputArgs, path: &Path) -> Result<Vec<u8>, Error> {
     let longest = usize::try_from(args.max_row_bytes).unwrap_or(usize::MAX);
-    if is_named(path, &["csv"]) {
-        return Ok(Vec::new());
-    }
     if let Some(link) = &args.link {
         return pipeline::beginning(link, &|read| is_enough(read, longest));
     }
@@ -273,7 +290,8 @@ mod tests {
         let batch = r#"{"custom_id":"a","method":"POST","url":"/v1/x","body":{}}"#;
         let (prompt, out) = (r#"{"prompt":"x"}"#, r#"{"id":1,"model":"m","output":"x"}"#);
         let told = |text: &str, has_own| {
-            told(text.as_bytes(), has_own).map_or_else(|it| it, |dialect| dialect.to_string())
+            let told = told(text.as_bytes(), has_own);
+            told.map_or_else(|it| it, |dialect| dialect.unwrap_or_default().to_string())
         };
         assert_eq!(told(&format!("\u{feff}\n {batch}\r\n"), true), "openai");
         assert_eq!((told(prompt, false), told(prompt, true)), ("prompts".into(), "rows".into()));

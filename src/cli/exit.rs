@@ -106,6 +106,29 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
                 format!("go on with it: {} (or begin anew with --overwrite)", typed.resumed());
             line(CANNOT_CREATE, UNTOUCHED, next)
         }
+        Error::OutputExists { .. }
+        | Error::OutputForeign { .. }
+        | Error::NoneTakenOver { .. }
+        | Error::NotOurs { .. }
+        | Error::OtherQuestion { .. }
+        | Error::NotTakenOver { .. }
+        | Error::OfFastAgent { .. } => of_what_is_there(error, typed),
+        Error::PlanLost { .. } => {
+            let next = format!("put it back, or give the answers up: {}", typed.overwriting());
+            line(DAMAGED, "nothing was deleted", next)
+        }
+        Error::NotPlanned { work_dir } => {
+            let next = format!("plan it first: rowmill plan INPUT --work-dir {}", shown(work_dir));
+            line(MISMATCH, UNTOUCHED, next)
+        }
+        Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
+    }
+}
+
+/// What stands where outputs are to be, or where answers are to come from.
+fn of_what_is_there(error: &Error, typed: &Typed<'_>) -> Line {
+    let line = |code, safe, next: String| Line { code, what: error.to_string(), safe, next };
+    match error {
         Error::OutputExists { .. } => {
             let next = format!(
                 "replace it: {}, or take its answers over with --resume",
@@ -117,9 +140,12 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             let next = "move it away and run the same command again".to_owned();
             line(CANNOT_CREATE, KEPT, next)
         }
-        Error::PlanLost { .. } => {
-            let next = format!("put it back, or give the answers up: {}", typed.overwriting());
-            line(DAMAGED, "nothing was deleted", next)
+        Error::NoneTakenOver { .. } => {
+            let next = format!(
+                "name the work directory with --work-dir, or begin anew: {}",
+                typed.overwriting()
+            );
+            line(CANNOT_CREATE, UNTOUCHED, next)
         }
         Error::NotOurs { .. } => {
             let next = format!("choose another path, or replace it: {}", typed.overwriting());
@@ -130,15 +156,10 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             line(MISMATCH, UNTOUCHED, next)
         }
         Error::NotTakenOver { next, .. } => line(MISMATCH, UNTOUCHED, next.clone()),
-        Error::OfFastAgent { .. } => {
+        _ => {
             let next = format!("take its answers over: {}", typed.resumed());
             line(CANNOT_CREATE, UNTOUCHED, next)
         }
-        Error::NotPlanned { work_dir } => {
-            let next = format!("plan it first: rowmill plan INPUT --work-dir {}", shown(work_dir));
-            line(MISMATCH, UNTOUCHED, next)
-        }
-        Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
     }
 }
 
@@ -196,6 +217,9 @@ fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
     let (code, safe, next) = match error {
         input::Error::Unreadable { .. } | input::Error::NotAFile { .. } => {
             (NO_INPUT, UNTOUCHED, "check the path and its permissions".to_owned())
+        }
+        input::Error::NoInputs { .. } => {
+            (NO_INPUT, UNTOUCHED, "name the files themselves, or another directory".to_owned())
         }
         input::Error::UnknownFormat { .. } => {
             (USAGE, UNTOUCHED, "rename it, or convert it first".to_owned())

@@ -41,7 +41,18 @@ impl Cli {
 
 impl InputArgs {
     fn take_link(&mut self) -> Result<(), Error> {
-        self.link = link(self.file.as_mut().or(self.input.as_mut()))?;
+        let paths = self.paths_mut();
+        if let [one] = paths {
+            self.link = link(Some(one))?;
+            return Ok(());
+        }
+        for path in paths {
+            if let Some(link) = link(Some(path))? {
+                return Err(Error::Usage(format!(
+                    "{link} cannot be one of several inputs: fetch it first, and give the file"
+                )));
+            }
+        }
         Ok(())
     }
 }

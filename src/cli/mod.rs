@@ -25,6 +25,7 @@ mod price;
 mod question;
 mod reach;
 mod routes;
+mod run;
 mod schema;
 mod serving;
 mod signals;

@@ -19,11 +19,11 @@ pub(super) fn dry_run(
 ) -> Result<(), Failed> {
     const SHOWN: usize = 3;
     let preview = look_ahead(question, answerer, (SHOWN, expecting), surroundings)?;
-    let Manifest { selected, skipped, shards, source, .. } = &preview.manifest;
+    let Manifest { selected, skipped, shards, .. } = &preview.manifest;
     if !surroundings.is_quiet() {
         exit::say(&format!(
             "dry run: {} rows in the input, {} would be asked about{}, in {} shards{}; the first are:",
-            source.rows,
+            preview.manifest.rows(),
             selected - skipped,
             times_variants(&preview.manifest),
             shards.iter().filter(|shard| shard.wanted > 0).count(),

@@ -38,8 +38,11 @@ impl Typed<'_> {
             })
         };
         let output = || named("-o").or_else(|| named("--output"));
-        let beside =
-            || output().map(|it| shown_word(&it).trim_end_matches("?…").to_owned() + ".rowmill");
+        let beside = || {
+            output().map(|it| {
+                shown_word(&it).trim_end_matches("?…").trim_end_matches('/').to_owned() + ".rowmill"
+            })
+        };
         let in_place = |it: String| {
             let name = Path::new(&it).file_name();
             match Link::is_meant(&it) {

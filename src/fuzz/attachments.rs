@@ -37,12 +37,14 @@ pub(super) fn attachment(bytes: &[u8], _: &Path) {
     assert_eq!(shown, format!("{}…", &text[..text.len() - data.len()]));
     let source = Source {
         path: "in.jsonl".into(),
+        name: None,
         format: Format::JsonLines,
         length: 0,
         data_offset: 0,
         data_line: 1,
     };
-    let reader = Attachments::of(&job, &source, true).expect("it has a field");
+    let readers = Attachments::of(&job, &source.into(), true);
+    let reader = readers.first().expect("it has a field");
     match reader.read(&prompt.attachments) {
         Err(failure) => assert_eq!(failure.kind, FailureKind::Attachment),
         Ok(read) => {

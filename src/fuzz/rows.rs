@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::format::json::{self, Object};
 use crate::format::{envelope, telemetry};
-use crate::input::{Format, ShardRows, Source, identify, read_shard, shard_of};
+use crate::input::{Format, ShardRows, Source, Sources, identify, read_shard, shard_of};
 use crate::job::{FailureKind, Id, Identity, OnMissingField, OutcomeKind};
 use crate::prompt::Template;
 use crate::store::{Outcome, Record};
@@ -67,12 +67,14 @@ fn rows_of(source: &Source, cutting: &Cutting) -> Vec<Row> {
 
     let limits = Limits { records: cutting.records, bytes: 64 };
     let (mut offset, mut first_row) = (source.data_offset, 1);
+    let sources = Sources::from(source.clone());
     for chunk in chunks(source, cutting, limits, Some(cutting.block)) {
         assert_eq!(chunk.offset, offset, "shards tile the input");
         let entry = shard_of(&chunk, first_row);
         offset += entry.bytes;
         first_row += entry.rows;
-        let again = read_shard(source, &entry, cutting.max_row_bytes).expect("it has not changed");
+        let again =
+            read_shard(&sources, &entry, cutting.max_row_bytes).expect("it has not changed");
         let from = (entry.first_row - 1) as usize;
         let expected = whole.get(from..from + entry.rows as usize);
         assert_eq!(Some(&texts(&again)[..]), expected, "a worker reads what was planned");

@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::Source;
+use super::{Source, Sources};
 use crate::job::{
     Attachment, Dialect, Failure, FailureKind, JobSpec, MediaType, Payload, Reference,
 };
@@ -31,12 +31,15 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// The attachments of a job over a source; nothing where it has none. Paths are relative to the
-    /// source's directory, or to the current one where the source is a copy of what came by a pipe.
+    /// The attachments of a job, by input; nothing where it has none. Paths are relative to the
+    /// input's directory, or to the current one where the input is a copy of what came by a pipe.
     #[must_use]
-    pub fn of(job: &JobSpec, source: &Source, is_spooled: bool) -> Option<Self> {
-        let beside = source.path.parent().filter(|_| !is_spooled);
-        Self::beside(job, beside.unwrap_or(Path::new("")))
+    pub fn of(job: &JobSpec, sources: &Sources, is_spooled: bool) -> Vec<Self> {
+        let of = |source: &Source| {
+            let beside = source.path.parent().filter(|_| !is_spooled);
+            Self::beside(job, beside.unwrap_or(Path::new("")))
+        };
+        sources.all().iter().filter_map(of).collect()
     }
 
     /// The attachments of a job whose rows come from a place; nothing where it has none.

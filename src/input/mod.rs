@@ -9,4 +9,4 @@ mod source;
 pub use attachment::Attachments;
 pub use rows::{ShardRows, id_hash, identify, read_shard, shard_of};
 pub use select::choose;
-pub use source::{BOM, Error, Format, HashingReader, Source, not_text};
+pub use source::{BOM, Error, Format, HashingReader, Source, Sources, not_text};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::source::{Error, Format, Source};
+use super::source::{Error, Format, Sources};
 use crate::format::chunk::{Chunk, ChunkReader, Fault, Limits};
 use crate::format::csv;
 use crate::format::json::{self, Object};
@@ -30,6 +30,8 @@ pub fn shard_of(chunk: &Chunk, first_row: u64) -> ShardEntry {
         duplicates: None,
         variant: 0,
         twins: None,
+        source: 0,
+        rows_before: 0,
     }
 }
 
@@ -38,12 +40,13 @@ pub fn shard_of(chunk: &Chunk, first_row: u64) -> ShardEntry {
 /// # Errors
 /// When it cannot be read, or its bytes have changed.
 pub fn read_shard<'a>(
-    source: &'a Source,
+    sources: &'a Sources,
     entry: &ShardEntry,
     max_row_bytes: u64,
 ) -> Result<ShardRows<'a>, Error> {
     /// Most shards are smaller, and take at once what they need instead of growing to it.
     const ROOM: u64 = 4 << 20;
+    let source = sources.of(entry);
     let unreadable = |error| Error::Unreadable { path: source.path.clone(), source: error };
     let range = source.range(entry.offset, entry.bytes).map_err(unreadable)?;
     let mut reader =
@@ -51,7 +54,10 @@ pub fn read_shard<'a>(
     let room = usize::try_from(entry.bytes.min(ROOM)).unwrap_or_default();
     reader.recycle(Vec::with_capacity(room));
     let chunk = reader.next_chunk(Limits::NONE).map_err(unreadable)?;
-    let changed = || Error::Changed { path: source.path.clone(), first_row: entry.first_row };
+    let changed = || {
+        let first_row = entry.own_row(entry.first_row);
+        Error::Changed { path: source.path.clone(), first_row }
+    };
     let chunk = chunk.ok_or_else(changed)?;
     if chunk.length != entry.bytes || chunk.hash().to_hex().as_str() != entry.blake3 {
         return Err(changed());

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::csv::{self, Header};
-use crate::store::SourcePrint;
+use crate::job::{IdHash, input_salt};
+use crate::store::{ShardEntry, SourcePrint};
 
 /// An input file that can be read by ranges.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Where it is.
     pub path: PathBuf,
+    /// What tells it from the job's other inputs; see [`SourcePrint::name`].
+    pub name: Option<String>,
     /// How its rows are spelled.
     pub format: Format,
     /// Its length in bytes.
@@ -21,6 +24,48 @@ pub struct Source {
     pub data_offset: u64,
     /// The line in which that is, from 1.
     pub data_line: u64,
+}
+
+/// The inputs of a job: one or more, whose rows follow one another.
+#[derive(Debug, Clone)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// So many inputs, at least one, each with a name of its own.
+    #[must_use]
+    pub fn several(sources: Vec<Source>) -> Self {
+        Self(sources)
+    }
+
+    /// The input, or the first of several.
+    #[must_use]
+    pub fn first(&self) -> &Source {
+        &self.0[0]
+    }
+
+    /// All of them, in order.
+    #[must_use]
+    pub fn all(&self) -> &[Source] {
+        &self.0
+    }
+
+    /// The one that a shard is of.
+    #[must_use]
+    pub fn of(&self, shard: &ShardEntry) -> &Source {
+        &self.0[shard.source as usize]
+    }
+
+    /// The length of all together.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.0.iter().fold(0, |sum, source| sum.saturating_add(source.length))
+    }
+}
+
+impl From<Source> for Sources {
+    fn from(source: Source) -> Self {
+        Self(vec![source])
+    }
 }
 
 /// How rows are spelled.
@@ -43,6 +88,12 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// A directory has no inputs.
+    #[error("there is no .jsonl file directly in {}", path.display())]
+    NoInputs {
+        /// The directory.
+        path: PathBuf,
     },
     /// It is not a regular file.
     #[error("{} is not a file", path.display())]
@@ -99,7 +150,7 @@ impl Error {
     #[must_use]
     pub fn of_copy_of(mut self, place: &str) -> Self {
         match &mut self {
-            Self::Unreadable { .. } => {}
+            Self::Unreadable { .. } | Self::NoInputs { .. } => {}
             Self::NotAFile { path }
             | Self::UnknownFormat { path }
             | Self::NotText { path, .. }
@@ -149,6 +200,7 @@ impl Source {
         let data_offset = if head.starts_with(BOM) { BOM.len() as u64 } else { 0 };
         let source = Self {
             path: path.to_owned(),
+            name: None,
             format: Format::JsonLines,
             length: meta.len(),
             data_offset,
@@ -166,6 +218,7 @@ impl Source {
         };
         Self {
             path: path.to_owned(),
+            name: print.name.clone(),
             format,
             length: print.bytes,
             data_offset: print.data_offset,
@@ -200,6 +253,12 @@ impl Source {
     #[must_use]
     pub fn is_csv(&self) -> bool {
         matches!(self.format, Format::Csv(_))
+    }
+
+    /// What the hashes of its rows' ids are mixed with.
+    #[must_use]
+    pub fn salt(&self) -> IdHash {
+        self.name.as_deref().map_or(0, input_salt)
     }
 
     /// How its records are told apart.

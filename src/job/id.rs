@@ -39,6 +39,7 @@ impl fmt::Display for IdProblem {
 /// Seeds that keep strings and integers apart even where their text is the same.
 const STRING_SEED: u64 = 1;
 const INTEGER_SEED: u64 = 2;
+const INPUT_SEED: u64 = 3;
 
 impl Id {
     /// The id of a row in a job without an id field: its 1-based row number.
@@ -132,6 +133,13 @@ fn hash(token: &str) -> IdHash {
         return xxh3_128_with_seed(inner.as_bytes(), STRING_SEED);
     }
     xxh3_128_with_seed(text(token).as_bytes(), STRING_SEED)
+}
+
+/// What the hashes of the ids of an input are mixed with (by exclusive or) where ids need only be
+/// unique within it; `name` tells it from others.
+#[must_use]
+pub fn input_salt(name: &str) -> IdHash {
+    xxh3_128_with_seed(name.as_bytes(), INPUT_SEED)
 }
 
 fn is_integer(token: &str) -> bool {

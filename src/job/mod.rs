@@ -21,7 +21,7 @@ mod variants;
 pub use dialect::Dialect;
 pub use endpoint::Endpoint;
 pub use failure::{Failure, FailureKind, Paid};
-pub use id::{Id, IdHash, IdProblem};
+pub use id::{Id, IdHash, IdProblem, input_salt};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
 pub use money::{Money, NoMoney, Spending};
 pub use names::{ANY_NAME, NameCounts, NamedModel, Names, OwnModels};

@@ -5,6 +5,7 @@
 
 mod totals;
 mod twins;
+mod writer;
 
 use std::io::Write;
 
@@ -13,17 +14,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::dialect::{Dialect, Speller, Told, Unreadable};
 use crate::format::{envelope, telemetry};
 use crate::job::{JobSpec, OutcomeKind, Variant};
-use crate::shutdown::{self, Shutdown};
+use crate::shutdown::Shutdown;
 use crate::store::{
-    self, Asked, Held, Manifest, OutcomePlaces, Outcomes, Record, Role, RowRecords, ShardReader,
-    Stage, Staged, Target, WorkDir, for_each_row_of, spawn,
+    self, Asked, Held, Manifest, OutcomePlaces, Outcomes, Record, RowRecords, ShardEntry,
+    ShardReader, Staged, Target, WorkDir, for_each_row_of, spawn,
 };
 
 use twins::TwinLines;
+use writer::Writer;
 
 pub use totals::Totals;
 
-/// Where outputs go.
+/// Where the outputs of an input go.
 #[derive(Debug, Clone)]
 pub struct Outputs {
     /// One line a row.
@@ -39,8 +41,8 @@ pub struct Outputs {
 /// What is merged, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where outputs go.
-    pub outputs: Outputs,
+    /// Those of each input, in order.
+    pub outputs: Vec<Outputs>,
     /// How lines are spelled. Only envelopes tell several answers to a row apart.
     pub format: Dialect,
     /// Whether envelopes show their rows. Only envelopes can.
@@ -54,12 +56,23 @@ pub struct Options {
 /// Outputs that are written and wait for their places.
 #[derive(Debug)]
 pub struct Merged {
-    /// The outputs.
-    pub staged: Vec<Staged>,
+    /// What came of each input.
+    pub inputs: Vec<MergedInput>,
     /// What all rows came to.
     pub totals: Totals,
     /// The same by variant of the job.
     pub variants: Vec<Totals>,
+}
+
+/// The outputs of an input, and what they hold.
+#[derive(Debug)]
+pub struct MergedInput {
+    /// The outputs, the one with a line for each row first.
+    pub staged: Vec<Staged>,
+    /// Rows with an answer; where there are several variants, each counts.
+    pub ok: u64,
+    /// Rows without one.
+    pub failed: u64,
 }
 
 /// Why there are no outputs.
@@ -99,6 +112,8 @@ struct Lines {
 struct Range {
     // The number of its first shard.
     first: u32,
+    // Which input it is of.
+    source: usize,
     // The length of all its journals; nothing where all its rows take the outcomes of others.
     bytes: u64,
 }
@@ -159,29 +174,17 @@ pub fn run(
     let threads = options.threads.max(1);
     let places = twins::find(dir, manifest, threads, shutdown)?;
     let places = places.as_ref();
-    let Outputs { output, errors, telemetry, delta } = &options.outputs;
     let wanted = &Wanted {
         speller: Speller::new(&manifest.job, options.format, dir.run()),
         include_input: options.include_input,
-        errors: errors.is_some(),
-        telemetry: telemetry.is_some(),
-        delta: delta.is_some(),
+        errors: options.outputs.iter().any(|it| it.errors.is_some()),
+        telemetry: options.outputs.iter().any(|it| it.telemetry.is_some()),
+        delta: options.outputs.iter().any(|it| it.delta.is_some()),
         generation: manifest.generation,
         published: manifest.published,
         marks: Mark::all(&manifest.job),
     };
-    let side = |role, target: &Option<Target>| {
-        let begin = |target| Stage::begin(dir, options.sequence, role, target, None);
-        target.as_ref().map(begin).transpose()
-    };
-    let mut writer = Writer {
-        output: Stage::begin(dir, options.sequence, Role::Output, output, Some(stdout))?,
-        errors: side(Role::Errors, errors)?,
-        telemetry: side(Role::Telemetry, telemetry)?,
-        delta: side(Role::Delta, delta)?,
-        totals: vec![Totals::default(); manifest.job.variants()],
-        shutdown,
-    };
+    let mut writer = Writer::begin(dir, options, manifest.job.variants(), shutdown, stdout)?;
     let small = small_of(&ranges);
     let write = &mut writer;
     std::thread::scope(|scope| {
@@ -221,7 +224,7 @@ fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Range>, Error> {
     let (mut ranges, mut left) = (Vec::new(), 0);
     for (number, entry) in manifest.published_shards() {
         if entry.variant == 0 {
-            ranges.push(Range { first: number, bytes: 0 });
+            ranges.push(Range { first: number, source: entry.source as usize, bytes: 0 });
         }
         match dir.seal(number)? {
             _ if entry.wanted == 0 => {}
@@ -323,7 +326,7 @@ fn read_range(
     }
     for_each_row_of(&shards, &mut |variant, row| {
         twins.put_below(row.outcome.row, lines, flush)?;
-        put_row(&row, variant, wanted, lines)
+        put_row(&row, (variant, entry), wanted, lines)
             .map_err(|error| damaged(dir, row.outcome.row, &error))?;
         flush(lines)
     })?;
@@ -358,7 +361,7 @@ fn put_line(
 
 fn put_row(
     row: &RowRecords<'_>,
-    variant: usize,
+    (variant, entry): (usize, &ShardEntry),
     wanted: &Wanted,
     lines: &mut Lines,
 ) -> Result<(), Unreadable> {
@@ -383,7 +386,7 @@ fn put_row(
         let seen = totals.attempts(attempts);
         if wanted.telemetry {
             let epoch = epoch(&row.all[index..]).unwrap_or(wanted.generation);
-            let (id, row, mark) = (outcome.id(), outcome.row, &mark.attempt);
+            let (id, row, mark) = (outcome.id(), entry.own_row(outcome.row), &mark.attempt);
             let head = telemetry::Head { id, row, mark, epoch };
             for attempt in seen {
                 telemetry::write_line(&mut lines.telemetry, head, attempt.text.as_bytes());
@@ -400,93 +403,4 @@ fn epoch(records: &[Record<'_>]) -> Option<u32> {
         Record::Outcome(outcome) => outcome.asked.map(|asked| asked.generation),
         Record::Retry { .. } | Record::Repeated { .. } => None,
     })
-}
-
-/// The outputs, while they are written.
-struct Writer<'a> {
-    output: Stage<'a>,
-    errors: Option<Stage<'a>>,
-    telemetry: Option<Stage<'a>>,
-    delta: Option<Stage<'a>>,
-    // By variant.
-    totals: Vec<Totals>,
-    shutdown: &'a Shutdown,
-}
-
-impl Writer<'_> {
-    /// Writes the ranges in their order: small ones as they were made, large ones as they are read.
-    fn write_all(
-        &mut self,
-        from: From<'_>,
-        ranges: &[Range],
-        readers: Vec<Reader>,
-    ) -> Result<(), Error> {
-        let mut turns = readers.iter().cycle();
-        let mut outcomes = from.outcomes()?;
-        for range in ranges {
-            // A drain lets this finish: it takes no call and little time.
-            if self.shutdown.stage() == shutdown::Stage::Aborting {
-                return Err(Error::Interrupted);
-            }
-            if range.bytes > SMALL {
-                let (mut readers, mut lines) = (Vec::new(), Lines::default());
-                let put = &mut |lines: &mut Lines| self.put(lines);
-                let outcomes = outcomes.as_mut();
-                read_range(from, *range, &mut readers, outcomes, &mut lines, put)?;
-                self.count(&mut lines);
-            } else if let Some(reader) = turns.next() {
-                self.take(reader)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the lines of one range as a reader makes them.
-    fn take(&mut self, Reader { made, spare }: &Reader) -> Result<(), Error> {
-        // A reader ends early only when it panics, and then so does the scope.
-        while let Ok(made) = made.recv() {
-            let mut lines = made?;
-            self.put(&mut lines)?;
-            self.count(&mut lines);
-            let has_more = std::mem::take(&mut lines.has_more);
-            let _ = spare.try_send(lines);
-            if !has_more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, lines: &mut Lines) -> Result<(), store::Error> {
-        self.output.write(&lines.output)?;
-        lines.output.clear();
-        for (stage, lines) in [
-            (&mut self.errors, &mut lines.errors),
-            (&mut self.telemetry, &mut lines.telemetry),
-            (&mut self.delta, &mut lines.delta),
-        ] {
-            if let Some(stage) = stage {
-                stage.write(lines)?;
-                lines.clear();
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what lines came to that were written.
-    fn count(&mut self, lines: &mut Lines) {
-        for (sum, part) in self.totals.iter_mut().zip(lines.totals.drain(..)) {
-            sum.add(&part);
-        }
-    }
-
-    fn finish(self) -> Result<Merged, Error> {
-        let mut staged = vec![self.output.finish()?];
-        for stage in [self.errors, self.telemetry, self.delta].into_iter().flatten() {
-            staged.push(stage.finish()?);
-        }
-        let mut totals = Totals::default();
-        self.totals.iter().for_each(|part| totals.add(part));
-        Ok(Merged { staged, totals, variants: self.totals })
-    }
 }

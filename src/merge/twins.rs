@@ -52,13 +52,14 @@ pub(super) struct TwinLines<'r, 'd> {
     outcomes: Option<&'r mut Outcomes<'d>>,
     wanted: &'r Wanted,
     dir: &'r WorkDir,
+    entry: &'r ShardEntry,
     envelope: Vec<u8>,
 }
 
 impl<'r, 'd> TwinLines<'r, 'd> {
     pub(super) fn of(
         dir: &'r WorkDir,
-        (number, entry): (u32, &ShardEntry),
+        (number, entry): (u32, &'r ShardEntry),
         wanted: &'r Wanted,
         outcomes: Option<&'r mut Outcomes<'d>>,
     ) -> Result<Self, store::Error> {
@@ -67,7 +68,7 @@ impl<'r, 'd> TwinLines<'r, 'd> {
             None => Vec::new(),
         };
         let twins = twins.into_iter().peekable();
-        Ok(Self { twins, outcomes, wanted, dir, envelope: Vec::new() })
+        Ok(Self { twins, outcomes, wanted, dir, entry, envelope: Vec::new() })
     }
 
     /// Makes the lines of those below a row. `flush` may take them after each.
@@ -85,13 +86,13 @@ impl<'r, 'd> TwinLines<'r, 'd> {
     }
 
     fn put(&mut self, twin: &Twin, lines: &mut Lines) -> Result<(), store::Error> {
-        let Self { outcomes: Some(outcomes), wanted, dir, envelope, .. } = self else {
+        let Self { outcomes: Some(outcomes), wanted, dir, entry, envelope, .. } = self else {
             return Ok(());
         };
         let outcome = outcomes.of(twin.of)?;
         envelope.clear();
         let id = twin.id.as_json().as_bytes();
-        envelope::readdress(envelope, outcome.envelope, id, twin.row);
+        envelope::readdress(envelope, outcome.envelope, id, entry.own_row(twin.row));
         let input = twin.input.as_ref().map(|input| input.get().as_bytes());
         let told = Told {
             envelope,

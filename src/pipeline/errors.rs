@@ -132,6 +132,16 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// An output of one of several inputs is there, and the work directory that it came of is not.
+    #[error(
+        "{} exists, and there is no work directory: answers are taken over from an output only where \
+         there is one input",
+        path.display()
+    )]
+    NoneTakenOver {
+        /// The output.
+        path: PathBuf,
+    },
     /// An output is there, of a run that asked something else.
     #[error("{} holds answers to another question: {what}", path.display())]
     OtherQuestion {

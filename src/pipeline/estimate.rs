@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Error, of_lines};
-use crate::input::{Source, identify, read_shard};
+use crate::input::{Sources, identify, read_shard};
 use crate::job::{Failure, JobSpec, OWN_MODEL};
 use crate::prompt::{Prompt, Request, Template};
 use crate::report::{Counted, Estimate, Expecting};
@@ -18,16 +18,16 @@ const SAMPLE: u64 = 32 << 20;
 pub(super) fn estimate(
     dir: &Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     answerer: &Answerer,
     expecting: &Expecting,
 ) -> Result<Vec<Estimate>, Error> {
     let job = &manifest.job;
     if job.model == OWN_MODEL {
-        return of_lines::estimate((dir, manifest, source), answerer, expecting);
+        return of_lines::estimate((dir, manifest, sources), answerer, expecting);
     }
     let of = |model| {
-        let estimate = of_model((dir, manifest, source), model, answerer, expecting)?;
+        let estimate = of_model((dir, manifest, sources), model, answerer, expecting)?;
         let asked_model = (job.model_count() > 1).then(|| job.named(model).to_owned());
         Ok(Estimate { asked_model, ..estimate })
     };
@@ -36,19 +36,19 @@ pub(super) fn estimate(
 
 /// What one of its models would come to; each repeat of it counts.
 fn of_model(
-    (dir, manifest, source): (&Held, &Manifest, &Source),
+    (dir, manifest, sources): (&Held, &Manifest, &Sources),
     model: usize,
     answerer: &Answerer,
     expecting: &Expecting,
 ) -> Result<Estimate, Error> {
-    let (job, rows) = (&manifest.job.of_model(model), manifest.source.rows);
+    let (job, rows) = (&manifest.job.of_model(model), manifest.rows());
     let called = answerer.first(model).filter(|member| member.endpoint.is_some());
     let Some(Member { name, place, price, .. }) = called else {
         let counted = wanted(manifest);
         return Ok(Estimate::of_nothing(&job.model, rows, &counted));
     };
     let tokenizer = Tokenizer::of(name);
-    let (counted, own) = count((dir, manifest, source), job, tokenizer)?;
+    let (counted, own) = count((dir, manifest, sources), job, tokenizer)?;
     let expecting = Expecting { most: job.max_answer_tokens().or(own), ..*expecting };
     let estimate =
         Estimate::new((name, tokenizer.name(), rows), &counted, &expecting, price.as_ref());
@@ -69,14 +69,14 @@ pub(super) fn wanted(manifest: &Manifest) -> Counted {
 
 /// Counts what goes in, and gives what requests bound answers to.
 fn count(
-    (dir, manifest, source): (&Held, &Manifest, &Source),
+    (dir, manifest, sources): (&Held, &Manifest, &Sources),
     job: &JobSpec,
     tokenizer: Tokenizer,
 ) -> Result<(Counted, Option<u64>), Error> {
     let around = tokenizer.around(job.protocol, job.instruction.as_deref(), job.schema.as_deref());
     let mut counted = wanted(manifest);
     let mut bounds = Bounds::default();
-    sample((dir, manifest, source), job, counted.asked, &mut |prompt| {
+    sample((dir, manifest, sources), job, counted.asked, &mut |prompt| {
         counted.rows += 1;
         match prompt {
             Ok(prompt) => {
@@ -91,7 +91,7 @@ fn count(
 
 /// Hands over what rows ask, as many as are to be counted, spread evenly over all.
 pub(super) fn sample(
-    (dir, manifest, source): (&Held, &Manifest, &Source),
+    (dir, manifest, sources): (&Held, &Manifest, &Sources),
     job: &JobSpec,
     asked: u64,
     take: &mut dyn FnMut(Result<Prompt, Failure>),
@@ -103,7 +103,7 @@ pub(super) fn sample(
     let step = bytes.div_ceil(SAMPLE).max(1);
     let mut nth = 0_u64;
     for (number, shard) in ranges() {
-        let rows = read_shard(source, shard, job.max_row_bytes)?;
+        let rows = read_shard(sources, shard, job.max_row_bytes)?;
         let renames = dir.exceptions(number, shard)?;
         let left_out: HashSet<u64> =
             renames.into_iter().filter(|it| it.id.is_none()).map(|it| it.row).collect();
@@ -117,7 +117,7 @@ pub(super) fn sample(
             }
             take(rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
-                identify(&object, job.identity(), row)?;
+                identify(&object, job.identity(), shard.own_row(row))?;
                 template.ask(&object, job)
             }));
         }

@@ -6,6 +6,7 @@
 
 mod errors;
 mod estimate;
+mod inputs;
 mod models;
 mod of_lines;
 mod ours;
@@ -24,15 +25,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::http::Link;
-use crate::input::Source;
+use crate::input::Sources;
 use crate::job::JobSpec;
 use crate::plan;
 use crate::shutdown::Shutdown;
-use crate::store::{Counts, Held, Holder, Kind, Manifest, OutputLock, SessionEnd, WorkDir};
+use crate::store::{Counts, Held, Holder, Kind, Manifest, SessionEnd, WorkDir};
 use crate::telemetry::{Event, Sink, now_ms};
 use crate::work::{self, Answerer, Ending, StopReason};
 
 pub use errors::Error;
+pub use inputs::{Inputs, NamedInput};
 pub use models::{NotListed, models};
 pub use preview::{Preview, PreviewedRow};
 pub use stages::{Merging, check, merge, plan, preview, work};
@@ -43,7 +45,7 @@ pub use prepare::is_pipe;
 pub use transfer::beginning;
 
 use prepare::{give_up, open_ahead, prepare};
-use targets::Targets;
+use targets::{Targets, remove_empty};
 
 /// What every command needs of its surroundings.
 pub struct Context<'a> {
@@ -84,9 +86,9 @@ pub struct Ahead {
 /// What is asked, of which rows.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// The input; `-` for standard input. Of a URL, what may be shown of it.
-    pub input: PathBuf,
-    /// That URL.
+    /// The input.
+    pub inputs: Inputs,
+    /// Its URL, where it is at one.
     pub link: Option<Link>,
     /// What was read of it already, where it can be read only once.
     pub ahead: Option<Ahead>,
@@ -190,26 +192,27 @@ fn hold(path: &Path, context: &mut Context<'_>) -> Result<Held, Error> {
 pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let started_ms = now_ms();
     let Run { place, question, policy, .. } = run;
-    let targets = Targets::resolve(&run.outputs, Some(&question.input), &run.reads, &place.path)?;
+    let targets = Targets::resolve(&run.outputs, &question.inputs, &run.reads, &place.path)?;
     let format = run.outputs.format_of(&question.job, question.job.include_input)?;
     if let Some(theirs) = &run.takes_over {
         takeover::stays_out_of(theirs, run, &targets)?;
     }
     refuse_unasked(run, &targets)?;
-    let source = open_ahead(question)?;
+    let sources = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
-    let holder = Holder::this_process(&context.command, started_ms);
-    let ready = OutputLock::acquire(&targets.output, &holder, context.wait).map_err(Error::from);
-    let ready = ready.and_then(|lock| {
+    let missing = targets.missing_dirs();
+    let ready = targets.make_dirs().map_err(Error::from).and_then(|()| {
+        let lock = targets.lock(context)?;
         // While this process waited, another may have finished.
         refuse_unasked(run, &targets)?;
-        let (manifest, source) = prepare(run, &mut dir, source, &targets, context)?;
-        Ok((lock, manifest, source))
+        let (manifest, sources) = prepare(run, &mut dir, sources, &targets, context)?;
+        Ok((lock, manifest, sources))
     });
-    let (_output, manifest, source) = match ready {
+    let (_output, manifest, sources) = match ready {
         Ok(ready) => ready,
         Err(error) => {
             give_up(dir);
+            remove_empty(&missing);
             return Err(error);
         }
     };
@@ -234,7 +237,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         None => {
             publish::may_take_places(&dir, &publication)?;
             session::noted(&mut dir, context, |dir, context| {
-                work_and_publish(run, dir, &source, &publication, context)
+                work_and_publish(run, dir, &sources, &publication, context)
             })?
         }
     };
@@ -266,6 +269,7 @@ fn refuse_unasked(run: &Run, targets: &Targets) -> Result<(), Error> {
         return Err(Error::Unfinished { work_dir: run.place.path.clone() });
     }
     match targets.first_there() {
+        Some(path) if run.question.inputs.are_several() => Err(Error::NoneTakenOver { path }),
         Some(path) => Err(Error::OutputExists { path }),
         None => Ok(()),
     }
@@ -276,7 +280,7 @@ fn refuse_unasked(run: &Run, targets: &Targets) -> Result<(), Error> {
 fn work_and_publish(
     run: &Run,
     dir: &mut Held,
-    source: &Source,
+    sources: &Sources,
     publication: &publish::Publication<'_>,
     context: &mut Context<'_>,
 ) -> Result<Finished, Error> {
@@ -291,7 +295,7 @@ fn work_and_publish(
         let report = work::run(
             dir,
             manifest,
-            source,
+            sources,
             (&run.answerer, context.launch.as_deref_mut()),
             &run.work,
             context.shutdown,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Error;
 use super::estimate::{Bounds, sample, tokens_of, wanted};
-use crate::input::Source;
+use crate::input::Sources;
 use crate::job::{Kinds, Names};
 use crate::prompt::Request;
 use crate::report::{Counted, Estimate, Expecting};
@@ -28,7 +28,7 @@ const MODELS: usize = 1000;
 
 /// What the lines come to, by the model that answers them. Lines that cannot be sent are the first one's.
 pub(super) fn estimate(
-    (dir, manifest, source): (&Held, &Manifest, &Source),
+    (dir, manifest, sources): (&Held, &Manifest, &Sources),
     answerer: &Answerer,
     expecting: &Expecting,
 ) -> Result<Vec<Estimate>, Error> {
@@ -36,7 +36,7 @@ pub(super) fn estimate(
     let names = Names::of(job, manifest.base_url.is_some());
     let mut by_model: BTreeMap<Asked, Lines> = BTreeMap::new();
     let (mut rows, mut invalid) = (0_u64, 0_u64);
-    sample((dir, manifest, source), job, all.asked, &mut |prompt| {
+    sample((dir, manifest, sources), job, all.asked, &mut |prompt| {
         rows += 1;
         let prompt = prompt.ok();
         let request = prompt.as_ref().and_then(|prompt| prompt.request.as_deref());
@@ -56,7 +56,7 @@ pub(super) fn estimate(
         lines.bounds.note(request.map(|request| request.most_tokens));
     })?;
     if by_model.is_empty() {
-        return Ok(vec![Estimate::of_nothing(&job.models_shown(), manifest.source.rows, &all)]);
+        return Ok(vec![Estimate::of_nothing(&job.models_shown(), manifest.rows(), &all)]);
     }
     let is_one = by_model.len() == 1;
     let mut left = invalid;
@@ -79,7 +79,7 @@ pub(super) fn estimate(
         let prices = answerer.members().find(of_place).and_then(|it| it.prices.as_ref());
         let price = prices.and_then(|prices| prices.of(model, tier.as_deref()));
         let tokenizer = Tokenizer::of(model).name();
-        let told = (model.as_str(), tokenizer, manifest.source.rows);
+        let told = (model.as_str(), tokenizer, manifest.rows());
         let estimate = Estimate::new(told, &counted, &expecting, price.as_ref());
         let asked_model = (!is_one).then(|| shown(&asked));
         Estimate { asked_model, ..estimate }

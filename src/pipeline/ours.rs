@@ -15,7 +15,7 @@ use crate::dialect::detect::{Form, Side, form_of};
 use crate::format::envelope;
 use crate::input::{self, Source};
 use crate::job::{Dialect, Identity, JobSpec};
-use crate::store::{Manifest, Role, Tag, Target};
+use crate::store::{Manifest, Role, SourcePrint, Tag, Target};
 
 /// What stands in a telemetry line and a summary, as far as it tells them from other files.
 #[derive(Deserialize)]
@@ -47,7 +47,7 @@ pub(super) fn may_be_replaced(targets: &Targets, job: &JobSpec) -> Result<(), Er
             return Err(Error::NotOurs { path: path.clone() });
         }
     }
-    match (targets.output.tag(), targets.output_file()) {
+    match (targets.output().tag(), targets.output_file()) {
         (Tag::Is(tag), Some(path))
             if noted(&tag).is_some_and(|it| it.question != question(job)) =>
         {
@@ -78,9 +78,9 @@ pub(super) fn is_of_this_input(
         return Ok(true);
     };
     let is_by_number = identity.is_by_number();
-    let is_known = match targets.output.tag() {
+    let is_known = match targets.output().tag() {
         Tag::Is(tag) => match noted(&tag) {
-            Some(Noted { input, .. }) if input == manifest.source.blake3 => Some(true),
+            Some(Noted { input, .. }) if input == manifest.source().blake3 => Some(true),
             Some(Noted { input, bytes: Some(bytes), .. }) if !is_by_number => {
                 Some(has_grown(source, input, bytes)?)
             }
@@ -142,9 +142,8 @@ fn noted(tag: &str) -> Option<Noted<'_>> {
     Some(Noted { question, input, bytes: words.next().and_then(|bytes| bytes.parse().ok()) })
 }
 
-/// What is noted on a run's output.
-pub(super) fn tag(manifest: &Manifest) -> String {
-    let Manifest { job, source, .. } = manifest;
+/// What is noted on a run's output of an input.
+pub(super) fn tag(job: &JobSpec, source: &SourcePrint) -> String {
     format!("1 {} {} {}", question(job), source.blake3, source.bytes)
 }
 

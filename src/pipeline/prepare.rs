@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::inputs::Inputs;
 use super::ours;
 use super::publish;
 use super::session;
@@ -12,7 +13,7 @@ use super::transfer::{download, upload};
 use super::{Ahead, Context, End, Error, Finished, OnChange, Policy, Question, Run};
 use crate::dialect::detect::detect_in;
 use crate::http::Link;
-use crate::input::{self, Source};
+use crate::input::{self, Source, Sources};
 use crate::job::JobSpec;
 use crate::plan;
 use crate::store::{Carried, Held, Manifest};
@@ -30,9 +31,12 @@ pub(super) fn give_up(dir: Held) {
 }
 
 /// The input, unless it must be copied first.
-pub(super) fn open_ahead(question: &Question) -> Result<Option<Source>, Error> {
-    let Question { input, link, .. } = question;
-    if link.is_some() || is_pipe(input) { Ok(None) } else { Ok(Some(Source::open(input)?)) }
+pub(super) fn open_ahead(question: &Question) -> Result<Option<Sources>, Error> {
+    let Question { inputs, link, .. } = question;
+    match inputs {
+        Inputs::One(path) if link.is_some() || is_pipe(path) => Ok(None),
+        inputs => inputs.open().map(Some),
+    }
 }
 
 /// Whether an input can be read only once.
@@ -53,7 +57,7 @@ fn spool(
     is_second: bool,
     context: &mut Context<'_>,
 ) -> Result<Source, Error> {
-    let input = &question.input;
+    let input = question.inputs.paths().next().unwrap_or(Path::new("-"));
     if let Some(link) = &question.link {
         let source = download(dir, link, is_second, context)?;
         if question.is_unseen && !source.is_csv() {
@@ -98,10 +102,10 @@ fn refuse_requests(source: &Source, place: &str) -> Result<(), Error> {
 pub(super) fn prepare(
     run: &Run,
     dir: &mut Held,
-    source: Option<Source>,
+    sources: Option<Sources>,
     targets: &Targets,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let policy = run.policy;
     match dir.manifest()? {
         Some(manifest) if policy == Policy::Resume => {
@@ -112,31 +116,44 @@ pub(super) fn prepare(
             }
             redo(dir, &manifest, &run.outputs.links, context)?;
             let retries = run.work.retry == Retry::All;
-            settle(dir, &run.question, manifest, source, run.on_change, retries, context)
+            settle(dir, &run.question, manifest, sources, run.on_change, retries, context)
         }
         Some(_) if policy == Policy::Fresh => {
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
         }
         _ => {
-            if policy == Policy::Resume {
+            if policy == Policy::Resume && run.question.inputs.are_several() {
+                not_taken_over(targets)?;
+            } else if policy == Policy::Resume {
                 ours::may_be_replaced(targets, &run.question.job)?;
             }
             let found = match policy {
+                // Which answers are of which of several inputs nobody knows.
+                Policy::Resume if run.question.inputs.are_several() => None,
                 Policy::Resume => takeover::find(run, targets, context)?,
                 Policy::Fresh | Policy::Overwrite => None,
             };
             clear(dir, &run.question, policy)?;
             if let Some(found) = found {
-                return takeover::take_over(run, dir, source, (targets, found), context);
+                return takeover::take_over(run, dir, sources, (targets, found), context);
             }
             let there = targets.there();
             if policy == Policy::Resume && there.is_empty() {
                 let text = "nothing to resume: starting from the first row".to_owned();
                 context.sink.emit(&Event::Note(text));
             }
-            let (planned, source) = make_plan(dir, &run.question, source, there, context)?;
-            Ok((planned.manifest, source))
+            let (planned, sources) = make_plan(dir, &run.question, sources, there, context)?;
+            Ok((planned.manifest, sources))
         }
+    }
+}
+
+/// Refuses outputs of several inputs whose work directory is gone: what would be taken over from which
+/// is told by it alone.
+fn not_taken_over(targets: &Targets) -> Result<(), Error> {
+    match targets.first_there() {
+        Some(path) => Err(Error::NoneTakenOver { path }),
+        None => Ok(()),
     }
 }
 
@@ -182,21 +199,21 @@ pub(super) fn redo(
 pub(super) fn make_plan(
     dir: &Held,
     question: &Question,
-    source: Option<Source>,
+    sources: Option<Sources>,
     replaces: Vec<String>,
     context: &mut Context<'_>,
-) -> Result<(plan::Planned, Source), Error> {
-    let is_spooled = source.is_none();
-    let source = match source {
-        Some(source) => source,
-        None => spool(dir, question, false, context)?,
+) -> Result<(plan::Planned, Sources), Error> {
+    let is_spooled = sources.is_none();
+    let sources = match sources {
+        Some(sources) => sources,
+        None => spool(dir, question, false, context)?.into(),
     };
     let (url, plan) = (url(question), question.plan.clone());
     let options = plan::Options { replaces, is_spooled, url, now_ms: now_ms(), ..plan };
     let job = question.job.clone();
-    let planned = plan::run(dir, &source, job, &options, context.shutdown, context.sink)?;
+    let planned = plan::run(dir, &sources, job, &options, context.shutdown, context.sink)?;
     dir.forget_part()?;
-    Ok((planned, source))
+    Ok((planned, sources))
 }
 
 /// Sees to it that a plan is of this question: it is already, or the next generation is planned,
@@ -205,38 +222,38 @@ pub(super) fn settle(
     dir: &mut Held,
     question: &Question,
     manifest: Manifest,
-    source: Option<Source>,
+    sources: Option<Sources>,
     on_change: OnChange,
     retries: bool,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let Question { job, plan, .. } = question;
     if job.include_input && !manifest.job.include_input {
         return Err(Error::NoInputKept);
     }
-    let is_spooled = source.is_none();
+    let is_spooled = sources.is_none();
     let url = url(question);
-    let is_fetched = url.is_some() && url == manifest.source.url;
-    let source = match source {
-        Some(source) => source,
+    let is_fetched = url.is_some() && url == manifest.source().url;
+    let sources = match sources {
+        Some(sources) => sources,
         // Whoever wants what is there now says so.
         None if is_fetched && on_change == OnChange::Stop => {
-            Source::planned(&dir.spool(), &manifest.source)
+            Source::planned(&dir.spool(), manifest.source()).into()
         }
-        None => spool(dir, question, true, context)?,
+        None => spool(dir, question, true, context)?.into(),
     };
     let options = plan::Options { is_spooled, url, now_ms: now_ms(), ..plan.clone() };
-    let (manifest, source) = match plan::compare(&manifest, job, &source, plan.threads)? {
-        None => (manifest, source),
+    let (manifest, sources) = match plan::compare(&manifest, job, &sources, plan.threads)? {
+        None => (manifest, sources),
         Some(drift) => match on_change {
             OnChange::Update(keeping) if !drift.is_of_identity() => {
-                let planned = update(dir, &manifest, source, job, &options, keeping, context)?;
+                let planned = update(dir, &manifest, sources, job, &options, keeping, context)?;
                 context.sink.emit(&Event::Note(told(&planned.0)));
                 alarm(&manifest, &planned.0).iter().for_each(|alert| context.sink.emit(alert));
                 planned
             }
             OnChange::Update(_) | OnChange::Stop => {
-                let drift = explain(dir, &manifest, &source, job, &options, drift, context)?;
+                let drift = explain(dir, &manifest, &sources, job, &options, drift, context)?;
                 if is_spooled {
                     dir.discard_second_spool()?;
                 }
@@ -251,17 +268,17 @@ pub(super) fn settle(
         let cutting = plan::Cutting::Before(cuts);
         let options = plan::Options { cutting, ..options };
         let keeping = plan::Keeping::default();
-        let planned = update(dir, &manifest, source, job, &options, keeping, context)?;
+        let planned = update(dir, &manifest, sources, job, &options, keeping, context)?;
         let text = format!("what is left was spread over {shards} shards");
         context.sink.emit(&Event::Note(text));
         return Ok(planned);
     }
     if is_spooled {
         dir.discard_second_spool()?;
-        let source = Source::planned(&dir.spool(), &manifest.source);
-        return Ok((manifest, source));
+        let source = Source::planned(&dir.spool(), manifest.source());
+        return Ok((manifest, source.into()));
     }
-    Ok((manifest, source))
+    Ok((manifest, sources))
 }
 
 /// What may be shown of the URL of an input.
@@ -272,23 +289,23 @@ fn url(question: &Question) -> Option<String> {
 pub(super) fn update(
     dir: &mut Held,
     manifest: &Manifest,
-    source: Source,
+    sources: Sources,
     job: &JobSpec,
     options: &plan::Options,
     keeping: plan::Keeping,
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let (sink, shutdown) = (&mut *context.sink, context.shutdown);
     let published = publish::published(dir, manifest)?;
     let (job, options) = (job.clone(), plan::Options { published, ..options.clone() });
-    Ok(plan::update(dir, manifest, source, job, &options, keeping, shutdown, sink)?)
+    Ok(plan::update(dir, manifest, sources, job, &options, keeping, shutdown, sink)?)
 }
 
 /// Adds what an update would come to, where that can be told.
 fn explain(
     dir: &mut Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     options: &plan::Options,
     drift: plan::Drift,
@@ -297,7 +314,7 @@ fn explain(
     if drift.is_of_identity() {
         return Ok(drift);
     }
-    match plan::foresee(dir, manifest, source, job, options, context.shutdown) {
+    match plan::foresee(dir, manifest, sources, job, options, context.shutdown) {
         Ok(outlook) => Ok(plan::Drift { outlook: Some(outlook), ..drift }),
         Err(plan::Error::Interrupted) => Err(Error::Interrupted),
         // The command is refused all the same, and an update would meet this again.
@@ -309,12 +326,12 @@ fn explain(
 fn alarm(before: &Manifest, now: &Manifest) -> Option<Event> {
     // Each row counts once for each variant that the plan before had.
     let gone = now.carried.unwrap_or_default().gone / before.job.variants() as u64;
-    let is_most = gone > 1 && gone > before.source.rows / 2;
+    let is_most = gone > 1 && gone > before.rows() / 2;
     is_most.then(|| {
         Event::Alert(format!(
             "{gone} of {} rows are gone from the input, and their answers go with them once this is \
              published; --keep-generations 1 keeps the plan before",
-            before.source.rows
+            before.rows()
         ))
     })
 }

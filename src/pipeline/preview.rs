@@ -5,7 +5,8 @@ use serde_json::value::RawValue;
 
 use super::Error;
 use super::estimate::estimate;
-use crate::input::{Attachments, Source, identify, read_shard};
+use super::targets::path_text;
+use crate::input::{Attachments, Sources, identify, read_shard};
 use crate::job::{Failure, Kinds, Names};
 use crate::plan::Planned;
 use crate::prompt::{Prompt, Template};
@@ -31,7 +32,10 @@ pub struct Preview {
 /// What would be sent for a row, or why nothing would.
 #[derive(Debug, Clone, Serialize)]
 pub struct PreviewedRow {
-    /// The row's number.
+    /// Of several inputs the row's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// The row's number in its input.
     pub row_number: u64,
     /// Which model would be asked, where there are several: with --repeat each is asked the same again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,13 +55,13 @@ pub struct PreviewedRow {
 pub(super) fn render(
     dir: &Held,
     Planned { manifest, twins }: Planned,
-    source: &Source,
+    sources: &Sources,
     answerer: &Answerer,
     (count, expecting): (usize, &Expecting),
 ) -> Result<Preview, Error> {
-    let estimates = estimate(dir, &manifest, source, answerer, expecting)?;
+    let estimates = estimate(dir, &manifest, sources, answerer, expecting)?;
     let template = Template::parse(&manifest.job.prompt);
-    let attachments = Attachments::of(&manifest.job, source, manifest.source.path.is_none());
+    let attachments = Attachments::of(&manifest.job, sources, manifest.source().path.is_none());
     let job = &manifest.job;
     let names = Names::of(job, manifest.base_url.is_some());
     let place = |prompt: &Prompt| names.as_ref()?.place(prompt.request.as_ref()?.model.as_ref()?);
@@ -68,7 +72,9 @@ pub(super) fn render(
         if previewed.len() >= count {
             break;
         }
-        let rows = read_shard(source, shard, manifest.job.max_row_bytes)?;
+        let attached = attachments.get(shard.source as usize);
+        let source = sources.of(shard);
+        let rows = read_shard(sources, shard, manifest.job.max_row_bytes)?;
         let left_out: Vec<u64> = dir
             .exceptions(number, shard)?
             .into_iter()
@@ -84,7 +90,7 @@ pub(super) fn render(
             }
             let asked = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
-                identify(&object, manifest.job.identity(), row)?;
+                identify(&object, manifest.job.identity(), shard.own_row(row))?;
                 template.ask(&object, &manifest.job)
             });
             for model in 0..job.model_count() {
@@ -94,9 +100,11 @@ pub(super) fn render(
                     let member =
                         answerer.first_for(model, Needs { kinds, name: place(&prompt) })?;
                     let api = member.model.api();
-                    Ok((member, work::message(prompt, attachments.as_ref(), api, true)?))
+                    Ok((member, work::message(prompt, attached, api, true)?))
                 });
-                previewed.push(shown(row, named, message, answerer));
+                let input = source.name.as_ref().map(|_| path_text(&source.path));
+                let row = shown(shard.own_row(row), named, message, answerer);
+                previewed.push(PreviewedRow { input, ..row });
             }
         }
     }
@@ -126,11 +134,18 @@ fn shown(
                 false if request.is_some() => serde_json::from_str(&prompt).ok(),
                 false => serde_json::value::to_raw_value(&prompt).ok(),
             };
-            PreviewedRow { row_number, model, url, body, error: None }
+            PreviewedRow { input: None, row_number, model, url, body, error: None }
         }
         Err(failure) => {
             let error = format!("{}: {}", failure.kind.name(), failure.message);
-            PreviewedRow { row_number, model, url: None, body: None, error: Some(error) }
+            PreviewedRow {
+                input: None,
+                row_number,
+                model,
+                url: None,
+                body: None,
+                error: Some(error),
+            }
         }
     }
 }

@@ -202,12 +202,7 @@ pub(super) fn publish(
     let before = dir.last_commit()?;
     let sequence = before.as_ref().map_or(1, |commit| commit.sequence + 1);
     let options = merge::Options {
-        outputs: merge::Outputs {
-            output: targets.output.clone(),
-            errors: targets.errors.clone(),
-            telemetry: targets.telemetry.clone(),
-            delta: targets.delta.clone(),
-        },
+        outputs: targets.inputs.clone(),
         format: publication.format,
         include_input: publication.include_input,
         threads: publication.threads,
@@ -229,10 +224,17 @@ pub(super) fn publish(
         failed: merged.totals.failed + merged.totals.invalid,
         retryable: merged.totals.failed,
     };
-    merged.staged[0].tag(&ours::tag(manifest))?;
-    let mut files: Vec<_> = merged.staged.iter().map(|staged| staged.file().clone()).collect();
+    for (input, source) in merged.inputs.iter().zip(&manifest.sources) {
+        input.staged[0].tag(&ours::tag(&manifest.job, source))?;
+    }
+    let staged: Vec<_> = merged.inputs.iter().flat_map(|input| input.staged.clone()).collect();
+    let mut files: Vec<_> = staged.iter().map(|staged| staged.file().clone()).collect();
+    let of_input =
+        |input: &merge::MergedInput| (input.staged[0].file().clone(), input.ok, input.failed);
+    let inputs = merged.inputs.iter().map(of_input).collect();
     let is_adopted = merged.totals.adopted > 0 && session.done == 0;
     let facts = facts(dir, publication, session, (merged.totals, &merged.variants), sequence);
+    let facts = report::Facts { inputs, ..facts };
     let summary = summarize(manifest, facts, &files).to_json();
     let finished = Finished {
         end: End::Published,
@@ -244,8 +246,8 @@ pub(super) fn publish(
     };
     // What was taken over from the output and is the output already stays as it is.
     let has_sides = targets.all().all(|(_, target)| target.is_there());
-    if is_adopted && has_sides && is_the_same(&merged.staged[0], &targets.output, manifest)? {
-        dir.discard(&merged.staged)?;
+    if is_adopted && has_sides && is_the_same(&staged[0], targets.output(), manifest)? {
+        dir.discard(&staged)?;
         return Ok(Finished { end: End::Unchanged, ..finished });
     }
     if let Some(target) = &targets.summary {
@@ -341,6 +343,7 @@ fn facts(
         run: dir.run().to_owned(),
         publication: sequence,
         format: publication.format,
+        inputs: Vec::new(),
         base_urls: publication.base_urls.clone(),
         work_dir: path_text(dir.path()),
         is_called: job.is_any_called(),

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use super::inputs::Inputs;
 use super::prepare::{clear, give_up, make_plan, open_ahead, redo, settle};
 use super::preview::render;
 use super::targets::{OutputPaths, Targets};
 use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, hold, interrupted};
 use super::{Preview, publish, session};
-use crate::input::Source;
+use crate::input::{Source, Sources};
 use crate::plan;
 use crate::report::Expecting;
-use crate::store::{self, Damage, Held, Holder, Manifest, OutputLock, WorkDir};
+use crate::store::{self, Damage, Held, Manifest, SourcePrint, WorkDir};
 use crate::telemetry::{Event, now_ms};
 use crate::work::{self, Answerer, Ending};
 
@@ -25,7 +26,7 @@ pub fn plan(
     on_change: OnChange,
     context: &mut Context<'_>,
 ) -> Result<Manifest, Error> {
-    let source = open_ahead(question)?;
+    let sources = open_ahead(question)?;
     let mut dir = hold(&place.path, context)?;
     let was_planned = match dir.manifest() {
         Ok(manifest) => manifest,
@@ -34,11 +35,11 @@ pub fn plan(
     };
     let planned = match was_planned {
         Some(manifest) if policy != Policy::Overwrite => {
-            let settled = settle(&mut dir, question, manifest, source, on_change, true, context);
+            let settled = settle(&mut dir, question, manifest, sources, on_change, true, context);
             return settled.map(|(manifest, _)| manifest);
         }
         _ => clear(&mut dir, question, policy)
-            .and_then(|()| make_plan(&dir, question, source, Vec::new(), context)),
+            .and_then(|()| make_plan(&dir, question, sources, Vec::new(), context)),
     };
     match planned {
         Ok((planned, _)) => Ok(planned.manifest),
@@ -79,12 +80,7 @@ pub fn work(
             manifest.shards.len().saturating_sub(1)
         )));
     }
-    let place = match (input, &manifest.source.path) {
-        (Some(input), _) => input.to_owned(),
-        (None, Some(path)) => PathBuf::from(path),
-        (None, None) => dir.spool(),
-    };
-    let source = Source::planned(&place, &manifest.source);
+    let sources = planned_inputs(&dir, &manifest, input)?;
     let answerer = answerer(&manifest)?;
     let retry = options.retry.clone().with_originals(&dir, &manifest)?;
     let options = &work::Options { retry, ..options.clone() };
@@ -92,7 +88,7 @@ pub fn work(
         let report = work::run(
             dir,
             &manifest,
-            &source,
+            &sources,
             (&answerer, context.launch.as_deref_mut()),
             options,
             context.shutdown,
@@ -145,14 +141,13 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     WorkDir::open(path)?;
     let mut dir = hold(path, context)?;
     let manifest = planned(&dir)?;
-    let input = manifest.source.path.as_ref().map(PathBuf::from);
-    let targets = Targets::resolve(outputs, input.as_deref(), &[], path)?;
+    let targets = Targets::resolve(outputs, &Inputs::planned(&manifest), &[], path)?;
     let format = outputs.format_of(&manifest.job, *include_input)?;
     if *include_input && !manifest.job.include_input {
         return Err(Error::NoInputKept);
     }
-    let holder = Holder::this_process(&context.command, started_ms);
-    let _output = OutputLock::acquire(&targets.output, &holder, context.wait)?;
+    targets.make_dirs()?;
+    let _output = targets.lock(context)?;
     redo(&mut dir, &manifest, &outputs.links, context)?;
     targets.sweep(&dir)?;
     let publication = publish::Publication {
@@ -178,6 +173,35 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     })?;
     dir.drop_generations(*keep_generations)?;
     Ok(finished)
+}
+
+/// Where the inputs of a plan are: where they were, or where the command says. Of several it says in
+/// which directory they are under their names.
+fn planned_inputs(
+    dir: &WorkDir,
+    manifest: &Manifest,
+    input: Option<&Path>,
+) -> Result<Sources, Error> {
+    let is_split = manifest.is_split();
+    if let Some(input) = input.filter(|input| is_split && !input.is_dir()) {
+        return Err(Error::Usage(format!(
+            "the plan has several inputs: --input must be the directory that they are in, and {} is \
+             none",
+            input.display()
+        )));
+    }
+    let planned = |print: &SourcePrint| {
+        let path = print.path.as_ref().map(PathBuf::from);
+        let name = path.as_ref().and_then(|path| path.file_name()).unwrap_or_default();
+        let place = match (input, &path) {
+            (Some(input), _) if is_split => input.join(name),
+            (Some(input), _) => input.to_owned(),
+            (None, Some(path)) => path.clone(),
+            (None, None) => dir.spool(),
+        };
+        Source::planned(&place, print)
+    };
+    Ok(Sources::several(manifest.sources.iter().map(planned).collect()))
 }
 
 fn planned(dir: &WorkDir) -> Result<Manifest, Error> {
@@ -227,12 +251,14 @@ pub fn preview(
     (count, expecting): (usize, &Expecting),
     context: &mut Context<'_>,
 ) -> Result<Preview, Error> {
-    let source = open_ahead(question)?;
+    let sources = open_ahead(question)?;
     let dir = hold(scratch, context)?;
     let plan = plan::Options { counts_twins: true, ..question.plan.clone() };
     let question = &Question { plan, ..question.clone() };
-    let result = make_plan(&dir, question, source, Vec::new(), context)
-        .and_then(|(planned, source)| render(&dir, planned, &source, answerer, (count, expecting)));
+    let result =
+        make_plan(&dir, question, sources, Vec::new(), context).and_then(|(planned, sources)| {
+            render(&dir, planned, &sources, answerer, (count, expecting))
+        });
     dir.remove()?;
     result
 }

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::inputs::Inputs;
 use super::ours;
 use super::prepare::{make_plan, update};
 use super::targets::Targets;
 use super::{Context, Error, OnChange, Question, Run};
 use crate::format::fast_agent::{self, Numbering};
 use crate::http::Link;
-use crate::input::{self, Source};
+use crate::input::{self, Source, Sources};
 use crate::job::{Dedupe, Identity, JobSpec, OnDuplicate};
 use crate::plan::{self, Adopted, Earlier, Survey, Writer};
 use crate::store::{Held, Kind, Manifest, WorkDir};
@@ -29,7 +30,7 @@ fn read_manifest(dir: &Path) -> Option<fast_agent::Manifest> {
 
 /// Makes sure that nothing is written to a directory of fast-agent's.
 pub(super) fn stays_out_of(theirs: &Path, run: &Run, targets: &Targets) -> Result<(), Error> {
-    targets.check(None, &[], theirs)?;
+    targets.stay_out_of(theirs)?;
     let beside = match run.place.path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -72,7 +73,7 @@ pub(super) fn find(
     // What fast-agent may have left there empty holds nothing to go on from.
     let holds_nothing =
         |path: &Path| run.takes_over.is_some() && fs::metadata(path).is_ok_and(|it| it.len() == 0);
-    let output = targets.output_file().filter(|_| targets.output.is_there());
+    let output = targets.output_file().filter(|_| targets.output().is_there());
     let found = match (output.filter(|path| !holds_nothing(path)), &run.takes_over) {
         (Some(output), unread) => {
             if let Some(dir) = unread {
@@ -125,11 +126,15 @@ fn is_over_this_input(
     manifest: &fast_agent::Manifest,
     question: &Question,
 ) -> Result<(), Error> {
-    if question.link.is_some() || question.input == Path::new("-") {
+    let Inputs::One(input) = &question.inputs else {
+        let next = "give that one file, or another --work-dir";
+        return Err(refused(dir, "they are about the rows of one input", next));
+    };
+    if question.link.is_some() || input == Path::new("-") {
         return Ok(());
     }
-    let unreadable = |source| input::Error::Unreadable { path: question.input.clone(), source };
-    let ours = question.input.canonicalize().map_err(unreadable)?;
+    let unreadable = |source| input::Error::Unreadable { path: input.clone(), source };
+    let ours = input.canonicalize().map_err(unreadable)?;
     // What is not there any more was moved: then the number of rows must do.
     let Ok(theirs) = Path::new(&manifest.input).canonicalize() else { return Ok(()) };
     // What rowmill does not read was converted.
@@ -282,42 +287,43 @@ impl Found {
 pub(super) fn take_over(
     run: &Run,
     dir: &mut Held,
-    source: Option<Source>,
+    sources: Option<Sources>,
     (targets, mut found): (&Targets, Found),
     context: &mut Context<'_>,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     dir.begin_adopting()?;
     // Each row has the answer that there is of it; what is left may be asked once.
     let Question { job, plan, .. } = &run.question;
     let each = JobSpec { dedupe: Dedupe::Off, ..job.clone() };
     let question = Question { job: each, ..run.question.clone() };
     let there = targets.there();
-    let (planned, mut source) = make_plan(dir, &question, source, there, context)?;
+    let (planned, mut sources) = make_plan(dir, &question, sources, there, context)?;
     let mut manifest = planned.manifest;
-    let adopted = fill(run, dir, (&manifest, &source), targets, &mut found);
+    let adopted = fill(run, dir, (&manifest, &sources), targets, &mut found);
     if adopted.is_err() {
         dir.wipe()?;
     }
     found.tell(&adopted?, job, context);
     if job.is_deduped() {
-        let is_spooled = manifest.source.path.is_none();
-        let (url, now_ms) = (manifest.source.url.clone(), now_ms());
+        let is_spooled = manifest.source().path.is_none();
+        let (url, now_ms) = (manifest.source().url.clone(), now_ms());
         let options = plan::Options { is_spooled, url, now_ms, ..plan.clone() };
         let keeping = plan::Keeping::default();
-        (manifest, source) = update(dir, &manifest, source, job, &options, keeping, context)?;
+        (manifest, sources) = update(dir, &manifest, sources, job, &options, keeping, context)?;
     }
     dir.end_adopting()?;
-    Ok((manifest, source))
+    Ok((manifest, sources))
 }
 
 /// Takes the answers over, once it is known that they are of this input.
 fn fill(
     run: &Run,
     dir: &Held,
-    (manifest, source): (&Manifest, &Source),
+    (manifest, sources): (&Manifest, &Sources),
     targets: &Targets,
     found: &mut Found,
 ) -> Result<Adopted, Error> {
+    let source: &Source = sources.first();
     match &found.theirs {
         None => {
             let keeps_changed =
@@ -326,7 +332,7 @@ fn fill(
                 ours::is_of_this_input(targets, manifest, source, keeps_changed)?;
         }
         Some(Theirs { manifest: Some(theirs), .. }) => {
-            let (now, then) = (manifest.source.rows, theirs.input_rows);
+            let (now, then) = (manifest.rows(), theirs.input_rows);
             if now != then {
                 let what = format!("their input had {then} rows, and this one has {now}");
                 return Err(refused(
@@ -341,7 +347,7 @@ fn fill(
             found.earlier.writer = Writer::FastAgent(numbering);
         }
     }
-    let adopted = plan::adopt(dir, manifest, source, &found.earlier, now_ms())?;
+    let adopted = plan::adopt(dir, manifest, sources, &found.earlier, now_ms())?;
     found.is_taken(&adopted, &run.question.job)?;
     Ok(adopted)
 }

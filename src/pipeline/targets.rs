@@ -1,16 +1,21 @@
 //! Which files a command writes, and whether it may.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::inputs::Inputs;
+use super::{Context, Error};
 use crate::http::Link;
 use crate::job::{Dialect, JobSpec};
-use crate::store::{self, Held, Role, Target};
+use crate::merge;
+use crate::store::{self, Held, Holder, KnownBy, OutputLock, Role, Target, real_dir};
+use crate::telemetry::now_ms;
 
 /// Outputs as the command line names them.
 #[derive(Debug, Clone)]
 pub struct OutputPaths {
-    /// One line a row; `-` for standard output.
+    /// One line a row; `-` for standard output. Where there are several inputs, this, errors, telemetry
+    /// and delta are directories.
     pub output: PathBuf,
     /// How lines are spelled; by default as those of the job's input.
     pub format: Option<Dialect>,
@@ -58,30 +63,40 @@ impl OutputPaths {
             () => Ok(format),
         }
     }
+
+    fn all(&self) -> impl Iterator<Item = (Role, &Path)> {
+        let sides = [
+            (Role::Errors, &self.errors),
+            (Role::Telemetry, &self.telemetry),
+            (Role::Delta, &self.delta),
+            (Role::Summary, &self.summary),
+        ];
+        let sides = sides.into_iter().filter_map(|(role, path)| Some((role, path.as_deref()?)));
+        std::iter::once((Role::Output, &*self.output)).chain(sides)
+    }
 }
 
 /// Outputs, looked at.
 #[derive(Debug, Clone)]
 pub(super) struct Targets {
-    pub(super) output: Target,
-    pub(super) errors: Option<Target>,
-    pub(super) telemetry: Option<Target>,
-    pub(super) delta: Option<Target>,
+    /// Those of each input, in order.
+    pub(super) inputs: Vec<merge::Outputs>,
     pub(super) summary: Option<Target>,
+    /// Where there are several inputs, the directories that their outputs stand in.
+    dirs: Vec<PathBuf>,
 }
 
 impl Targets {
-    /// Looks at the outputs, and refuses what would destroy the input, the work directory or
+    /// Looks at the outputs, and refuses what would destroy an input, the work directory or
     /// another output.
     pub(super) fn resolve(
         paths: &OutputPaths,
-        input: Option<&Path>,
+        inputs: &Inputs,
         reads: &[(&'static str, PathBuf)],
         work_dir: &Path,
     ) -> Result<Self, Error> {
         // They are written down in records, and names in those are text.
-        let sides = [&paths.errors, &paths.telemetry, &paths.delta, &paths.summary];
-        for path in sides.into_iter().flatten().chain([&paths.output]) {
+        for (_, path) in paths.all() {
             if path.to_str().is_none() {
                 let shown = path.display();
                 return Err(Error::Usage(format!("the output's name is not UTF-8: {shown}")));
@@ -91,76 +106,109 @@ impl Targets {
             Some(dir) => staging(dir)?,
             None => std::path::absolute(work_dir).unwrap_or_else(|_| work_dir.to_owned()),
         };
-        let resolve =
-            |path: &Path| match paths.links.iter().any(|it| path.to_str() == Some(it.shown())) {
-                true => Ok(Target::Remote { url: path.to_owned(), staging: staging.clone() }),
-                false => Target::resolve(path),
-            };
-        let side = |path: &Option<PathBuf>, option: &str| match path {
-            Some(path) if path == Path::new("-") => {
-                Err(Error::Usage(format!("{option} cannot be standard output; only --output can")))
+        let is_link = |path: &Path| paths.links.iter().any(|it| path.to_str() == Some(it.shown()));
+        let resolve = |path: &Path| match is_link(path) {
+            true => Ok(Target::Remote { url: path.to_owned(), staging: staging.clone() }),
+            false => Target::resolve(path),
+        };
+        let mut dirs = Vec::new();
+        for (role, path) in paths.all() {
+            let is_dir = inputs.are_several() && role != Role::Summary;
+            if is_dir && (path == Path::new("-") || is_link(path)) {
+                let name = option(role);
+                return Err(Error::Usage(format!(
+                    "with several inputs, or a directory of them, {name} is a directory in which \
+                     each has its own: it cannot be standard output or a URL"
+                )));
             }
-            Some(path) => Ok(Some(resolve(path)?)),
-            None => Ok(None),
+            if role != Role::Output && path == Path::new("-") {
+                let name = option(role);
+                let text = format!("{name} cannot be standard output; only --output can");
+                return Err(Error::Usage(text));
+            }
+            dirs.extend(is_dir.then(|| path.to_owned()));
+        }
+        let of = |name: Option<&str>| -> Result<merge::Outputs, Error> {
+            let place = |path: &Path| match name {
+                Some(name) => Target::within(path, name),
+                None => resolve(path),
+            };
+            let side = |path: &Option<PathBuf>| path.as_deref().map(place).transpose();
+            Ok(merge::Outputs {
+                output: place(&paths.output)?,
+                errors: side(&paths.errors)?,
+                telemetry: side(&paths.telemetry)?,
+                delta: side(&paths.delta)?,
+            })
         };
-        let targets = Self {
-            output: resolve(&paths.output)?,
-            errors: side(&paths.errors, "--error-output")?,
-            telemetry: side(&paths.telemetry, "--telemetry-output")?,
-            delta: side(&paths.delta, "--output-delta")?,
-            summary: side(&paths.summary, "--summary-output")?,
+        let each = match inputs {
+            Inputs::One(_) => vec![of(None)?],
+            Inputs::Several(all) => {
+                all.iter().map(|it| of(Some(&it.name))).collect::<Result<_, _>>()?
+            }
         };
-        targets.check(input, reads, work_dir)?;
+        // It may stand among the outputs, in a directory that is still to be made.
+        let among = |path: &Path| {
+            let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);
+            let parent = real_dir(parent).ok()?;
+            let is_there = dirs.iter().any(|dir| real_dir(dir).is_ok_and(|dir| dir == parent));
+            is_there.then(|| Target::within(&parent, name))
+        };
+        let summary = |path: &Path| among(path).unwrap_or_else(|| resolve(path));
+        let summary = paths.summary.as_deref().map(summary).transpose()?;
+        let targets = Self { inputs: each, summary, dirs };
+        targets.check(inputs, reads, work_dir)?;
         Ok(targets)
+    }
+
+    /// The output, or that of the first input.
+    pub(super) fn output(&self) -> &Target {
+        &self.inputs[0].output
     }
 
     /// All of them, each with its role.
     pub(super) fn all(&self) -> impl Iterator<Item = (Role, &Target)> {
-        let side = |role, target: &'_ Option<Target>| target.as_ref().map(|_| role);
-        let sides = [
-            (side(Role::Errors, &self.errors), &self.errors),
-            (side(Role::Telemetry, &self.telemetry), &self.telemetry),
-            (side(Role::Delta, &self.delta), &self.delta),
-            (side(Role::Summary, &self.summary), &self.summary),
-        ];
-        let sides = sides.into_iter().filter_map(|(role, target)| Some((role?, target.as_ref()?)));
-        std::iter::once((Role::Output, &self.output)).chain(sides)
+        let of_inputs = self.inputs.iter().flat_map(|it| {
+            let sides = [
+                (Role::Errors, it.errors.as_ref()),
+                (Role::Telemetry, it.telemetry.as_ref()),
+                (Role::Delta, it.delta.as_ref()),
+            ];
+            let sides = sides.into_iter().filter_map(|(role, target)| Some((role, target?)));
+            std::iter::once((Role::Output, &it.output)).chain(sides)
+        });
+        of_inputs.chain(self.summary.as_ref().map(|target| (Role::Summary, target)))
     }
 
     /// Refuses what would destroy the input, a file that is read, or another output, or be in a work directory.
     pub(super) fn check(
         &self,
-        input: Option<&Path>,
+        inputs: &Inputs,
         reads: &[(&'static str, PathBuf)],
         work_dir: &Path,
     ) -> Result<(), Error> {
-        let all: Vec<_> = self.all().collect();
-        let input = input.filter(|path| *path != Path::new("-"));
-        let input = input.map(|path| ("the input", path));
-        let reads = reads.iter().map(|(option, path)| (*option, path.as_path()));
-        // What cannot be looked at fails where it is read.
-        let reads: Vec<_> = input
-            .into_iter()
-            .chain(reads)
-            .filter_map(|(what, path)| Some((what, Target::resolve(path).ok()?)))
-            .collect();
-        let remote = input.map(|(_, path)| path);
-        let inside = work_dir.canonicalize().ok();
-        for (index, (role, target)) in all.iter().enumerate() {
-            let name = option(*role);
-            if let Some((what, _)) = reads.iter().find(|(_, file)| file.is_same_as(target)) {
+        let paths = inputs.paths().filter(|path| *path != Path::new("-"));
+        let input = |path: &Path| match inputs.are_several() {
+            true => format!("the input {}", path.display()),
+            false => "the input".to_owned(),
+        };
+        let reads = reads.iter().map(|(what, path)| ((*what).to_owned(), path.as_path()));
+        let mut known: HashMap<KnownBy, String> = HashMap::new();
+        for (what, path) in paths.map(|path| (input(path), path)).chain(reads) {
+            // What cannot be looked at fails where it is read.
+            let by = Target::resolve(path).map(|target| target.known_by()).unwrap_or_default();
+            for it in by.into_iter().chain([KnownBy::Url(path.as_os_str().to_owned())]) {
+                known.entry(it).or_insert_with(|| what.clone());
+            }
+        }
+        let inside = real_dir(work_dir).ok();
+        for (role, target) in self.all() {
+            let (name, by) = (option(role), target.known_by());
+            if let Some(what) = by.iter().find_map(|it| known.get(it)) {
                 return Err(Error::Usage(format!("{name} must not be {what}")));
             }
-            if let (Target::Remote { url, .. }, Some(input)) = (target, remote)
-                && url.as_os_str() == input.as_os_str()
-            {
-                return Err(Error::Usage(format!("{name} must not be the input")));
-            }
-            for (other, earlier) in &all[..index] {
-                if earlier.is_same_as(target) {
-                    let other = option(*other);
-                    return Err(Error::Usage(format!("{name} must not be the file of {other}")));
-                }
+            for it in by {
+                known.insert(it, format!("the file of {name}"));
             }
             if let (Target::File(file), Some(inside)) = (target, &inside)
                 && file.starts_with(inside)
@@ -169,6 +217,30 @@ impl Targets {
             }
         }
         Ok(())
+    }
+
+    /// Makes sure that none is in another's directory.
+    pub(super) fn stay_out_of(&self, theirs: &Path) -> Result<(), Error> {
+        self.check(&Inputs::One("-".into()), &[], theirs)
+    }
+
+    /// The directories of outputs that are not there.
+    pub(super) fn missing_dirs(&self) -> Vec<PathBuf> {
+        self.dirs.iter().filter(|dir| !dir.exists()).cloned().collect()
+    }
+
+    /// Makes them.
+    pub(super) fn make_dirs(&self) -> Result<(), store::Error> {
+        self.dirs.iter().try_for_each(|dir| store::make_output_dir(dir))
+    }
+
+    /// Takes the lock of the output, or of the directory in which the outputs are.
+    pub(super) fn lock(&self, context: &mut Context<'_>) -> Result<Option<OutputLock>, Error> {
+        let holder = Holder::this_process(&context.command, now_ms());
+        Ok(match self.dirs.first() {
+            Some(dir) => Some(OutputLock::acquire_dir(dir, &holder, context.wait)?),
+            None => OutputLock::acquire(self.output(), &holder, context.wait)?,
+        })
     }
 
     /// An output that is there.
@@ -191,7 +263,7 @@ impl Targets {
 
     /// The output, if it is a file.
     pub(super) fn output_file(&self) -> Option<&Path> {
-        match &self.output {
+        match self.output() {
             Target::File(path) => Some(path),
             Target::Stream(_) | Target::Stdout | Target::Remote { .. } => None,
         }
@@ -200,6 +272,14 @@ impl Targets {
     /// Removes what earlier processes of this run staged and did not publish.
     pub(super) fn sweep(&self, dir: &Held) -> Result<(), store::Error> {
         self.all().try_for_each(|(role, target)| dir.sweep(role, target))
+    }
+}
+
+/// Removes directories that were made for outputs which do not come.
+pub(super) fn remove_empty(dirs: &[PathBuf]) {
+    for dir in dirs {
+        // What led here is the error to tell, and one that holds something stays.
+        let _ = std::fs::remove_dir(dir);
     }
 }
 

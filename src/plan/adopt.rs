@@ -14,7 +14,7 @@ use super::answers::{Answer, Earlier, Files, Judge, Place, Worth, Writer};
 use super::indexes::{Spread, next_entry, walk};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::fast_agent::{Flaw, Numbering};
-use crate::input::{ShardRows, Source, identify, read_shard};
+use crate::input::{ShardRows, Sources, identify, read_shard};
 use crate::job::{Id, Identity, JobSpec, OutcomeKind, Variant};
 use crate::prompt::Template;
 use crate::store::{
@@ -51,7 +51,7 @@ pub struct Adopted {
 pub fn adopt(
     dir: &Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     earlier: &Earlier,
     now_ms: u64,
 ) -> Result<Adopted, Error> {
@@ -85,7 +85,7 @@ pub fn adopt(
             taken.dedup_by_key(|(key, ..)| *key);
             if !taken.is_empty() {
                 let number = first + u32::try_from(variant).unwrap_or(u32::MAX);
-                fill_shard(dir, source, number, &taken, &from, &mut adopted)?;
+                fill_shard(dir, sources, number, &taken, &from, &mut adopted)?;
             }
         }
         dir.discard_ids(&places)?;
@@ -109,7 +109,7 @@ impl Keys {
         let are_lines = writer == Writer::FastAgent(Numbering::Lines) && !is_by_id;
         // A line has a byte at least.
         let lines = manifest.shards.last().map_or(0, |last| last.first_line + last.bytes);
-        let most = if are_lines { lines } else { manifest.source.rows };
+        let most = if are_lines { lines } else { manifest.rows() };
         Self { are_lines, most, spread: Spread::new(most) }
     }
 
@@ -279,7 +279,7 @@ fn join(
 /// Writes the answers of one shard's rows (key, place, length) to its journal.
 fn fill_shard(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     number: u32,
     taken: &[(u64, u64, u64)],
     from: &From<'_>,
@@ -289,7 +289,7 @@ fn fill_shard(
     if shard.wanted == 0 {
         return Ok(());
     }
-    let rows = read_shard(source, shard, from.job().max_row_bytes)?;
+    let rows = read_shard(sources, shard, from.job().max_row_bytes)?;
     let exceptions: BTreeMap<u64, Option<String>> =
         dir.exceptions(number, shard)?.into_iter().map(|it| (it.row, it.id)).collect();
     let mut open = dir.open_shard(number, shard, from.now_ms)?;
@@ -410,7 +410,7 @@ mod tests {
         std::fs::write(path("out.jsonl"), output).unwrap();
         let holder = Holder::this_process("test", 0);
         let dir = Held::acquire(&path("work"), holder, &mut || false).unwrap();
-        let source = Source::open(&path("in.jsonl")).unwrap();
+        let source = crate::input::Source::open(&path("in.jsonl")).unwrap().into();
         let (_trigger, shutdown) = shutdown::channel();
         let planned = plan::run(&dir, &source, job, &options(), &shutdown, &mut Silent).unwrap();
         let files = vec![path("out.jsonl")];

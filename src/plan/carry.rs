@@ -13,7 +13,7 @@ use super::settings::{Keeping, Same, Settings, same_variants};
 use super::twins::{self, Has, Pair, Pairs, Settled};
 use crate::format::envelope::{self, NO_INPUT};
 use crate::format::telemetry::{read_attempts, spending};
-use crate::input::{ShardRows, Source, read_shard};
+use crate::input::{ShardRows, Sources, read_shard};
 use crate::job::{Id, JobSpec, OutcomeKind, Spending};
 use crate::store::{
     Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardReader,
@@ -25,7 +25,7 @@ pub(super) struct Side<'a, D> {
     pub(super) dir: &'a D,
     pub(super) manifest: &'a Manifest,
     /// Its input as it is now.
-    pub(super) source: &'a Source,
+    pub(super) sources: &'a Sources,
 }
 
 /// Rows of a plan that are left out because an earlier row has their id.
@@ -315,6 +315,7 @@ impl<'a> Journals<'a> {
     ) -> Result<u64, Error> {
         let row = it.new_row;
         let number = self.new.manifest.shards_with(row);
+        let own = self.new.manifest.shards[number].own_row(row);
         // Envelopes show the row as it is now; what was another row's shows this one.
         let is_anothers = it.twin.is_some();
         let text = match self.new.manifest.job.include_input && (!it.is_same_text || is_anothers) {
@@ -331,7 +332,7 @@ impl<'a> Journals<'a> {
                 Record::Outcome(outcome) => {
                     self.envelope.clear();
                     let id = id.as_ref().map_or(outcome.id(), |id| id.as_json().as_bytes());
-                    envelope::readdress(&mut self.envelope, outcome.envelope, id, row);
+                    envelope::readdress(&mut self.envelope, outcome.envelope, id, own);
                     let envelope = &self.envelope;
                     let asked = outcome.asked.zip(now).map(|(then, now)| Asked {
                         generation: then.generation.max(now.generation),
@@ -364,11 +365,11 @@ impl<'a> Journals<'a> {
 
     /// A row's text as it is now. Rows are asked for mostly in order.
     fn text(&mut self, number: usize, row: u64) -> Result<Vec<u8>, Error> {
-        let Side { manifest, source, .. } = self.new;
+        let Side { manifest, sources, .. } = self.new;
         let entry = &manifest.shards[number];
         let rows = match self.rows.take().filter(|(read, _)| *read == number) {
             Some((_, rows)) => rows,
-            None => read_shard(source, entry, manifest.job.max_row_bytes)?,
+            None => read_shard(sources, entry, manifest.job.max_row_bytes)?,
         };
         let index = usize::try_from(row - entry.first_row).unwrap_or(usize::MAX);
         let text = rows.text(index).map_or_else(|_| NO_INPUT.to_vec(), |it| it.trim_ascii().into());
@@ -378,11 +379,15 @@ impl<'a> Journals<'a> {
 
     /// A row's id as it is now.
     fn id(&self, number: usize, row: u64) -> Result<Id, Error> {
-        let Side { dir, manifest, source } = self.new;
-        let entry = (u32::try_from(number).unwrap_or(u32::MAX), &manifest.shards[number]);
+        let Side { dir, manifest, sources } = self.new;
+        let shard = &manifest.shards[number];
+        let entry = (u32::try_from(number).unwrap_or(u32::MAX), shard);
         let job = JobSpec { include_input: false, ..manifest.job.clone() };
-        let shown = twins::shown(dir, source, &job, entry, &[row])?;
-        Ok(shown.into_iter().next().map_or_else(|| Id::from_row_number(row), |(id, _)| id))
+        let shown = twins::shown(dir, sources, &job, entry, &[row])?;
+        Ok(shown
+            .into_iter()
+            .next()
+            .map_or_else(|| Id::from_row_number(shard.own_row(row)), |(id, _)| id))
     }
 
     fn append(&mut self) -> Result<(), Error> {

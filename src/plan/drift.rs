@@ -1,11 +1,13 @@
 //! Whether a command still is what was planned, and if not, in what it differs.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Error;
-use crate::input::{self, Source};
+use crate::input::{self, Source, Sources};
 use crate::job::{Difference, JobSpec};
 use crate::store::{Manifest, ShardEntry, spawn};
 
@@ -14,8 +16,10 @@ use crate::store::{Manifest, ShardEntry, spawn};
 pub struct Drift {
     /// Parts of the job, old and new.
     pub parts: Vec<Difference>,
-    /// The input.
+    /// The input, or the first of several that differs.
     pub input: Option<InputDrift>,
+    /// Which of several inputs that is.
+    pub file: Option<PathBuf>,
     /// What an update would come to, once somebody has looked; see [`super::foresee`].
     pub outlook: Option<Outlook>,
 }
@@ -23,6 +27,19 @@ pub struct Drift {
 /// In what an input differs from the one that was planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputDrift {
+    /// There was one file with an output of its own, and now there are several, or the other way round:
+    /// what tells rows apart is another.
+    Kind {
+        /// Whether there are several now, or a directory.
+        are_several: bool,
+    },
+    /// Other files, by what their outputs are called, or the same in another order.
+    Files {
+        /// Those that were not there.
+        new: Vec<String>,
+        /// Those that are not there any more.
+        gone: Vec<String>,
+    },
     /// It has another format, or other columns.
     Format,
     /// It begins with all that was planned, and has more.
@@ -70,12 +87,33 @@ impl Drift {
     #[must_use]
     pub fn is_of_identity(&self) -> bool {
         self.parts.iter().any(|part| ["id-field", "id-from"].contains(&&*part.part))
+            || matches!(self.input, Some(InputDrift::Kind { .. }))
     }
 }
 
 impl fmt::Display for InputDrift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kind { are_several: true } => {
+                f.write_str("input: it was one file, and is several or a directory now")
+            }
+            Self::Kind { .. } => {
+                f.write_str("input: it was several files or a directory, and is one file now")
+            }
+            Self::Files { new, gone } if new.is_empty() && gone.is_empty() => {
+                f.write_str("input: the same files in another order")
+            }
+            Self::Files { new, gone } => {
+                let of = |what: &str, names: &[String]| match names {
+                    [] => String::new(),
+                    [name] => format!(", {name} is {what}"),
+                    [name, rest @ ..] => {
+                        format!(", {name} and {} more files are {what}", rest.len())
+                    }
+                };
+                let told = of("new", new) + &of("gone", gone);
+                write!(f, "input:{}", told.trim_start_matches(','))
+            }
             Self::Format => f.write_str("input: another format or other columns"),
             Self::Appended { bytes } => {
                 write!(f, "input: {bytes} bytes were appended, the rest is as it was")
@@ -108,11 +146,17 @@ impl fmt::Display for Drift {
             self.parts.iter().map(|d| format!("{}: {} → {}", d.part, d.old, d.new)).collect();
         let rows = self.outlook.and_then(|outlook| outlook.rows);
         match (&self.input, rows) {
+            (Some(input @ InputDrift::Files { .. }), Some(rows)) => {
+                lines.extend([input.to_string(), rows.to_string()]);
+            }
             (Some(InputDrift::Changed { .. } | InputDrift::Appended { .. }), Some(rows)) => {
                 lines.push(rows.to_string());
             }
             (Some(input), _) => lines.push(input.to_string()),
             (None, _) => {}
+        }
+        if let Some(file) = &self.file {
+            lines.push(format!("the first file that differs is {}", file.display()));
         }
         match self.outlook {
             None => {}
@@ -134,26 +178,56 @@ impl fmt::Display for Drift {
 pub fn compare(
     manifest: &Manifest,
     job: &JobSpec,
-    source: &Source,
+    sources: &Sources,
     threads: usize,
 ) -> Result<Option<Drift>, Error> {
     let parts = manifest.job.differences(job);
-    let input = compare_input(manifest, source, threads)?;
-    let drift = Drift { parts, input, outlook: None };
+    let (input, file) = compare_inputs(manifest, sources, threads)?;
+    let drift = Drift { parts, input, file, outlook: None };
     Ok(Some(drift).filter(|drift| !drift.parts.is_empty() || drift.input.is_some()))
+}
+
+/// In what the inputs differ, and which of several that is of.
+fn compare_inputs(
+    manifest: &Manifest,
+    sources: &Sources,
+    threads: usize,
+) -> Result<(Option<InputDrift>, Option<PathBuf>), Error> {
+    let then: Vec<_> = manifest.sources.iter().map(|source| source.name.as_ref()).collect();
+    let now: Vec<_> = sources.all().iter().map(|source| source.name.as_ref()).collect();
+    if then.contains(&None) != now.contains(&None) {
+        let are_several = !now.contains(&None);
+        return Ok((Some(InputDrift::Kind { are_several }), None));
+    }
+    if then != now {
+        let set: [HashSet<_>; 2] = [then.iter().collect(), now.iter().collect()];
+        let of = |names: &[Option<&String>], others: &HashSet<_>| {
+            names.iter().filter(|it| !others.contains(it)).copied().flatten().cloned().collect()
+        };
+        let (new, gone) = (of(&now, &set[0]), of(&then, &set[1]));
+        return Ok((Some(InputDrift::Files { new, gone }), None));
+    }
+    for (number, source) in sources.all().iter().enumerate() {
+        if let Some(drift) = compare_input(manifest, (number, source), threads)? {
+            let file = source.name.is_some().then(|| source.path.clone());
+            return Ok((Some(drift), file));
+        }
+    }
+    Ok((None, None))
 }
 
 fn compare_input(
     manifest: &Manifest,
-    source: &Source,
+    (number, source): (usize, &Source),
     threads: usize,
 ) -> Result<Option<InputDrift>, Error> {
-    let planned = &manifest.source;
+    let planned = &manifest.sources[number];
     if source.format_name() != planned.format || source.columns() != planned.columns {
         return Ok(Some(InputDrift::Format));
     }
     let changed = if source.data_offset == planned.data_offset {
-        let ranges: Vec<_> = manifest.ranges().map(|(_, range)| range).collect();
+        let ranges = manifest.ranges().map(|(_, range)| range);
+        let ranges: Vec<_> = ranges.filter(|range| range.source as usize == number).collect();
         first_changed(source, &ranges, threads)?
     } else {
         Some(1)
@@ -191,7 +265,7 @@ fn first_changed(
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;
-    Ok(shards.get(changed.into_inner()).map(|shard| shard.first_row))
+    Ok(shards.get(changed.into_inner()).map(|shard| shard.own_row(shard.first_row)))
 }
 
 fn is_unchanged(source: &Source, shard: &ShardEntry) -> Result<bool, Error> {

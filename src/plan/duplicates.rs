@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
-use super::scan::{BAD_LINES, BadLine, Scanned};
-use crate::input::{Source, identify, read_shard};
+use super::scan::{self, BAD_LINES, BadLine, Scanned};
+use crate::input::{Sources, identify, read_shard};
 use crate::job::{Id, IdHash, JobSpec, OnDuplicate};
 use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, IdIndexWriter, Rename, ShardEntry};
 
@@ -27,7 +27,7 @@ pub(super) struct Settled {
 /// Sorts the ids into their index and does with duplicates what the job says.
 pub(super) fn settle(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     scanned: &mut Scanned,
 ) -> Result<Settled, Error> {
@@ -61,10 +61,10 @@ pub(super) fn settle(
             Ok(Settled { uncalled: found, count, ..Settled::default() })
         }
         OnDuplicate::Error if !job.dialect.is_rows() => {
-            let refused = bad_lines(source, job, &mut scanned.shards, &found)?;
+            let refused = bad_lines(sources, job, &mut scanned.shards, &found)?;
             Ok(Settled { count, refused, ..Settled::default() })
         }
-        OnDuplicate::Error => Err(refusal(source, job, &scanned.shards, &found, count)),
+        OnDuplicate::Error => Err(refusal(sources, job, &scanned.shards, &found, count)),
         OnDuplicate::First => {
             for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
                 let renames: Vec<_> = rows.iter().map(|row| Rename::left_out(*row)).collect();
@@ -76,10 +76,10 @@ pub(super) fn settle(
             Ok(Settled { uncalled: found, skipped, count, ..Settled::default() })
         }
         OnDuplicate::Suffix => {
-            let names = suffixes(dir, source, job, &mut scanned.shards, &found)?;
+            let names = suffixes(dir, sources, job, &mut scanned.shards, &found)?;
             for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
-                let rename =
-                    |row: &u64| Rename { id: names.get(row).cloned(), ..Rename::left_out(*row) };
+                let name = |row: &u64| names.get(row).map(|(name, _)| name.clone());
+                let rename = |row: &u64| Rename { id: name(row), ..Rename::left_out(*row) };
                 let renames: Vec<_> = rows.iter().map(rename).collect();
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
@@ -107,7 +107,7 @@ fn for_each_range(
 }
 
 fn refusal(
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     shards: &[ShardEntry],
     found: &BTreeMap<u64, u64>,
@@ -116,9 +116,11 @@ fn refusal(
     let mut shown = Vec::new();
     let mut shards = shards.to_vec();
     let result = for_each_range(job, found, &mut shards, |_, shard, rows| {
-        for (row, id) in ids_of(source, job, shard, rows)? {
-            let first = found.get(&row).copied().unwrap_or_default();
-            shown.push(format!("rows {first} and {row} have {id}"));
+        for (row, id) in ids_of(sources, job, shard, rows)? {
+            let first = shard.own_row(found.get(&row).copied().unwrap_or_default());
+            let second = scan::named(sources, std::slice::from_ref(shard), row);
+            let second = second.trim_start_matches("row ");
+            shown.push(format!("rows {first} and {second} have {id}"));
         }
         Ok(())
     });
@@ -130,7 +132,7 @@ fn refusal(
 
 /// What is wrong with the lines of rows that have the id of an earlier row.
 fn bad_lines(
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     shards: &mut [ShardEntry],
     found: &BTreeMap<u64, u64>,
@@ -138,37 +140,37 @@ fn bad_lines(
     let both = found.iter().flat_map(|(row, first)| [(*row, 0), (*first, 0)]).collect();
     let (mut lines, mut ids) = (BTreeMap::new(), BTreeMap::new());
     for_each_range(job, &both, shards, |_, shard, rows| {
-        let read = read_shard(source, shard, job.max_row_bytes)?;
+        let read = read_shard(sources, shard, job.max_row_bytes)?;
         for row in rows {
             let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
-            lines.insert(*row, read.line(index));
+            lines.insert(*row, (read.line(index), scan::file_of(sources.of(shard))));
         }
-        ids.extend(ids_of(source, job, shard, rows)?);
+        ids.extend(ids_of(sources, job, shard, rows)?);
         Ok(())
     })?;
     let field = if job.dialect.is_request() { "custom_id" } else { "id" };
     let bad = found.iter().filter_map(|(row, first)| {
-        let (id, line, first) = (ids.get(row)?, *lines.get(row)?, lines.get(first)?);
+        let (id, (line, file), (first, _)) = (ids.get(row)?, lines.get(row)?, lines.get(first)?);
         let reason = format!("{field} {id} is that of line {first} already");
-        Some((*row, BadLine { line, reason }))
+        Some((*row, BadLine { line: *line, file: file.clone(), reason }))
     });
     Ok(bad.collect())
 }
 
 /// The ids of some rows of a shard, read again.
 fn ids_of(
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     shard: &ShardEntry,
     wanted: &[u64],
 ) -> Result<Vec<(u64, Id)>, Error> {
-    let rows = read_shard(source, shard, job.max_row_bytes)?;
+    let rows = read_shard(sources, shard, job.max_row_bytes)?;
     let mut ids = Vec::new();
     for row in wanted {
         let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
         let id = rows.text(index).and_then(|text| {
             let object = rows.object(index, &text)?;
-            identify(&object, job.identity(), *row)
+            identify(&object, job.identity(), shard.own_row(*row))
         });
         ids.extend(id.ok().map(|id| (*row, id)));
     }
@@ -176,24 +178,26 @@ fn ids_of(
 }
 
 /// An id of its own for each row: the shared one with `-2`, `-3`, … behind it, in the order of the
-/// rows, leaving out those that other rows have. The index is written again with them.
+/// rows, leaving out those that other rows of its input have. Each with its hash in the index, which is
+/// written again with them.
 fn suffixes(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     shards: &mut [ShardEntry],
     found: &BTreeMap<u64, u64>,
-) -> Result<BTreeMap<u64, String>, Error> {
-    let mut texts: Vec<(u64, String)> = Vec::new();
+) -> Result<BTreeMap<u64, (String, IdHash)>, Error> {
+    let mut texts: Vec<(u64, IdHash, String)> = Vec::new();
     for_each_range(job, found, shards, |_, shard, rows| {
-        let ids = ids_of(source, job, shard, rows)?;
-        texts.extend(ids.into_iter().map(|(row, id)| (row, id.text().into_owned())));
+        let ids = ids_of(sources, job, shard, rows)?;
+        let salt = sources.of(shard).salt();
+        texts.extend(ids.into_iter().map(|(row, id)| (row, salt, id.text().into_owned())));
         Ok(())
     })?;
     let mut refused = BTreeSet::new();
     let names = loop {
         let names = propose(&texts, &refused);
-        let hashes = names.values().map(|name| Id::from_text(name).hash()).collect();
+        let hashes = names.values().map(|(_, hash)| *hash).collect();
         let taken = taken(dir, &hashes)?;
         if taken.is_empty() {
             break names;
@@ -201,7 +205,7 @@ fn suffixes(
         refused.extend(taken);
     };
     let renamed = |entry: IdEntry| match names.get(&entry.row) {
-        Some(name) => IdEntry { id: Id::from_text(name).hash(), ..entry },
+        Some((_, hash)) => IdEntry { id: *hash, ..entry },
         None => entry,
     };
     rewrite_index(dir, &renamed)?;
@@ -209,18 +213,21 @@ fn suffixes(
 }
 
 /// The lowest suffix for each row that neither an earlier row is given nor is refused.
-fn propose(texts: &[(u64, String)], refused: &BTreeSet<IdHash>) -> BTreeMap<u64, String> {
-    let mut last: BTreeMap<&str, u32> = BTreeMap::new();
+fn propose(
+    texts: &[(u64, IdHash, String)],
+    refused: &BTreeSet<IdHash>,
+) -> BTreeMap<u64, (String, IdHash)> {
+    let mut last: BTreeMap<(IdHash, &str), u32> = BTreeMap::new();
     let mut given = BTreeSet::new();
     let mut names = BTreeMap::new();
-    for (row, text) in texts {
-        let nth = last.entry(text).or_insert(1);
+    for (row, salt, text) in texts {
+        let nth = last.entry((*salt, text)).or_insert(1);
         let name = loop {
             *nth += 1;
             let name = format!("{text}-{nth}");
-            let hash = Id::from_text(&name).hash();
+            let hash = Id::from_text(&name).hash() ^ salt;
             if !refused.contains(&hash) && given.insert(hash) {
-                break name;
+                break (name, hash);
             }
         };
         names.insert(*row, name);

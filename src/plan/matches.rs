@@ -4,7 +4,7 @@
 //! matches is sorted by the old row. A row that took another row's outcome stands with that row,
 //! behind it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 
 use super::Error;
@@ -14,7 +14,8 @@ use super::indexes::{Spread, next_entry, walk};
 use super::twins::part;
 use crate::job::{Id, Identity};
 use crate::store::{
-    Asked, Chosen, Held, IdEntry, IdIndex, IdIndexWriter, RowHashes, ShardReader, WorkDir,
+    Asked, Chosen, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, RowHashes, ShardReader,
+    SourcePrint, WorkDir,
 };
 
 /// A row of both generations.
@@ -44,8 +45,8 @@ pub(super) struct Matches {
 enum Order {
     /// An index whose keys are old rows.
     Index { index: Option<IdIndex>, path: PathBuf, spread: Spread },
-    /// All rows up to the last, in jobs without ids where no row took another's outcome.
-    ByRow { next: u64, last: u64, texts: Texts },
+    /// The rows of the same number, in jobs without ids where no row took another's outcome.
+    ByRow { rows: SameNumbers, texts: Texts },
 }
 
 /// Which rows of the old plan took the outcome of another.
@@ -116,7 +117,7 @@ impl Matches {
     ) -> Result<(Self, RowChanges), Error> {
         let mut before = Before::open(old, new.dir)?;
         let path = part(new.dir, "places");
-        let spread = Spread::new(old.manifest.source.rows);
+        let spread = Spread::new(old.manifest.rows());
         let writer = IdIndexWriter::new(&path);
         let mut places = Places { writer, spread, before: before.as_mut() };
         let mut texts = None;
@@ -133,8 +134,7 @@ impl Matches {
         let order = match texts.filter(|_| before.is_none()) {
             Some(texts) => {
                 new.dir.discard_ids(&path)?;
-                let last = old.manifest.source.rows.min(new.manifest.source.rows);
-                Order::ByRow { next: 1, last, texts }
+                Order::ByRow { rows: SameNumbers::of(old.manifest, new.manifest), texts }
             }
             None => Order::Index { index: IdIndex::open(&path)?, path, spread },
         };
@@ -168,13 +168,13 @@ impl Matches {
     fn read(&mut self) -> Result<Option<Match>, Error> {
         loop {
             let next = match &mut self.order {
-                Order::ByRow { next, last, .. } if *next > *last => None,
-                Order::ByRow { next, texts, .. } => {
-                    let row = *next;
-                    *next += 1;
-                    let is_same_text = texts.is_same(row)?;
-                    Some(Match { old_row: row, new_row: row, is_same_text, twin: None })
-                }
+                Order::ByRow { rows, texts } => match rows.next() {
+                    Some((old_row, new_row)) => {
+                        let is_same_text = texts.is_same(old_row, new_row)?;
+                        Some(Match { old_row, new_row, is_same_text, twin: None })
+                    }
+                    None => None,
+                },
                 Order::Index { index, spread, .. } => next_entry(index)?.map(|entry| {
                     let old_row = spread.row(entry.id);
                     let is_same_text = entry.content & 1 == 1;
@@ -220,7 +220,8 @@ fn walk_ids(
             return Ok(());
         };
         let is_same = a.content == b.content;
-        match (is_same, a.row == b.row) {
+        let is_there = old.manifest.own_row(a.row) == new.manifest.own_row(b.row);
+        match (is_same, is_there) {
             (true, true) => rows.same += 1,
             (true, false) => rows.moved += 1,
             (false, _) => rows.changed += 1,
@@ -231,6 +232,56 @@ fn walk_ids(
         new.dir.discard_ids(&known)?;
     }
     Ok((rows, is_old_whole))
+}
+
+/// The rows that have the same number in the same input of both plans, each with its number among all
+/// rows of either; in the order of the old ones.
+struct SameNumbers(VecDeque<Stretch>);
+
+/// Rows that follow one another in both plans.
+struct Stretch {
+    old: u64,
+    new: u64,
+    rows: u64,
+}
+
+impl SameNumbers {
+    fn of(old: &Manifest, new: &Manifest) -> Self {
+        let now: HashMap<_, _> = firsts(new).map(|(it, first)| (&it.name, (it, first))).collect();
+        let stretch = |(it, old): (&SourcePrint, u64)| {
+            let (same, new) = now.get(&it.name)?;
+            Some(Stretch { old, new: *new, rows: it.rows.min(same.rows) })
+        };
+        Self(firsts(old).filter_map(stretch).collect())
+    }
+
+    /// How many are still to come.
+    fn left(&self) -> u64 {
+        self.0.iter().map(|stretch| stretch.rows).sum()
+    }
+}
+
+impl Iterator for SameNumbers {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.0.front()?.rows == 0 {
+            self.0.pop_front();
+        }
+        let stretch = self.0.front_mut()?;
+        let rows = (stretch.old, stretch.new);
+        *stretch = Stretch { old: rows.0 + 1, new: rows.1 + 1, rows: stretch.rows - 1 };
+        Some(rows)
+    }
+}
+
+/// The inputs of a plan, each with its first row.
+fn firsts(manifest: &Manifest) -> impl Iterator<Item = (&SourcePrint, u64)> {
+    manifest.sources.iter().scan(1, |next, it| {
+        let first = *next;
+        *next += it.rows;
+        Some((it, first))
+    })
 }
 
 /// The hashes of the texts of two generations' rows, where both are there.
@@ -249,24 +300,25 @@ impl Texts {
         new: &Side<'_, Held>,
         places: &mut Places<'_>,
     ) -> Result<RowChanges, Error> {
-        let (before, now) = (old.manifest.source.rows, new.manifest.source.rows);
-        let last = before.min(now);
-        let mut rows = RowChanges { new: now - last, gone: before - last, ..RowChanges::default() };
-        for row in 1..=last {
-            let is_same = self.is_same(row)?;
+        let both = SameNumbers::of(old.manifest, new.manifest);
+        let (before, now, shared) = (old.manifest.rows(), new.manifest.rows(), both.left());
+        let mut rows =
+            RowChanges { new: now - shared, gone: before - shared, ..RowChanges::default() };
+        for (old_row, new_row) in both {
+            let is_same = self.is_same(old_row, new_row)?;
             *(if is_same { &mut rows.same } else { &mut rows.changed }) += 1;
             if places.before.is_some() {
-                places.add(row, row, is_same)?;
+                places.add(old_row, new_row, is_same)?;
             }
         }
         Ok(rows)
     }
 
-    /// Whether the row of this number is known to have the same text in both.
-    fn is_same(&mut self, row: u64) -> Result<bool, Error> {
+    /// Whether a row is known to have the same text in both.
+    fn is_same(&mut self, old_row: u64, new_row: u64) -> Result<bool, Error> {
         let Some((old, new)) = &mut self.0 else { return Ok(false) };
-        let text = old.get(row)?;
-        Ok(text.is_some() && text == new.get(row)?)
+        let text = old.get(old_row)?;
+        Ok(text.is_some() && text == new.get(new_row)?)
     }
 }
 
@@ -282,8 +334,9 @@ fn index_journals(old: &Side<'_, WorkDir>, dir: &Held) -> Result<PathBuf, Error>
         if entry.variant == 0 {
             seen.clear();
         }
+        let salt = old.manifest.source_of(entry).salt();
         for twin in old.dir.twins(number, entry)?.twins {
-            writer.add(&[IdEntry { id: twin.id.hash(), row: twin.row, content: 0 }])?;
+            writer.add(&[IdEntry { id: twin.id.hash() ^ salt, row: twin.row, content: 0 }])?;
         }
         let Some(read) = reader.read_what_is_there(old.dir, number, entry)? else { continue };
         read.for_each_row::<Error>(&mut |records| {
@@ -291,7 +344,7 @@ fn index_journals(old: &Side<'_, WorkDir>, dir: &Held) -> Result<PathBuf, Error>
             let id =
                 std::str::from_utf8(records.outcome.id()).ok().and_then(|id| Id::parse(id).ok());
             let id = id.filter(|_| seen.insert(row));
-            let entry = id.map(|id| IdEntry { id: id.hash(), row, content: 0 });
+            let entry = id.map(|id| IdEntry { id: id.hash() ^ salt, row, content: 0 });
             Ok(writer.add(entry.as_slice())?)
         })?;
     }

@@ -19,7 +19,7 @@ mod twins;
 
 use std::path::PathBuf;
 
-use crate::input::{self, Source, choose};
+use crate::input::{self, Source, Sources, choose};
 use crate::job::{
     Identity, JobSpec, NameCounts, Names, OnDuplicate, OnMissingField, Pool, Transport, rfc3339,
 };
@@ -166,14 +166,14 @@ pub struct Planned {
 /// allowed. Then there is no manifest.
 pub fn run(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: JobSpec,
     options: &Options,
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
 ) -> Result<Planned, Error> {
     let Drawn { mut manifest, requests } =
-        draw_up(dir, source, job, options, None, shutdown, sink)?;
+        draw_up(dir, sources, job, options, None, shutdown, sink)?;
     let mut twins = 0;
     if let Some(requests) = requests {
         let mut pairs = Pairs::new(dir);
@@ -181,7 +181,7 @@ pub fn run(
         let mut add = |pair| if is_deduped { pairs.add(pair) } else { Ok(()) };
         twins = requests.pair(None, &mut add)?;
         let Manifest { job, shards, .. } = &mut manifest;
-        twins::write(dir, source, job, (options.threads, shutdown), shards, pairs)?;
+        twins::write(dir, sources, job, (options.threads, shutdown), shards, pairs)?;
         report_twins(is_deduped, twins, sink);
     }
     dir.write_manifest(&manifest)?;
@@ -211,31 +211,31 @@ fn report_twins(is_deduped: bool, count: u64, sink: &mut dyn Sink) {
 pub fn update(
     dir: &mut Held,
     before: &Manifest,
-    source: Source,
+    sources: Sources,
     job: JobSpec,
     options: &Options,
     keeping: Keeping,
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
-) -> Result<(Manifest, Source), Error> {
+) -> Result<(Manifest, Sources), Error> {
     let (repeated, repairs) = dir.settle_shards(before, options.now_ms)?;
     report_settled(before, repeated, &repairs, sink);
     let lost = dir.calls_lost(before)?;
     let spent = price::spent(dir, before)?.cost;
     let old = dir.begin_generation()?;
     let planned = (|| {
-        let source = match options.is_spooled {
-            true => Source::open_as(&dir.take_spool(&old)?, source.is_csv())?,
-            false => source,
+        let sources = match options.is_spooled {
+            true => Source::open_as(&dir.take_spool(&old)?, sources.first().is_csv())?.into(),
+            false => sources,
         };
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
         let Drawn { mut manifest, requests } =
-            draw_up(dir, &source, job, options, Some(&prompts), shutdown, sink)?;
+            draw_up(dir, &sources, job, options, Some(&prompts), shutdown, sink)?;
         manifest.past = before.past_of_next(&manifest.job, |then, now| keeping.accept(then, now));
         manifest.published = options.published;
         manifest.replaces.extend(before.replaces.iter().cloned());
-        let old = Side { dir: &old, manifest: before, source: &source };
-        let new = Side { dir, manifest: &manifest, source: &source };
+        let old = Side { dir: &old, manifest: before, sources: &sources };
+        let new = Side { dir, manifest: &manifest, sources: &sources };
         let mut settled = Settled::create_if(requests.is_some(), dir)?;
         let mut pairs = Pairs::new(dir);
         let kept = Kept { settled: settled.as_mut(), pairs: Some(&mut pairs) };
@@ -255,11 +255,11 @@ pub fn update(
             report_twins(is_deduped, count, sink);
         }
         let Manifest { job, shards, .. } = &mut manifest;
-        twins::write(dir, &source, job, (options.threads, shutdown), shards, pairs)?;
+        twins::write(dir, &sources, job, (options.threads, shutdown), shards, pairs)?;
         settled.map_or(Ok(()), Settled::discard)?;
         prompts.discard()?;
         dir.write_manifest(&manifest)?;
-        Ok((manifest, source))
+        Ok((manifest, sources))
     })();
     if planned.is_err() {
         // The error that led here is the one to tell.
@@ -275,7 +275,7 @@ pub fn update(
 pub fn foresee(
     dir: &mut Held,
     before: &Manifest,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     options: &Options,
     shutdown: &Shutdown,
@@ -284,9 +284,9 @@ pub fn foresee(
     let outlook = (|| {
         let mut prompts = RowHashes::create(&prompts_in(dir))?;
         let Drawn { manifest, requests } =
-            draw_up(dir, source, job.clone(), options, Some(&prompts), shutdown, &mut Silent)?;
-        let old = Side { dir: &old, manifest: before, source };
-        let new = Side { dir, manifest: &manifest, source };
+            draw_up(dir, sources, job.clone(), options, Some(&prompts), shutdown, &mut Silent)?;
+        let old = Side { dir: &old, manifest: before, sources };
+        let new = Side { dir, manifest: &manifest, sources };
         let keeping = Keeping::default();
         let mut settled = Settled::create_if(requests.is_some(), dir)?;
         let kept = Kept { settled: settled.as_mut(), pairs: None };
@@ -317,7 +317,7 @@ struct Drawn {
 /// Makes a plan that is not written yet.
 fn draw_up(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: JobSpec,
     options: &Options,
     prompts: Option<&RowHashes>,
@@ -336,9 +336,9 @@ fn draw_up(
     let requests = are_wanted.then_some(requests.as_path());
     let kept = scan::Kept { prompts, contents, requests };
     let (template, names) = (&template, Names::of(&job, options.base_url.is_some()));
-    let scan = scan::Scan { source, job: &job, template, names, options, kept, shutdown };
+    let scan = scan::Scan { sources, job: &job, template, names, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
-    let settled = duplicates::settle(dir, source, &job, &mut scanned)?;
+    let settled = duplicates::settle(dir, sources, &job, &mut scanned)?;
     let duplicates::Settled { uncalled: left_out, skipped, count: total, refused } = settled;
     if !job.dialect.is_rows() {
         let is_refused = !refused.is_empty();
@@ -348,7 +348,7 @@ fn draw_up(
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
     }
-    report(&job, &scanned, total, sink);
+    report(&job, sources, &scanned, total, sink);
     let generation = dir.generation();
     let requests = match scanned.requests.take() {
         Some(sorter) => Some(Requests { sorted: sorter.finish()?, left_out, generation }),
@@ -369,7 +369,7 @@ fn draw_up(
         pool: options.pool.clone(),
         own_models: scanned.own.models(),
         replaces: options.replaces.clone(),
-        source: print(source, &scanned, options),
+        sources: prints(sources, &scanned, options),
         chosen: choose(&job.selection, scanned.rows),
         selected: scanned.selected,
         skipped,
@@ -405,18 +405,22 @@ fn refuse_bad_lines(
     }
 }
 
-fn print(source: &Source, scanned: &scan::Scanned, options: &Options) -> SourcePrint {
-    let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
-    SourcePrint {
-        path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
-        url: options.url.clone(),
-        format: source.format_name().to_owned(),
-        columns: source.columns(),
-        bytes: source.length,
-        blake3: scanned.blake3.clone(),
-        rows: scanned.rows,
-        data_offset: source.data_offset,
-    }
+fn prints(sources: &Sources, scanned: &scan::Scanned, options: &Options) -> Vec<SourcePrint> {
+    let print = |(source, (rows, blake3)): (&Source, &(u64, String))| {
+        let path = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+        SourcePrint {
+            name: source.name.clone(),
+            path: (!options.is_spooled).then(|| path.to_string_lossy().into_owned()),
+            url: options.url.clone(),
+            format: source.format_name().to_owned(),
+            columns: source.columns(),
+            bytes: source.length,
+            blake3: blake3.clone(),
+            rows: *rows,
+            data_offset: source.data_offset,
+        }
+    };
+    sources.all().iter().zip(&scanned.inputs).map(print).collect()
 }
 
 /// The shards of ranges: each range once for every variant of the job.
@@ -440,12 +444,18 @@ fn report_settled(before: &Manifest, repeated: u64, repairs: &[Damage], sink: &m
 }
 
 /// Tells what the input will lead to: rows that fail, rows that are left out.
-fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dyn Sink) {
+fn report(
+    job: &JobSpec,
+    sources: &Sources,
+    scanned: &scan::Scanned,
+    duplicates: u64,
+    sink: &mut dyn Sink,
+) {
     if let Some((row, failure)) = &scanned.first_invalid {
-        let count = scanned.invalid;
+        let (count, row) = (scanned.invalid, scan::named(sources, &scanned.shards, *row));
         sink.emit(&Event::Warning(format!(
             "{count} of {} rows cannot be asked about and will fail without a call; the first is \
-             row {row}: {}",
+             {row}: {}",
             scanned.selected, failure.message
         )));
     }

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Cutting, Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
-use crate::input::{self, HashingReader, ShardRows, Source, choose, id_hash, shard_of};
+use crate::input::{self, HashingReader, ShardRows, Source, Sources, choose, id_hash, shard_of};
 use crate::job::{
     Dedupe, Failure, Identity, JobSpec, NameCounts, Names, OWN_MODEL, OnMissingField,
 };
@@ -24,7 +24,7 @@ use crate::telemetry::{Event, Sink};
 
 /// What is to be read, and what for.
 pub(super) struct Scan<'a> {
-    pub(super) source: &'a Source,
+    pub(super) sources: &'a Sources,
     pub(super) job: &'a JobSpec,
     pub(super) template: &'a Template,
     /// Who answers the lines of which names, where those say it.
@@ -50,8 +50,9 @@ pub(super) struct Kept<'a> {
 pub(super) struct Scanned {
     pub(super) shards: Vec<ShardEntry>,
     pub(super) rows: u64,
+    /// Of each input its rows, and what all its bytes hash to.
+    pub(super) inputs: Vec<(u64, String)>,
     pub(super) selected: u64,
-    pub(super) blake3: String,
     pub(super) invalid: u64,
     pub(super) first_invalid: Option<(u64, Failure)>,
     /// The first rows that are wrong, in order, each with its line and what is wrong with it: of files
@@ -75,16 +76,21 @@ pub(super) struct Scanned {
 pub struct BadLine {
     /// Its number, from 1.
     pub line: u64,
+    /// The file it is in, where there are several.
+    pub file: Option<String>,
     /// What is wrong with it.
     pub reason: String,
 }
 
 impl fmt::Display for BadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { line, reason } = self;
+        let Self { line, file, reason } = self;
         // Some reasons name the line themselves.
         let reason = reason.strip_prefix(&format!("line {line}: ")).unwrap_or(reason);
-        write!(f, "line {line}: {reason}")
+        match file {
+            Some(file) => write!(f, "{file}, line {line}: {reason}"),
+            None => write!(f, "line {line}: {reason}"),
+        }
     }
 }
 
@@ -98,8 +104,8 @@ pub struct MissingField {
     pub name: String,
     /// How many rows lack it.
     pub rows: u64,
-    /// The first of them.
-    pub first_row: u64,
+    /// The first of them, in words.
+    pub first: String,
     /// How many rows there are that could have it.
     pub of: u64,
     /// A field that rows have and whose name is much like it.
@@ -108,10 +114,10 @@ pub struct MissingField {
 
 impl fmt::Display for MissingField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, rows, first_row, of, like } = self;
+        let Self { name, rows, first, of, like } = self;
         write!(
             f,
-            "the template's field {name:?} is missing in {rows} of {of} rows, first in row {first_row}"
+            "the template's field {name:?} is missing in {rows} of {of} rows, first in {first}"
         )?;
         match like {
             Some(like) => write!(f, " (is {like:?} meant?)"),
@@ -125,6 +131,9 @@ struct Job {
     number: usize,
     first_row: u64,
     chunk: Chunk,
+    // Which input it is of, and the rows of those before that.
+    source: usize,
+    rows_before: u64,
 }
 
 /// A shard on its way back.
@@ -183,8 +192,8 @@ impl Scan<'_> {
             drop(results);
             let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             collected?;
-            let (rows, blake3) = read?;
-            (scanned.rows, scanned.blake3) = (rows, blake3);
+            scanned.inputs = read?;
+            scanned.rows = scanned.inputs.iter().map(|(rows, _)| rows).sum();
             Ok(scanned)
         })
     }
@@ -194,20 +203,22 @@ impl Scan<'_> {
         if self.job.selection.sample.is_none() {
             return Ok(choose(&self.job.selection, u64::MAX));
         }
-        let mut reader = self.reader(self.range()?);
         let mut rows = 0;
-        while let Some(chunk) = reader.next_chunk(self.limits(1)).map_err(|e| self.unreadable(e))? {
-            rows += chunk.records.len() as u64;
-            reader.recycle(chunk.bytes);
-            self.go_on()?;
-            sink.emit(&Event::Planning { rows });
+        for source in self.sources.all() {
+            let mut reader = self.reader(source, range(source)?);
+            while let Some(chunk) = reader.next_chunk(self.limits(1)).map_err(unreadable(source))? {
+                rows += chunk.records.len() as u64;
+                reader.recycle(chunk.bytes);
+                self.go_on()?;
+                sink.emit(&Event::Planning { rows });
+            }
         }
         Ok(choose(&self.job.selection, rows))
     }
 
     /// When the shard that begins with a row is full.
     fn limits(&self, first_row: u64) -> Limits {
-        let length = self.source.length;
+        let length = self.sources.length();
         let bytes = (length / SHARDS_MIN).clamp(SHARD_BYTES_MIN, SHARD_BYTES);
         match &self.options.cutting {
             Cutting::Auto => Limits { records: SHARD_ROWS, bytes },
@@ -225,55 +236,70 @@ impl Scan<'_> {
         }
     }
 
-    fn range(&self) -> Result<io::Take<std::fs::File>, Error> {
-        let Source { data_offset, length, .. } = *self.source;
-        self.source
-            .range(data_offset, length.saturating_sub(data_offset))
-            .map_err(|error| self.unreadable(error))
-    }
-
-    fn reader<R: Read>(&self, from: R) -> ChunkReader<R> {
-        let Source { data_offset, data_line, .. } = *self.source;
-        ChunkReader::new(from, self.source.cut(), data_offset, data_line, self.job.max_row_bytes)
-    }
-
-    fn unreadable(&self, source: io::Error) -> Error {
-        input::Error::Unreadable { path: self.source.path.clone(), source }.into()
+    fn reader<R: Read>(&self, source: &Source, from: R) -> ChunkReader<R> {
+        let Source { data_offset, data_line, .. } = *source;
+        ChunkReader::new(from, source.cut(), data_offset, data_line, self.job.max_row_bytes)
     }
 
     fn go_on(&self) -> Result<(), Error> {
         if self.shutdown.stage() == Stage::Running { Ok(()) } else { Err(Error::Interrupted) }
     }
 
-    /// Reads and cuts; says how many rows there were and what all bytes hash to.
-    fn read(&self, jobs: Sender<Job>, spares: &Receiver<Vec<u8>>) -> Result<(u64, String), Error> {
+    /// Reads and cuts all inputs; says of each how many rows there were and what its bytes hash to.
+    fn read(
+        &self,
+        jobs: Sender<Job>,
+        spares: &Receiver<Vec<u8>>,
+    ) -> Result<Vec<(u64, String)>, Error> {
+        let (mut number, mut rows_before) = (0, 0);
+        let mut inputs = Vec::new();
+        for (at, source) in self.sources.all().iter().enumerate() {
+            let (rows, blake3) =
+                self.read_one((source, rows_before), spares, &mut |first_row, chunk| {
+                    number += 1;
+                    let job = Job { number: number - 1, first_row, chunk, source: at, rows_before };
+                    jobs.send(job).is_ok()
+                })?;
+            rows_before += rows;
+            inputs.push((rows, blake3));
+        }
+        Ok(inputs)
+    }
+
+    /// Reads and cuts an input. `put` is given each chunk and the number of its first row, and says
+    /// whether more is wanted.
+    fn read_one(
+        &self,
+        (source, rows_before): (&Source, u64),
+        spares: &Receiver<Vec<u8>>,
+        put: &mut dyn FnMut(u64, Chunk) -> bool,
+    ) -> Result<(u64, String), Error> {
         let mut before = Vec::new();
-        self.source
-            .range(0, self.source.data_offset)
+        source
+            .range(0, source.data_offset)
             .and_then(|mut range| range.read_to_end(&mut before))
-            .map_err(|error| self.unreadable(error))?;
-        let hashing = HashingReader::new(self.range()?, &before);
-        let mut reader = self.reader(hashing);
-        let (mut number, mut first_row, mut end) = (0, 1, self.source.data_offset);
+            .map_err(unreadable(source))?;
+        let hashing = HashingReader::new(range(source)?, &before);
+        let mut reader = self.reader(source, hashing);
+        let (mut first_row, mut end) = (rows_before + 1, source.data_offset);
         loop {
             if let Ok(spare) = spares.try_recv() {
                 reader.recycle(spare);
             }
-            let chunk = reader.next_chunk(self.limits(first_row));
-            let Some(chunk) = chunk.map_err(|error| self.unreadable(error))? else { break };
+            let chunk = reader.next_chunk(self.limits(first_row)).map_err(unreadable(source))?;
+            let Some(chunk) = chunk else { break };
             let rows = chunk.records.len() as u64;
             end += chunk.length;
-            if jobs.send(Job { number, first_row, chunk }).is_err() {
+            if !put(first_row, chunk) {
                 break;
             }
-            number += 1;
             first_row += rows;
         }
-        if end != self.source.length {
-            let path = self.source.path.clone();
+        if end != source.length {
+            let (path, first_row) = (source.path.clone(), first_row - rows_before);
             return Err(input::Error::Changed { path, first_row }.into());
         }
-        Ok((first_row - 1, reader.source().hash().to_hex().to_string()))
+        Ok((first_row - 1 - rows_before, reader.source().hash().to_hex().to_string()))
     }
 
     fn parse_all(&self, jobs: &Receiver<Job>, parsed: &Sender<Parsed>, chosen: &Chosen) {
@@ -285,8 +311,11 @@ impl Scan<'_> {
     }
 
     fn parse(&self, job: Job, chosen: &Chosen) -> Parsed {
-        let Job { number, first_row, chunk } = job;
+        let Job { number, first_row, chunk, source, rows_before } = job;
         let entry = shard_of(&chunk, first_row);
+        let entry =
+            ShardEntry { source: u32::try_from(source).unwrap_or(u32::MAX), rows_before, ..entry };
+        let source = &self.sources.all()[source];
         let names = self.template.names().len();
         let mut parsed = Parsed {
             number,
@@ -313,7 +342,8 @@ impl Scan<'_> {
         {
             *hashes = vec![0; if wanted.is_some() { chunk.records.len() } else { 0 }];
         }
-        let rows = ShardRows::new(&self.source.format, chunk);
+        let rows = ShardRows::new(&source.format, chunk);
+        let salt = source.salt();
         for (index, row) in (0..rows.len()).zip(first_row..) {
             if chosen.contains(row) {
                 parsed.entry.wanted += 1;
@@ -321,12 +351,14 @@ impl Scan<'_> {
                     parsed.invalid += 1;
                     if !self.job.dialect.is_rows() && parsed.bad.len() < BAD_LINES {
                         let (line, reason) = (rows.line(index), failure.message.clone());
-                        parsed.bad.push((row, BadLine { line, reason }));
+                        parsed.bad.push((row, BadLine { line, file: file_of(source), reason }));
                     }
                     parsed.first_invalid.get_or_insert((row, failure));
                 }
             }
         }
+        // Ids are told apart within their input.
+        parsed.ids.iter_mut().for_each(|entry| entry.id ^= salt);
         parsed.spare = rows.into_chunk().bytes;
         parsed
     }
@@ -344,7 +376,7 @@ impl Scan<'_> {
         if let Some(hash) = parsed.contents.get_mut(index) {
             *hash = content;
         }
-        let id = id_hash(&object, self.job.identity(), row);
+        let id = id_hash(&object, self.job.identity(), parsed.entry.own_row(row));
         if let Ok(Some(id)) = id {
             parsed.ids.push(IdEntry { id, row, content });
         }
@@ -470,11 +502,36 @@ impl Scan<'_> {
         for (name, (rows, first_row, like)) in names.iter().zip(missing) {
             if rows > 0 {
                 let of = scanned.selected - scanned.invalid;
-                let name = name.clone();
-                scanned.missing.push(MissingField { name, rows, first_row, of, like });
+                let (name, first) = (name.clone(), named(self.sources, &scanned.shards, first_row));
+                scanned.missing.push(MissingField { name, rows, first, of, like });
             }
         }
         Ok(())
+    }
+}
+
+fn range(source: &Source) -> Result<io::Take<std::fs::File>, Error> {
+    let Source { data_offset, length, .. } = *source;
+    source.range(data_offset, length.saturating_sub(data_offset)).map_err(unreadable(source))
+}
+
+fn unreadable(source: &Source) -> impl Fn(io::Error) -> Error {
+    |error| input::Error::Unreadable { path: source.path.clone(), source: error }.into()
+}
+
+/// The file of an input, to be named where there are several.
+pub(super) fn file_of(source: &Source) -> Option<String> {
+    source.name.as_ref().map(|_| source.path.display().to_string())
+}
+
+/// A row in words: its number in its own input and, where there are several, which that is.
+pub(super) fn named(sources: &Sources, shards: &[ShardEntry], row: u64) -> String {
+    let place = shards.partition_point(|shard| shard.first_row + shard.rows <= row);
+    match shards.get(place).map(|shard| (shard.own_row(row), sources.of(shard))) {
+        Some((own, Source { name: Some(_), path, .. })) => {
+            format!("row {own} of {}", path.display())
+        }
+        _ => format!("row {row}"),
     }
 }
 

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use serde_json::value::RawValue;
 
 use super::Error;
-use crate::input::{Source, identify, read_shard};
+use crate::input::{Sources, identify, read_shard};
 use crate::job::{Id, Identity, JobSpec};
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{
@@ -235,7 +235,7 @@ impl Group {
 /// Gives the number of twins.
 pub(super) fn write(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     (threads, shutdown): (usize, &Shutdown),
     shards: &mut [ShardEntry],
@@ -253,7 +253,7 @@ pub(super) fn write(
         for _ in 0..threads.max(1) {
             let tasks: Receiver<Task> = tasks.clone();
             let body = move || -> Result<Vec<(usize, Twinned)>, Error> {
-                tasks.iter().map(|task| write_shard(dir, source, job, all, task)).collect()
+                tasks.iter().map(|task| write_shard(dir, sources, job, all, task)).collect()
             };
             writers.push(spawn(scope, "twins", body)?);
         }
@@ -342,7 +342,7 @@ impl Ordered {
 
 fn write_shard(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     shards: &[ShardEntry],
     task: Task,
@@ -350,7 +350,7 @@ fn write_shard(
     let Task { number, twins, originals } = task;
     let rows: Vec<u64> = twins.iter().map(|pair| pair.row).collect();
     let shard = u32::try_from(number).unwrap_or(u32::MAX);
-    let shown = shown(dir, source, job, (shard, &shards[number]), &rows)?;
+    let shown = shown(dir, sources, job, (shard, &shards[number]), &rows)?;
     let twin = |(pair, (id, input))| {
         let Pair { row, of, prompt, since } = pair;
         let asked = Asked { generation: since, prompt, is_accepted: false };
@@ -366,21 +366,24 @@ type Shown = (Id, Option<Box<RawValue>>);
 /// What envelopes show of some rows of a shard that can be asked about.
 pub(super) fn shown(
     dir: &Held,
-    source: &Source,
+    sources: &Sources,
     job: &JobSpec,
     (number, shard): (u32, &ShardEntry),
     rows: &[u64],
 ) -> Result<Vec<Shown>, Error> {
     if rows.is_empty() || job.identity() == Identity::RowNumber && !job.include_input {
-        return Ok(rows.iter().map(|row| (Id::from_row_number(*row), None)).collect());
+        return Ok(rows
+            .iter()
+            .map(|row| (Id::from_row_number(shard.own_row(*row)), None))
+            .collect());
     }
     let renames = dir.duplicates(number, shard)?.into_iter();
     let renames: BTreeMap<u64, String> =
         renames.filter_map(|rename| Some((rename.row, rename.id?))).collect();
-    let read = read_shard(source, shard, job.max_row_bytes)?;
+    let read = read_shard(sources, shard, job.max_row_bytes)?;
     // It was read a moment ago, as what it is.
     let changed = || {
-        let (path, first_row) = (source.path.clone(), shard.first_row);
+        let (path, first_row) = (sources.of(shard).path.clone(), shard.own_row(shard.first_row));
         crate::input::Error::Changed { path, first_row }
     };
     let show = |row: &u64| {
@@ -389,7 +392,9 @@ pub(super) fn shown(
         let object = read.object(index, &text).map_err(|_| changed())?;
         let id = match renames.get(row) {
             Some(name) => Id::from_text(name),
-            None => identify(&object, job.identity(), *row).map_err(|_| changed())?,
+            None => {
+                identify(&object, job.identity(), shard.own_row(*row)).map_err(|_| changed())?
+            }
         };
         let input = job.include_input.then(|| RawValue::from_string(object.text().to_owned()));
         Ok((id, input.transpose().map_err(|_| changed())?))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::inputs::{Input, InputRows, input, inputs};
 use crate::job::{
     Dialect, IdFrom, Identity, Money, Protocol, Selection, Setting, Spending, Usage, Variant,
     hash_text, rfc3339,
@@ -34,8 +35,12 @@ pub struct Summary {
     pub protocol: Protocol,
     /// Where the endpoint was; nothing for models without one.
     pub base_url: Option<String>,
-    /// The input.
-    pub input: Input,
+    /// The input; not there where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+    /// Of several, each and what became of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<InputRows>,
     /// Which of its rows were asked about.
     pub selection: Selection,
     /// The field that holds a row's id.
@@ -92,22 +97,6 @@ pub struct Summary {
     pub notes: Vec<String>,
     /// The outputs that were published with this summary.
     pub outputs: Vec<Output>,
-}
-
-/// The input of a run.
-#[derive(Debug, Clone, Serialize)]
-pub struct Input {
-    /// Where it was; nothing when it came through a pipe.
-    pub path: Option<String>,
-    /// Where it was fetched from, without what is secret in that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Its format.
-    pub format: String,
-    /// Its length.
-    pub bytes: u64,
-    /// Its blake3 hash.
-    pub blake3: String,
 }
 
 /// What a generation asked with, and how many of its answers are published.
@@ -252,6 +241,8 @@ pub struct Facts {
     pub publication: u32,
     /// How lines of the outputs are spelled.
     pub format: Dialect,
+    /// What came of each input: its output, the rows with an answer and those without.
+    pub inputs: Vec<(CommitFile, u64, u64)>,
     /// Where the endpoint was in this session, by model.
     pub base_urls: Vec<Option<String>>,
     /// The work directory.
@@ -354,13 +345,8 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
         model: job.model.clone(),
         protocol: job.protocol,
         base_url: facts.base_urls.into_iter().next().flatten(),
-        input: Input {
-            path: manifest.source.path.clone(),
-            url: manifest.source.url.clone(),
-            format: manifest.source.format.clone(),
-            bytes: manifest.source.bytes,
-            blake3: manifest.source.blake3.clone(),
-        },
+        input: (!manifest.is_split()).then(|| input(manifest.source())),
+        inputs: inputs(manifest, &facts.inputs),
         selection: job.selection.clone(),
         id_field: job.id_field.clone(),
         id_from: job.id_from,
@@ -402,7 +388,7 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
 
 fn rows(manifest: &Manifest, facts: &Facts) -> Rows {
     Rows {
-        input: manifest.source.rows,
+        input: manifest.rows(),
         selected: manifest.selected,
         ok: facts.ok,
         failed: facts.failed,

@@ -32,7 +32,8 @@ pub(super) fn create_dir_within(path: &Path) -> Result<(), Error> {
     create_one_dir(path, 0o700)
 }
 
-fn create_dir_with(path: &Path, mode: u32) -> Result<(), Error> {
+/// As [`create_dir`], with another mode.
+pub(super) fn create_dir_with(path: &Path, mode: u32) -> Result<(), Error> {
     let parent = parent_of(path);
     if !parent.exists() {
         create_dir_with(parent, 0o777)?;

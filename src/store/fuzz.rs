@@ -221,9 +221,10 @@ pub(crate) fn manifest(bytes: &[u8], scratch: &Path) {
         let again = manifest::parse(&path, &spelled).expect("what was written can be read");
         assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
         let wanted: u64 = manifest.ranges().map(|(_, shard)| shard.wanted).sum();
-        assert!(wanted <= manifest.source.rows);
+        assert!(wanted <= manifest.rows());
         let shards: u64 = manifest.ranges().map(|(_, shard)| shard.bytes).sum();
-        assert_eq!(manifest.source.data_offset + shards, manifest.source.bytes);
+        let bytes: u64 = manifest.sources.iter().map(|it| it.bytes - it.data_offset).sum();
+        assert_eq!(shards, bytes);
         assert!(
             manifest
                 .shards

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::sources::{SourcePrint, Walk};
 use super::{Error, FORMAT, NotedRoute, disk};
 use crate::job::{JobSpec, OwnModels, Pool, Setting, Spending, Transport};
 
@@ -51,8 +52,9 @@ pub struct Manifest {
     pub own_models: OwnModels,
     /// Files that were there before the run and that its outputs may take the place of.
     pub replaces: Vec<String>,
-    /// The input.
-    pub source: SourcePrint,
+    /// The inputs: one or more.
+    #[serde(rename = "source", with = "super::sources")]
+    pub sources: Vec<SourcePrint>,
     /// Which of its rows are asked about.
     pub chosen: Chosen,
     /// How many rows were chosen, however many answers are wanted to each.
@@ -67,6 +69,11 @@ pub struct Manifest {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_no_row(rows: &u64) -> bool {
+    *rows == 0
 }
 
 /// What was asked of the model in an earlier generation, and in those after it until the next.
@@ -110,29 +117,6 @@ pub struct Carried {
     pub replaced: Option<Spending>,
 }
 
-/// What the input was when the plan was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourcePrint {
-    /// Where it was: an absolute path, or nothing when it was spooled into the work directory.
-    pub path: Option<String>,
-    /// The URL that it was fetched from, without what is secret in it; it was spooled then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Its format: `jsonl` or `csv`.
-    pub format: String,
-    /// The names of its columns, for CSV.
-    pub columns: Option<Vec<String>>,
-    /// Its length.
-    pub bytes: u64,
-    /// Its blake3 hash, as hex; what `b3sum` prints.
-    pub blake3: String,
-    /// Its rows.
-    pub rows: u64,
-    /// Where the first row may begin: behind a byte order mark or a header.
-    pub data_offset: u64,
-}
-
 /// Which rows are asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -155,7 +139,7 @@ pub struct ShardEntry {
     pub bytes: u64,
     /// The blake3 hash of its bytes, as hex.
     pub blake3: String,
-    /// The number of its first row, from 1.
+    /// The number of its first row, from 1; where there are several inputs, among the rows of all.
     pub first_row: u64,
     /// The line of the input in which it begins, from 1.
     pub first_line: u64,
@@ -173,6 +157,12 @@ pub struct ShardEntry {
     /// Its `twins` file, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twins: Option<Twinned>,
+    /// Which of the inputs it is of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source: u32,
+    /// The rows of the inputs before that one.
+    #[serde(default, skip_serializing_if = "is_no_row")]
+    pub rows_before: u64,
 }
 
 /// What a shard has to do with rows that ask what another row asks.
@@ -202,6 +192,8 @@ impl ShardEntry {
             duplicates: None,
             variant: 0,
             twins: None,
+            source: 0,
+            rows_before: 0,
         }
     }
 
@@ -384,7 +376,7 @@ impl Manifest {
         if self.job.model_count() + self.job.names.len() != self.routes.len() + 1 {
             return Err("it does not say where its models are".to_owned());
         }
-        let (mut offset, mut row) = (self.source.data_offset, 1);
+        let mut walk = Walk::new(&self.sources).ok_or("its inputs cannot be told apart")?;
         for (number, shard) in self.shards.iter().enumerate() {
             let variant = number % variants;
             if shard.variant as usize != variant {
@@ -397,18 +389,21 @@ impl Manifest {
                 }
                 continue;
             }
-            if shard.offset != offset || shard.first_row != row {
+            if !walk.enter(shard) {
+                return Err(format!("shard {number} is not of the input that comes next"));
+            }
+            if shard.offset != walk.offset || shard.first_row != walk.row {
                 return Err(format!("shard {number} does not begin where the one before it ends"));
             }
             let told = shard.wanted.checked_add(shard.twin_rows());
             if told.is_none_or(|told| told > shard.rows) || shard.rows > shard.bytes {
                 return Err(format!("shard {number} has impossible counts"));
             }
-            offset = shard.offset.checked_add(shard.bytes).ok_or("offsets overflow")?;
-            row = shard.first_row.checked_add(shard.rows).ok_or("row numbers overflow")?;
+            walk.offset = shard.offset.checked_add(shard.bytes).ok_or("offsets overflow")?;
+            walk.row = shard.first_row.checked_add(shard.rows).ok_or("row numbers overflow")?;
         }
         let is_whole = self.shards.len().is_multiple_of(variants);
-        if offset != self.source.bytes || row - 1 != self.source.rows || !is_whole {
+        if !walk.ends() || !is_whole {
             return Err("the shards do not cover the input".to_owned());
         }
         let models = self.job.pool.len().max(1);
@@ -543,7 +538,8 @@ pub(crate) mod tests {
             pool: None,
             own_models: OwnModels::default(),
             replaces: Vec::new(),
-            source: SourcePrint {
+            sources: vec![SourcePrint {
+                name: None,
                 path: None,
                 url: None,
                 format: "jsonl".into(),
@@ -552,7 +548,7 @@ pub(crate) mod tests {
                 blake3: "00".into(),
                 rows: 20,
                 data_offset: 3,
-            },
+            }],
             chosen: Chosen::all(),
             selected: 20,
             skipped: 0,
@@ -673,7 +669,7 @@ pub(crate) mod tests {
             |m| m.shards[0].rows = 9,
             |m| m.shards[1].bytes = u64::MAX,
             |m| m.shards[1].wanted = 11,
-            |m| m.source.bytes = 204,
+            |m| m.sources[0].bytes = 204,
             |m| m.skipped = 1,
         ];
         assert_eq!(manifest().validate(), Ok(()));
@@ -682,6 +678,50 @@ pub(crate) mod tests {
             change(&mut changed);
             assert!(changed.validate().is_err(), "change {number}");
         }
+    }
+
+    #[test]
+    fn several_inputs_follow_one_another() {
+        let mut manifest = manifest();
+        let one = serde_json::to_string(&manifest).unwrap();
+        for word in ["name", "rows_before", "\"source\":["] {
+            assert!(!one.contains(word), "{word}: {one}");
+        }
+        let print = |name: &str, bytes, rows| SourcePrint {
+            name: Some(name.to_owned()),
+            bytes,
+            rows,
+            ..manifest.source().clone()
+        };
+        manifest.sources = vec![print("a", 103, 10), print("empty", 3, 0), print("b", 103, 10)];
+        (manifest.shards[1].offset, manifest.shards[1].source) = (3, 2);
+        manifest.shards[1].rows_before = 10;
+        assert_eq!(manifest.validate(), Ok(()));
+        assert_eq!((manifest.rows(), manifest.own_row(10), manifest.own_row(11)), (20, 10, 1));
+        let text = serde_json::to_string(&manifest).unwrap();
+        let again: Manifest = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (again.sources, again.shards),
+            (manifest.sources.clone(), manifest.shards.clone())
+        );
+        type Change = fn(&mut Manifest);
+        let changes: [Change; 8] = [
+            |m| m.sources[1].rows = 1,
+            |m| m.sources[0].bytes = 104,
+            |m| m.shards[1].source = 1,
+            |m| m.shards[1].source = 3,
+            |m| m.shards[1].rows_before = 9,
+            |m| m.sources[2].name = Some("a".into()),
+            |m| m.sources[2].name = None,
+            |m| m.sources[2].name = Some("../b".into()),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut changed = manifest.clone();
+            change(&mut changed);
+            assert!(changed.validate().is_err(), "change {number}");
+        }
+        manifest.sources.clear();
+        assert!(manifest.validate().is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where outputs go: what may be replaced atomically, what can only be written to, what is refused.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -30,6 +31,19 @@ pub enum Target {
         /// Where it is staged; an absolute path.
         staging: PathBuf,
     },
+}
+
+/// What tells an output's place from others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KnownBy {
+    /// Its path.
+    Path(PathBuf),
+    /// Its file system and inode.
+    File(u64, u64),
+    /// It is standard output.
+    Stdout,
+    /// Its URL.
+    Url(OsString),
 }
 
 /// What is noted on a file about the run that published it.
@@ -102,18 +116,43 @@ impl Target {
         matches!(self, Self::File(path) if path.exists())
     }
 
+    /// Looks at where an output of this name is to go in a directory, which may be still to be made.
+    ///
+    /// # Errors
+    /// As [`Target::resolve`]; and where the directory is none.
+    pub fn within(dir: &Path, name: &str) -> Result<Self, Error> {
+        let refuse = |reason: String| Error::Target { path: dir.to_owned(), reason };
+        if dir.is_dir() {
+            return Self::resolve(&dir.join(name));
+        }
+        if dir.exists() {
+            return Err(refuse("is not a directory".to_owned()));
+        }
+        let real = real_dir(dir).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self::File(real.join(name)))
+    }
+
+    /// What it is known by: two are the same file, under whatever names, where they share any of it.
+    #[must_use]
+    pub fn known_by(&self) -> Vec<KnownBy> {
+        match self {
+            Self::File(path) => {
+                let meta = fs::metadata(path).ok();
+                let file = meta.map(|meta| KnownBy::File(meta.dev(), meta.ino()));
+                file.into_iter().chain([KnownBy::Path(path.clone())]).collect()
+            }
+            Self::Stdout => vec![KnownBy::Stdout],
+            // As paths, those that differ in a slash would be equal.
+            Self::Remote { url, .. } => vec![KnownBy::Url(url.clone().into_os_string())],
+            Self::Stream(_) => Vec::new(),
+        }
+    }
+
     /// Whether both are the same file, under whatever names.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File(a), Self::File(b)) => a == b || same_file(a, b),
-            (Self::Stdout, Self::Stdout) => true,
-            // As paths, those that differ in a slash would be equal.
-            (Self::Remote { url: a, .. }, Self::Remote { url: b, .. }) => {
-                a.as_os_str() == b.as_os_str()
-            }
-            _ => false,
-        }
+        let known = self.known_by();
+        other.known_by().iter().any(|it| known.contains(it))
     }
 }
 
@@ -125,11 +164,26 @@ fn follow(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (fs::metadata(a), fs::metadata(b)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
+/// Where a directory is, or will be once it and those above it are made.
+///
+/// # Errors
+/// When it cannot be looked at, or could not be made under this name.
+pub fn real_dir(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = path.file_name().ok_or(error)?;
+            Ok(real_dir(disk::parent_of(path))?.join(name))
+        }
+        other => other,
     }
+}
+
+/// Makes a directory for outputs where it is not there, durably, and those above it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_output_dir(path: &Path) -> Result<(), Error> {
+    disk::create_dir_with(path, 0o777)
 }
 
 /// Keeps two runs with different work directories from publishing to one output. Also shows,
@@ -154,11 +208,33 @@ impl OutputLock {
         let Target::File(file) = target else { return Ok(None) };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let path = file.with_file_name(format!(".{name}.rowmill-lock"));
+        Self::take(path, file, holder, wait).map(Some)
+    }
+
+    /// Takes the lock of a directory of outputs, likewise.
+    ///
+    /// # Errors
+    /// As [`OutputLock::acquire`].
+    pub fn acquire_dir(
+        dir: &Path,
+        holder: &Holder,
+        wait: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, Error> {
+        Self::take(dir.join(".rowmill-lock"), dir, holder, wait)
+    }
+
+    /// Takes a lock file; `place` is what it stands for.
+    fn take(
+        path: PathBuf,
+        place: &Path,
+        holder: &Holder,
+        wait: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, Error> {
         let mut glances = 0;
         loop {
             if let Some(mut lock) = lock::try_lock(&path)? {
                 lock.sign(holder, &path)?;
-                return Ok(Some(Self { path, _lock: lock }));
+                return Ok(Self { path, _lock: lock });
             }
             let holder = lock::signature(&path).map(Box::new);
             if glances < GLANCES && holder.is_none() {
@@ -166,7 +242,7 @@ impl OutputLock {
                 glances += 1;
                 std::thread::sleep(Duration::from_millis(1));
             } else if !wait() {
-                return Err(Error::Busy { path: file.clone(), holder });
+                return Err(Error::Busy { path: place.to_owned(), holder });
             }
         }
     }

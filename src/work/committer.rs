@@ -100,9 +100,9 @@ impl<'a> Committer<'a> {
     fn open(&mut self, number: u32) -> Result<Done<'a>, Error> {
         // The shard before has only stragglers left.
         self.checkpoint = None;
-        let Shared { dir, manifest, source, options, .. } = self.shared;
+        let Shared { dir, manifest, sources, options, .. } = self.shared;
         let entry = &manifest.shards[number as usize];
-        let rows = read_shard(source, entry, manifest.job.max_row_bytes)?;
+        let rows = read_shard(sources, entry, manifest.job.max_row_bytes)?;
         let open = dir.open_shard(number, entry, now_ms())?;
         let renames = dir.exceptions(number, entry)?;
         self.syncers.insert(number, open.journal.syncer());

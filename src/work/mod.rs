@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, unbounded};
 
 use crate::http::Limits;
-use crate::input::{self, Attachments, Source};
+use crate::input::{self, Attachments, Sources};
 use crate::job::{Money, Names};
 use crate::policy::Durability;
 use crate::price;
@@ -285,12 +285,13 @@ enum Happened {
 struct Shared<'a> {
     dir: &'a Held,
     manifest: &'a Manifest,
-    source: &'a Source,
+    sources: &'a Sources,
     options: &'a Options,
     template: Template,
     // The names in lines, where those say who answers.
     names: Option<Names>,
-    attachments: Option<Attachments>,
+    // By input.
+    attachments: Vec<Attachments>,
     lanes: Lanes,
     gate: Gate,
     // Where there is a cap on what calls may cost.
@@ -330,7 +331,7 @@ pub fn has_work(dir: &WorkDir, manifest: &Manifest, options: &Options) -> Result
 pub fn run(
     dir: &mut Held,
     manifest: &Manifest,
-    source: &Source,
+    sources: &Sources,
     (answerer, launch): (&Answerer, Option<&mut Launch<'_>>),
     options: &Options,
     shutdown: &Shutdown,
@@ -355,7 +356,7 @@ pub fn run(
     }
     dir.note_done(state.done())?;
     let Some(launch) = launch.filter(|_| state.has_work()) else {
-        let job = Job { dir, manifest, source, answerer, server: None, options };
+        let job = Job { dir, manifest, sources, answerer, server: None, options };
         return work(state, &job, shutdown, sink);
     };
     let Some(Launched { endpoint, server }) = launch(&dir.server_log(), shutdown, sink)? else {
@@ -363,7 +364,7 @@ pub fn run(
     };
     let answerer = &answerer.at(&endpoint);
     let server = Dismissed(server);
-    let job = Job { dir, manifest, source, answerer, server: Some(&server), options };
+    let job = Job { dir, manifest, sources, answerer, server: Some(&server), options };
     work(state, &job, shutdown, sink)
 }
 
@@ -381,7 +382,7 @@ impl Drop for Dismissed {
 struct Job<'a> {
     dir: &'a Held,
     manifest: &'a Manifest,
-    source: &'a Source,
+    sources: &'a Sources,
     answerer: &'a Answerer,
     server: Option<&'a Dismissed>,
     options: &'a Options,
@@ -394,7 +395,7 @@ fn work(
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
 ) -> Result<Report, Error> {
-    let Job { dir, manifest, source, answerer, options, .. } = *job;
+    let Job { dir, manifest, sources, answerer, options, .. } = *job;
     let server = job.server.map(|server| &server.0);
     let lanes = Lanes::new(answerer, options, server)?;
     let fetching = Fetching { retries: options.retries, most: manifest.job.max_attachment_bytes };
@@ -409,11 +410,11 @@ fn work(
     let shared = Shared {
         dir,
         manifest,
-        source,
+        sources,
         options,
         template: Template::parse(&manifest.job.prompt),
         names: Names::of(&manifest.job, answerer.has(manifest.job.own_place())),
-        attachments: Attachments::of(&manifest.job, source, manifest.source.path.is_none()),
+        attachments: Attachments::of(&manifest.job, sources, manifest.source().path.is_none()),
         lanes,
         gate: Gate::new(options.concurrency, options.parallel),
         wallet,

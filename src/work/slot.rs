@@ -172,7 +172,12 @@ impl<'a> Slot<'a> {
         self.entry.bytes
     }
 
-    /// A row's number in the input.
+    /// Which of the inputs its rows are of.
+    pub(super) fn source(&self) -> usize {
+        self.entry.source as usize
+    }
+
+    /// A row's number among those of all inputs.
     pub(super) fn number_of(&self, row: RowIndex) -> u64 {
         self.entry.first_row + row as u64
     }
@@ -219,7 +224,8 @@ impl<'a> Slot<'a> {
     pub(super) fn prepare(&self, row: RowIndex, job: &JobSpec, template: &Template) -> Prepared {
         let number = self.number_of(row);
         let renamed = self.ids.get(&number);
-        let prepared = row::prepare((&self.rows, row), number, renamed, job, template);
+        let own = self.entry.own_row(number);
+        let prepared = row::prepare((&self.rows, row), own, renamed, job, template);
         if self.twice.contains(&number) {
             let message = format!("an earlier line has the id {}", prepared.id);
             let failure = Failure::new(FailureKind::InvalidRequest, message);
@@ -319,7 +325,7 @@ impl<'a> Slot<'a> {
         let mut envelope = std::mem::take(&mut self.envelope);
         envelope.clear();
         let number = self.number_of(row);
-        envelope::write(&mut envelope, id, number, verdict);
+        envelope::write(&mut envelope, id, self.entry.own_row(number), verdict);
         let input = job.include_input.then(|| row::input(&self.rows, row));
         self.put_record(&Record::Outcome(Outcome {
             row: number,

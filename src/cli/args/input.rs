@@ -16,12 +16,14 @@ pub(in crate::cli) const MAX_ROW_BYTES: u64 = 16 << 20;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(in crate::cli) struct InputArgs {
-    /// The rows: a .jsonl or .csv file, an http(s) URL of one, or - for JSON Lines on standard input
+    /// The rows: a .jsonl or .csv file, an http(s) URL of one, or - for JSON Lines on standard input.
+    /// Several files, or a directory (all .jsonl files directly in it), are one job; each has outputs of
+    /// its own name, in the directories that --output and the like are then
     #[arg(value_name = "INPUT", required_unless_present = "input", conflicts_with = "input")]
-    pub(in crate::cli) file: Option<PathBuf>,
-    /// The rows, as an option
-    #[arg(short, long, value_name = "FILE|URL")]
-    pub(in crate::cli) input: Option<PathBuf>,
+    pub(in crate::cli) files: Vec<PathBuf>,
+    /// The rows, as an option; may be given several times
+    #[arg(short, long, value_name = "FILE|DIR|URL")]
+    pub(in crate::cli) input: Vec<PathBuf>,
     /// The URL that the rows are at; in its place above stands what may be shown of it.
     #[arg(skip)]
     pub(in crate::cli) link: Option<Link>,
@@ -48,7 +50,8 @@ pub(in crate::cli) struct InputArgs {
     /// What a row's id is without --id-field [default: row-number]
     #[arg(long, value_name = "WHAT", value_enum, conflicts_with = "id_field")]
     pub(in crate::cli) id_from: Option<IdFromArg>,
-    /// Leave out so many rows at the beginning
+    /// Leave out so many rows at the beginning; of several inputs, this and the next two are of the rows
+    /// of all, in the order of the files
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(in crate::cli) offset: u64,
     /// Take at most so many rows
@@ -99,6 +102,18 @@ impl From<DialectArg> for Dialect {
             DialectArg::Prompts => Self::Prompts,
             DialectArg::Dria => Self::Dria,
         }
+    }
+}
+
+impl InputArgs {
+    /// What is named, as arguments or as options.
+    pub(in crate::cli) fn paths(&self) -> &[PathBuf] {
+        if self.files.is_empty() { &self.input } else { &self.files }
+    }
+
+    /// The same, to be changed.
+    pub(in crate::cli) fn paths_mut(&mut self) -> &mut [PathBuf] {
+        if self.files.is_empty() { &mut self.input } else { &mut self.files }
     }
 }
 

@@ -232,7 +232,7 @@ impl<'a> Worker<'a> {
             let way = self.shared.lanes.lane(lane);
             let job = &self.shared.manifest.job;
             let Prepared { id, hash, prompt } = slot.prepare(row, job, &self.shared.template);
-            let attachments = self.shared.attachments.as_ref();
+            let attachments = self.shared.attachments.get(slot.source());
             let message = prompt.and_then(|it| message(it, attachments, way.model.api(), false));
             match (message, line) {
                 (Err(failure), line) => {
