@@ -193,7 +193,7 @@ pub const SCENES: &[Scene] = &[
         questions: Some(6),
         // Of 14 rows that ask what others ask, the bad one is no request.
         twins: 13,
-        step: 37,
+        step: 53,
         ..RUN
     },
     Scene {
@@ -204,7 +204,7 @@ pub const SCENES: &[Scene] = &[
         questions: Some(6),
         // A row that is new and asks what failed before is called for itself.
         twins: 13,
-        step: 37,
+        step: 53,
         ..RUN
     },
     Scene {
@@ -216,14 +216,14 @@ pub const SCENES: &[Scene] = &[
         code: 3,
         models: &["mock", "other"],
         repeat: 2,
-        step: 61,
+        step: 89,
         ..RUN
     },
     Scene {
         name: "a pool of two endpoints",
         command: "run in.jsonl -m pool.pair ASK --shard-rows 7 PACE OUTPUTS --work-dir wd",
         resume: "run in.jsonl -m pool.pair ASK --shard-rows 7 PACE OUTPUTS --work-dir wd --resume",
-        step: 37,
+        step: 53,
         ..RUN
     },
     Scene {
@@ -233,7 +233,7 @@ pub const SCENES: &[Scene] = &[
         resume: "run in.jsonl REQUESTS PACE OUTPUTS --work-dir wd --resume",
         code: 3,
         is_requests: true,
-        step: 37,
+        step: 53,
         ..RUN
     },
     Scene {
@@ -241,14 +241,14 @@ pub const SCENES: &[Scene] = &[
         before: &[(20, "run FETCHED PACE OUTPUTS --work-dir wd", 66, Manners::ShutAway)],
         command: "run FETCHED PACE OUTPUTS --work-dir wd --resume",
         resume: "run FETCHED PACE OUTPUTS --work-dir wd --resume",
-        step: 31,
+        step: 43,
         ..RUN
     },
     Scene {
         name: "two outputs at URLs",
         command: "run JOB PACE TWO_AWAY --work-dir wd",
         resume: "run JOB PACE TWO_AWAY --work-dir wd --resume",
-        step: 31,
+        step: 43,
         ..RUN
     },
     Scene {
@@ -259,7 +259,7 @@ pub const SCENES: &[Scene] = &[
         resume: "run JOB PACE ALL_AWAY --work-dir wd --resume",
         code: 3,
         busy: 2,
-        step: 7,
+        step: 9,
         ..RUN
     },
 ];
