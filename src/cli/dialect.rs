@@ -30,9 +30,9 @@ impl RunArgs {
         let work_dir =
             self.work_dir.clone().unwrap_or_else(|| default_work_dir(output, self.input.paths()));
         let planned = Some(&*work_dir).filter(|_| !self.overwrite);
-        let waits = pipeline::is_pipe(&input);
+        let waits = self.input.paths().iter().any(|path| pipeline::is_pipe(path));
         let (input, prompt) = (&mut self.input, &self.prompt);
-        match self.pace.deadline() {
+        match self.session.deadline(&self.pace) {
             Some((deadline, _)) if waits => within(deadline, || look(input, prompt, planned))?,
             _ => look(input, prompt, planned)?,
         }
@@ -101,7 +101,7 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
         Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
         Some(dialect) => dialect,
         // What is copied first is looked at when it is here.
-        None if has_own && (args.link.is_some() || pipeline::is_pipe(&path)) => {
+        None if has_own && (args.link.is_some() || inputs.paths().any(pipeline::is_pipe)) => {
             args.is_unseen = true;
             Dialect::Rows
         }
