@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
-use super::scan::{self, BAD_LINES, BadLine, Scanned};
+use super::flaws::{BAD_LINES, BadLine, file_of, named};
+use super::scan::Scanned;
 use crate::input::{Sources, identify, read_shard};
 use crate::job::{Id, IdHash, JobSpec, OnDuplicate};
 use crate::store::{self, Duplicate, Held, IdEntry, IdIndex, IdIndexWriter, Rename, ShardEntry};
@@ -118,7 +119,7 @@ fn refusal(
     let result = for_each_range(job, found, &mut shards, |_, shard, rows| {
         for (row, id) in ids_of(sources, job, shard, rows)? {
             let first = shard.own_row(found.get(&row).copied().unwrap_or_default());
-            let second = scan::named(sources, std::slice::from_ref(shard), row);
+            let second = named(sources, std::slice::from_ref(shard), row);
             let second = second.trim_start_matches("row ");
             shown.push(format!("rows {first} and {second} have {id}"));
         }
@@ -143,7 +144,7 @@ fn bad_lines(
         let read = read_shard(sources, shard, job.max_row_bytes)?;
         for row in rows {
             let index = usize::try_from(row - shard.first_row).unwrap_or(usize::MAX);
-            lines.insert(*row, (read.line(index), scan::file_of(sources.of(shard))));
+            lines.insert(*row, (read.line(index), file_of(sources.of(shard))));
         }
         ids.extend(ids_of(sources, job, shard, rows)?);
         Ok(())

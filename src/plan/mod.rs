@@ -9,6 +9,7 @@ mod answers;
 mod carry;
 mod drift;
 mod duplicates;
+mod flaws;
 mod indexes;
 mod left;
 mod matches;
@@ -38,8 +39,8 @@ use twins::{Pairs, Requests, Settled};
 pub use adopt::{Adopted, adopt};
 pub use answers::{Earlier, Survey, Writer, is_of_fast_agent, say_the_same, survey};
 pub use drift::{Drift, InputDrift, Outlook, RowChanges, compare};
+pub use flaws::{BadLine, MissingField};
 pub use left::cut_what_is_left;
-pub use scan::{BadLine, MissingField};
 pub use settings::Keeping;
 
 /// How a plan is made.
@@ -400,7 +401,7 @@ fn refuse_bad_lines(
         0 => Ok(()),
         _ => {
             let shown = std::mem::take(&mut scanned.bad).into_values();
-            Err(Error::BadLines { count, shown: shown.take(scan::BAD_LINES).collect() })
+            Err(Error::BadLines { count, shown: shown.take(flaws::BAD_LINES).collect() })
         }
     }
 }
@@ -452,7 +453,7 @@ fn report(
     sink: &mut dyn Sink,
 ) {
     if let Some((row, failure)) = &scanned.first_invalid {
-        let (count, row) = (scanned.invalid, scan::named(sources, &scanned.shards, *row));
+        let (count, row) = (scanned.invalid, flaws::named(sources, &scanned.shards, *row));
         sink.emit(&Event::Warning(format!(
             "{count} of {} rows cannot be asked about and will fail without a call; the first is \
              {row}: {}",
