@@ -253,7 +253,7 @@ fn every_bad_line_is_named_and_nothing_is_sent() {
         for (told, expected) in told.iter().zip(expected) {
             assert!(told.starts_with(expected), "{told}");
         }
-        ended.says("7 lines cannot be sent");
+        ended.says("7 lines of the input cannot be sent");
     }
     assert_eq!((server.count(), bench.snapshot() == before), (0, true));
     // Of many the first are named.
@@ -626,4 +626,19 @@ fn members_of_a_pool_put_their_own_models_in() {
         );
     }
     assert_eq!(one.count() + other.count(), 40);
+    // What only one of them takes goes there.
+    let config = bench
+        .read("rowmill.toml")
+        .replace("\"one.a\"", "{ model = \"one.a\", kinds = [\"text\"] }");
+    bench.write("rowmill.toml", config);
+    let image = |n| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"http://h/{n}"}}}}]}}]}}"#
+        )
+    };
+    let lines = (0..9).map(|n| line(&format!("i{n}"), "/v1/chat/completions", &image(n)));
+    bench.write("in.jsonl", lines.collect::<String>());
+    let before = (one.count(), other.count());
+    bench.run("run in.jsonl -o images.jsonl -m both").expect(0);
+    assert_eq!((one.count(), other.count()), (before.0, before.1 + 9));
 }

@@ -14,7 +14,7 @@ use crate::format::envelope::{self, Verdict};
 use crate::format::telemetry::{read_attempts, write_attempt};
 use crate::input::ShardRows;
 use crate::job::{Failure, FailureKind, Id, JobSpec, Kinds, Names, OutcomeKind};
-use crate::prompt::{Template, attachments};
+use crate::prompt::{Template, attachments, kinds_of};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -159,6 +159,11 @@ impl<'a> Slot<'a> {
     /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
     /// cannot be asked about that is told later.
     fn kinds(&self, row: RowIndex, job: &JobSpec) -> Kinds {
+        if job.dialect.is_request() {
+            let text = self.rows.text(row);
+            let object = text.as_ref().ok().and_then(|text| self.rows.object(row, text).ok());
+            return object.map_or(Kinds::TEXT, |row| kinds_of(&row));
+        }
         let Some(field) = &job.attachment_field else { return Kinds::TEXT };
         let named = || {
             let text = self.rows.text(row).ok()?;
