@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::Bench;
 use crate::support::depot::{Depot, Say};
 use crate::support::server::{Call, Reply, Server, completion};
+use crate::support::{Bench, words};
 
 fn fixture(directory: &str) -> String {
     let dialects = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/dialects");
@@ -252,7 +253,7 @@ fn every_bad_line_is_named_and_nothing_is_sent() {
         for (told, expected) in told.iter().zip(expected) {
             assert!(told.starts_with(expected), "{told}");
         }
-        ended.says("7 lines cannot be sent");
+        ended.says("7 lines of the input cannot be sent");
     }
     assert_eq!((server.count(), bench.snapshot() == before), (0, true));
     // Of many the first are named.
@@ -483,6 +484,10 @@ fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     assert_eq!(bench.lines("out.jsonl").len(), 300);
     let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
     assert_eq!(sent, bodies(&text).into_iter().collect());
+    // Where a prompt is said nobody waits for its first lines, and it is refused when it is here.
+    let refused = bench.pipe(&format!("{line} -m m -p x --overwrite"), text.as_bytes());
+    assert_eq!((refused.code, server.count()), (2, 300), "{}", refused.stderr);
+    refused.says("requests of the dialect openai").says("--dialect rows");
     // One with a name is as good.
     let fifo = bench.path("pipe");
     let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
@@ -492,6 +497,22 @@ fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     bench.run(&format!("run pipe -o named.jsonl --base-url {url}")).expect(0);
     writer.join().unwrap().unwrap();
     assert_eq!(bench.lines("named.jsonl").len(), 300);
+}
+
+#[test]
+fn a_deadline_comes_though_the_first_lines_do_not() {
+    let bench = Bench::new();
+    let words = words("run - -o out.jsonl --base-url http://127.0.0.1:9/v1 --deadline 1s");
+    let mut command = bench.command(words);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Held open, and never written to.
+    let input = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("had not shown its first lines"), "{said}");
+    assert!(!bench.exists("out.jsonl.rowmill"));
 }
 
 #[test]
@@ -605,4 +626,19 @@ fn members_of_a_pool_put_their_own_models_in() {
         );
     }
     assert_eq!(one.count() + other.count(), 40);
+    // What only one of them takes goes there.
+    let config = bench
+        .read("rowmill.toml")
+        .replace("\"one.a\"", "{ model = \"one.a\", kinds = [\"text\"] }");
+    bench.write("rowmill.toml", config);
+    let image = |n| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"http://h/{n}"}}}}]}}]}}"#
+        )
+    };
+    let lines = (0..9).map(|n| line(&format!("i{n}"), "/v1/chat/completions", &image(n)));
+    bench.write("in.jsonl", lines.collect::<String>());
+    let before = (one.count(), other.count());
+    bench.run("run in.jsonl -o images.jsonl -m both").expect(0);
+    assert_eq!((one.count(), other.count()), (before.0, before.1 + 9));
 }

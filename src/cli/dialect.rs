@@ -10,6 +10,7 @@ use super::args::{
     EstimateArgs, InputArgs, ModelArgs, OutputArgs, PlanArgs, PromptArgs, RunArgs, SchemaArgs,
 };
 use super::commands::default_work_dir;
+use super::deadline::within;
 use crate::dialect::Dialect;
 use crate::dialect::detect::{Form, LINES, Side, detect_in};
 use crate::input::{self, not_text};
@@ -29,7 +30,12 @@ impl RunArgs {
         };
         let work_dir = self.work_dir.clone().unwrap_or_else(|| default_work_dir(output, &input));
         let planned = Some(&*work_dir).filter(|_| !self.overwrite);
-        look(&mut self.input, &self.prompt, planned)?;
+        let waits = pipeline::is_pipe(&input);
+        let (input, prompt) = (&mut self.input, &self.prompt);
+        match self.pace.deadline() {
+            Some((deadline, _)) if waits => within(deadline, || look(input, prompt, planned))?,
+            _ => look(input, prompt, planned)?,
+        }
         self.model.dialect = self.input.lines;
         self.outputs.settle(self.input.lines)?;
         self.screen.tell.quiet |= self.json;
@@ -101,8 +107,8 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
     args.lines = match args.dialect.map(Dialect::from).or_else(planned) {
         Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
         Some(dialect) => dialect,
-        // What is fetched once is looked at when it is here.
-        None if has_own && args.link.is_some() => {
+        // What is copied first is looked at when it is here.
+        None if has_own && (args.link.is_some() || pipeline::is_pipe(&path)) => {
             args.is_unseen = true;
             Dialect::Rows
         }

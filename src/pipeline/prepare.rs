@@ -73,7 +73,11 @@ fn spool(
             .map_err(|source| input::Error::Unreadable { path: input.to_owned(), source })?;
         dir.spool_from(&mut file, is_second)?
     };
-    Ok(Source::open(&path)?)
+    let source = Source::open(&path)?;
+    if question.is_unseen {
+        refuse_requests(&source, &input.display().to_string())?;
+    }
+    Ok(source)
 }
 
 /// Whoever says what is asked of rows does not mean a file of requests.

@@ -114,7 +114,11 @@ pub enum Error {
         shown: Vec<String>,
     },
     /// Lines of a request file are no requests, or have the id of an earlier line.
-    #[error("of the input {count} lines cannot be sent, first {}", shown.first().map(ToString::to_string).unwrap_or_default())]
+    #[error(
+        "{count} {} of the input cannot be sent, first {}",
+        if *count == 1 { "line" } else { "lines" },
+        shown.first().map(ToString::to_string).unwrap_or_default()
+    )]
     BadLines {
         /// How many.
         count: u64,
@@ -453,6 +457,7 @@ fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dy
         }
     }
     if let Some(field) = &job.attachment_field
+        && job.dialect.is_rows()
         && scanned.with_attachment_field == 0
         && scanned.selected > 0
     {
