@@ -348,7 +348,7 @@ fn draw_up(
     if !job.dialect.is_rows() {
         let is_refused = !refused.is_empty();
         refuse_bad_lines(&job, &mut scanned, (refused, if is_refused { total } else { 0 }))?;
-        names::refuse(&mut scanned, options.prices.as_ref())?;
+        names::refuse(&mut scanned.models, options.prices.as_ref())?;
     }
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
@@ -372,7 +372,7 @@ fn draw_up(
         transport: options.transport,
         routes: options.routes.clone(),
         pool: options.pool.clone(),
-        own_models: scanned.own.models(),
+        own_models: scanned.models.own.models(),
         replaces: options.replaces.clone(),
         sources: prints(sources, &scanned, options),
         chosen: choose(&job.selection, scanned.rows),

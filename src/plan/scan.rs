@@ -11,13 +11,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::flaws::{BAD_LINES, BadLine, MissingField, alike, file_of, named};
+use super::names::Models;
 use super::{Cutting, Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, HashingReader, ShardRows, Source, Sources, choose, id_hash, shard_of};
-use crate::job::{
-    Dedupe, Failure, Identity, JobSpec, NameCounts, Names, OWN_MODEL, OnMissingField,
-};
-use crate::prompt::{self, Prompt, Request, Template};
+use crate::job::{Dedupe, Failure, Identity, JobSpec, Names, OnMissingField};
+use crate::prompt::{self, Prompt, Template};
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, Sorter, spawn};
 use crate::telemetry::{Event, Sink};
@@ -58,9 +57,8 @@ pub(super) struct Scanned {
     /// The first rows that are wrong, in order, each with its line and what is wrong with it: of files
     /// whose lines are to be requests or prompts.
     pub(super) bad: BTreeMap<u64, BadLine>,
-    /// The models that lines name: those that stand for themselves, and those that nobody answers to.
-    pub(super) own: NameCounts,
-    pub(super) unknown: NameCounts,
+    /// The models that lines name.
+    pub(super) models: Models,
     pub(super) missing: Vec<MissingField>,
     /// Rows that have the attachment field, whatever is in it.
     pub(super) with_attachment_field: u64,
@@ -93,8 +91,7 @@ struct Parsed {
     invalid: u64,
     first_invalid: Option<(u64, Failure)>,
     bad: Vec<(u64, BadLine)>,
-    own: NameCounts,
-    unknown: NameCounts,
+    models: Models,
     missing: Vec<(u64, u64)>,
     like: Vec<Option<String>>,
     with_attachment_field: u64,
@@ -272,8 +269,7 @@ impl Scan<'_> {
             invalid: 0,
             first_invalid: None,
             bad: Vec::new(),
-            own: NameCounts::default(),
-            unknown: NameCounts::default(),
+            models: Models::default(),
             missing: vec![(0, 0); names],
             like: vec![None; names],
             with_attachment_field: 0,
@@ -330,7 +326,8 @@ impl Scan<'_> {
         let asked = asked.transpose()?;
         id?;
         if let Some(request) = asked.as_ref().and_then(|it| it.request.as_ref()) {
-            self.note_model(request, &|| rows.line(index), parsed)?;
+            let line = || rows.line(index);
+            parsed.models.note(request, line, (self.job, self.names.as_ref()))?;
         }
         if let Some(field) = &self.job.attachment_field {
             parsed.with_attachment_field += u64::from(object.get(field).is_some());
@@ -349,26 +346,6 @@ impl Scan<'_> {
                 }
                 *count += 1;
             }
-        }
-        Ok(())
-    }
-
-    /// Notes the model that a request names, where that says who answers it.
-    fn note_model(
-        &self,
-        request: &Request,
-        line: &dyn Fn() -> u64,
-        parsed: &mut Parsed,
-    ) -> Result<(), Failure> {
-        let Some(model) = request.model.as_deref().filter(|_| self.job.model == OWN_MODEL) else {
-            return Ok(());
-        };
-        let own = self.job.own_place();
-        match self.names.as_ref().map_or(Some(own), |names| names.place(model)) {
-            Some(place) if place == own => parsed.own.note(model, line),
-            Some(_) => {}
-            None if self.job.skip_bad_lines => return Err(Names::unknown(model)),
-            None => parsed.unknown.note(model, line),
         }
         Ok(())
     }
@@ -418,8 +395,7 @@ impl Scan<'_> {
             scanned.selected += parsed.entry.wanted;
             scanned.invalid += parsed.invalid;
             scanned.with_attachment_field += parsed.with_attachment_field;
-            scanned.own.merge(&parsed.own);
-            scanned.unknown.merge(&parsed.unknown);
+            scanned.models.merge(&parsed.models);
             scanned.bad.extend(parsed.bad);
             while scanned.bad.len() > BAD_LINES {
                 scanned.bad.pop_last();

@@ -147,23 +147,27 @@ impl<'a> Slot<'a> {
         self.feed = Feed::new(wanted);
     }
 
-    /// What a row needs of whoever answers it; `names` are those that lines may have, where they count.
+    /// What a row needs of whoever answers it; `names` are those that lines may have, where they count. Of
+    /// a row that cannot be asked about that is told later.
     pub(super) fn needs(&self, row: RowIndex, job: &JobSpec, names: Option<&Names>) -> Needs {
-        let name = || {
-            let text = self.rows.text(row).ok()?;
-            names?.place(&model_of(&self.rows.object(row, &text).ok()?)?)
-        };
-        Needs { kinds: self.kinds(row, job), name: name() }
+        if !job.dialect.is_request() {
+            return Needs { kinds: self.kinds(row, job), name: None };
+        }
+        let text = self.rows.text(row);
+        let object = text.as_ref().ok().and_then(|text| self.rows.object(row, text).ok());
+        match (object, names) {
+            (None, _) => Needs::TEXT,
+            // Whoever says what a name stands for knows what that takes in.
+            (Some(row), Some(names)) => {
+                let name = model_of(&row).and_then(|model| names.place(&model));
+                Needs { name, ..Needs::TEXT }
+            }
+            (Some(row), None) => Needs { kinds: kinds_of(&row), name: None },
+        }
     }
 
-    /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
-    /// cannot be asked about that is told later.
+    /// What a model must take in to answer a row, by the names of what is attached to it.
     fn kinds(&self, row: RowIndex, job: &JobSpec) -> Kinds {
-        if job.dialect.is_request() {
-            let text = self.rows.text(row);
-            let object = text.as_ref().ok().and_then(|text| self.rows.object(row, text).ok());
-            return object.map_or(Kinds::TEXT, |row| kinds_of(&row));
-        }
         let Some(field) = &job.attachment_field else { return Kinds::TEXT };
         let named = || {
             let text = self.rows.text(row).ok()?;
