@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::Bench;
+use crate::support::depot::{Depot, Say};
 use crate::support::server::{Call, Reply, Server, completion};
+use crate::support::{Bench, words};
 
 fn fixture(directory: &str) -> String {
     let dialects = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/dialects");
@@ -108,16 +110,22 @@ fn a_model_takes_the_place_of_the_lines_own_and_of_nothing_else() {
 
 #[test]
 fn the_vendors_examples_run_as_they_are() {
-    for (directory, more) in
-        [("openai", ""), ("doubleword", ""), ("fastdeploy", "-m default"), ("dria", "")]
-    {
+    // Of vLLM's the last two are about sound.
+    for (directory, lines, more) in [
+        ("openai", 2, ""),
+        ("doubleword", 3, ""),
+        ("vllm", 4, ""),
+        ("fastdeploy", 2, "-m default"),
+        ("dria", 2, ""),
+    ] {
         let server = Server::start(|_| Reply::body(completion("well")));
         let (bench, text) = (Bench::new(), fixture(directory));
+        let text: String = text.split_inclusive('\n').take(lines).collect();
         bench.write("in.jsonl", &text);
         bench.run(&run(&server, more)).expect(0);
-        let lines = bench.lines("out.jsonl");
-        assert_eq!(lines.len(), text.lines().count(), "{directory}");
-        for (line, given) in lines.iter().zip(text.lines()) {
+        let written = bench.lines("out.jsonl");
+        assert_eq!(written.len(), lines, "{directory}");
+        for (line, given) in written.iter().zip(text.lines()) {
             let given: Value = serde_json::from_str(given).unwrap();
             assert_eq!(line["id"], given["custom_id"]);
             let result = &line["result"];
@@ -245,7 +253,7 @@ fn every_bad_line_is_named_and_nothing_is_sent() {
         for (told, expected) in told.iter().zip(expected) {
             assert!(told.starts_with(expected), "{told}");
         }
-        ended.says("7 lines cannot be sent");
+        ended.says("7 lines of the input cannot be sent");
     }
     assert_eq!((server.count(), bench.snapshot() == before), (0, true));
     // Of many the first are named.
@@ -262,6 +270,7 @@ fn bad_lines_may_fail_without_a_call() {
     let text = chats(1)
         + &line("bad", "/v1/chats", "{}")
         + "nonsense\n"
+        + &chats(1).replace("text 1", "text twice")
         + &chats(3).lines().nth(2).unwrap().replace("c3", "last")
         + "\n";
     bench.write("in.jsonl", &text);
@@ -273,10 +282,11 @@ fn bad_lines_may_fail_without_a_call() {
         (json!("c1"), Value::Null),
         (json!("bad"), json!("invalid_request")),
         (json!(3), json!("invalid_json")),
+        (json!("c1"), json!("invalid_request")),
         (json!("last"), Value::Null),
     ];
     assert_eq!(told, expected);
-    assert_eq!((server.count(), bench.lines("e.jsonl").len()), (2, 2));
+    assert_eq!((server.count(), bench.lines("e.jsonl").len()), (2, 3));
     // Nothing about them is to be tried again.
     bench.run(&run(&server, "--skip-bad-lines --error-output e.jsonl --resume")).expect(3);
     assert_eq!(server.count(), 2);
@@ -474,6 +484,10 @@ fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     assert_eq!(bench.lines("out.jsonl").len(), 300);
     let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
     assert_eq!(sent, bodies(&text).into_iter().collect());
+    // Where a prompt is said nobody waits for its first lines, and it is refused when it is here.
+    let refused = bench.pipe(&format!("{line} -m m -p x --overwrite"), text.as_bytes());
+    assert_eq!((refused.code, server.count()), (2, 300), "{}", refused.stderr);
+    refused.says("requests of the dialect openai").says("--dialect rows");
     // One with a name is as good.
     let fifo = bench.path("pipe");
     let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
@@ -483,6 +497,45 @@ fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     bench.run(&format!("run pipe -o named.jsonl --base-url {url}")).expect(0);
     writer.join().unwrap().unwrap();
     assert_eq!(bench.lines("named.jsonl").len(), 300);
+}
+
+#[test]
+fn a_deadline_comes_though_the_first_lines_do_not() {
+    let bench = Bench::new();
+    let words = words("run - -o out.jsonl --base-url http://127.0.0.1:9/v1 --deadline 1s");
+    let mut command = bench.command(words);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Held open, and never written to.
+    let input = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("had not shown its first lines"), "{said}");
+    assert!(!bench.exists("out.jsonl.rowmill"));
+}
+
+#[test]
+fn what_is_at_a_url_is_looked_at_before_it_is_fetched() {
+    let (server, bench) = (told(), Bench::new());
+    let depot = Depot::start(|_| Say::document(chats(2000)));
+    let from = |rest: &str| {
+        let (file, url) = (depot.url("/batch.jsonl"), server.url());
+        format!("run -i {file} -o out.jsonl --base-url {url} {rest}")
+    };
+    bench.run(&from("")).expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 2000);
+    let ranges: Vec<_> =
+        depot.seen().iter().map(|seen| seen.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges, [Some("bytes=0-1048575".to_owned()), None]);
+    // Where a prompt is said it is fetched at once, and refused when it is here.
+    let calls = server.count();
+    let ended = bench.run(&from("-m m -p x --overwrite --work-dir w")).expect(2);
+    ended.says("requests of the dialect openai").says("--dialect rows");
+    assert_eq!((depot.seen().len(), server.count()), (3, calls));
+    let missing = Depot::start(|_| Say::status(404));
+    let url = missing.url("/x.jsonl");
+    bench.run(&format!("run -i {url} -o o.jsonl -m m")).expect(66).says("HTTP 404");
 }
 
 #[test]
@@ -573,4 +626,19 @@ fn members_of_a_pool_put_their_own_models_in() {
         );
     }
     assert_eq!(one.count() + other.count(), 40);
+    // What only one of them takes goes there.
+    let config = bench
+        .read("rowmill.toml")
+        .replace("\"one.a\"", "{ model = \"one.a\", kinds = [\"text\"] }");
+    bench.write("rowmill.toml", config);
+    let image = |n| {
+        format!(
+            r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"http://h/{n}"}}}}]}}]}}"#
+        )
+    };
+    let lines = (0..9).map(|n| line(&format!("i{n}"), "/v1/chat/completions", &image(n)));
+    bench.write("in.jsonl", lines.collect::<String>());
+    let before = (one.count(), other.count());
+    bench.run("run in.jsonl -o images.jsonl -m both").expect(0);
+    assert_eq!((one.count(), other.count()), (before.0, before.1 + 9));
 }

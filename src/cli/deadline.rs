@@ -16,8 +16,9 @@ use super::exit::{self, Line};
 use super::parse::some_time;
 use super::question::variable;
 use super::signals::Caught;
+use super::typed::Typed;
 use crate::pipeline::Error;
-use crate::shutdown::{Stage, Trigger};
+use crate::shutdown::{self, Stage, Trigger};
 use crate::store;
 
 /// A deadline as it was typed.
@@ -188,6 +189,25 @@ pub(super) fn watch(
     let spawned = std::thread::Builder::new().name("deadline".to_owned()).spawn(keep);
     spawned.map_err(|source| store::Error::NoThread { name: "deadline".to_owned(), source })?;
     Ok(kept)
+}
+
+/// Does what is to be done before there is a run: a pipe may keep it waiting. The process ends where
+/// the deadline comes first.
+pub(super) fn within(
+    deadline: &Deadline,
+    body: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (trigger, shutdown) = shutdown::channel();
+    let late = |kept: &Kept| {
+        let words: Vec<_> = std::env::args_os().collect();
+        let what = "the input had not shown its first lines by then";
+        exit::of_deadline(kept, what, exit::UNTOUCHED, &Typed(&words))
+    };
+    let kept = watch(deadline, Duration::ZERO, trigger, Caught::default(), late)?;
+    // Whatever is done next will say that it is too late.
+    let result = if shutdown.stage() == Stage::Aborting { Ok(()) } else { body() };
+    kept.lift();
+    result
 }
 
 struct Keeper {

@@ -10,9 +10,10 @@ use super::args::{
     EstimateArgs, InputArgs, ModelArgs, OutputArgs, PlanArgs, PromptArgs, RunArgs, SchemaArgs,
 };
 use super::commands::default_work_dir;
+use super::deadline::within;
 use crate::dialect::Dialect;
-use crate::dialect::detect::{Form, LINES, Side, detect};
-use crate::input::{self, BOM, not_text};
+use crate::dialect::detect::{Form, LINES, Side, detect_in};
+use crate::input::{self, not_text};
 use crate::pipeline::{self, Ahead, Error};
 use crate::store::WorkDir;
 
@@ -29,7 +30,12 @@ impl RunArgs {
         };
         let work_dir = self.work_dir.clone().unwrap_or_else(|| default_work_dir(output, &input));
         let planned = Some(&*work_dir).filter(|_| !self.overwrite);
-        look(&mut self.input, &self.prompt, planned)?;
+        let waits = pipeline::is_pipe(&input);
+        let (input, prompt) = (&mut self.input, &self.prompt);
+        match self.pace.deadline() {
+            Some((deadline, _)) if waits => within(deadline, || look(input, prompt, planned))?,
+            _ => look(input, prompt, planned)?,
+        }
         self.model.dialect = self.input.lines;
         self.outputs.settle(self.input.lines)?;
         self.screen.tell.quiet |= self.json;
@@ -101,6 +107,11 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
     args.lines = match args.dialect.map(Dialect::from).or_else(planned) {
         Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
         Some(dialect) => dialect,
+        // What is copied first is looked at when it is here.
+        None if has_own && (args.link.is_some() || pipeline::is_pipe(&path)) => {
+            args.is_unseen = true;
+            Dialect::Rows
+        }
         None => {
             let beginning = beginning(args, &path)?;
             told(&beginning, has_own)
@@ -123,11 +134,8 @@ fn told(beginning: &[u8], has_own: bool) -> Result<Dialect, String> {
         // Whoever opens it says so.
         return Ok(Dialect::Rows);
     }
-    let text = beginning.strip_prefix(BOM).unwrap_or(beginning);
-    let lines = text.split(|byte| *byte == b'\n');
-    let lines = (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty());
     let is_a_row = |form: &Form| has_own && !form.dialect.is_request();
-    match detect(lines) {
+    match detect_in(beginning) {
         Ok(None) => Ok(Dialect::Rows),
         Ok(Some(form)) if is_a_row(&form) => Ok(Dialect::Rows),
         // Answers may be what is asked about next.

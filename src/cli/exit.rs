@@ -235,8 +235,8 @@ fn of_bad_lines(error: &plan::Error, count: u64, shown: &[plan::BadLine]) -> Lin
     if more > 0 {
         say(&format!("and {more} more; rowmill files validate FILE lists all"));
     }
-    let next = "mend these lines, or let them fail without a call with --skip-bad-lines (of ids that are \
-                there twice --on-duplicate says what becomes)";
+    let next = "mend these lines, or let them fail without a call with --skip-bad-lines; ids that are there \
+                twice: --on-duplicate first or suffix";
     let safe = "nothing was sent, nothing was changed";
     Line { code: DATA, what: error.to_string(), safe, next: next.to_owned() }
 }

@@ -117,7 +117,7 @@ fn of_requests(
     if name.transport.is_some_and(|it| !it.is_http()) {
         return Err(refused(dialect, "?transport=… behind the model's name").into());
     }
-    if dialect == Dialect::Dria && !who.provider.protocols.contains(&protocol) {
+    if dialect == Dialect::Dria && !who.speaks(protocol) {
         let who = who.provider.shown();
         return Err(usage(format!(
             "requests of the dialect dria are Chat Completions, and {who} does not speak that protocol"
@@ -175,6 +175,11 @@ impl Who {
     pub(super) fn protocol(&self) -> Protocol {
         let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.protocol);
         own.unwrap_or(self.provider.protocols[0])
+    }
+
+    /// Whether it can be spoken to in a protocol.
+    pub(super) fn speaks(&self, protocol: Protocol) -> bool {
+        self.provider.protocols.contains(&protocol)
     }
 
     /// What is wrong with a model's name, and at which endpoint.

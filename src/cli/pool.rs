@@ -12,7 +12,7 @@ use super::price::price_of;
 use super::schema::structured;
 use crate::config::{AUTO, Config, Member as Named, Pool};
 use crate::http::Endpoint;
-use crate::job::{self, JobSpec, Kinds, PoolMember, PoolModel, Protocol};
+use crate::job::{self, Dialect, JobSpec, Kinds, PoolMember, PoolModel, Protocol};
 use crate::pipeline::Error;
 use crate::provider::{Api, KNOWN, Listed, Model, ModelName, PASSTHROUGH, Secret, Task};
 use crate::store::Manifest;
@@ -193,6 +193,11 @@ fn offered(args: &ModelArgs, named: &PoolArgs) -> Result<Ways, Error> {
     for (listing, key, answer) in ask_all(endpoints(named)?, None, PATIENCE) {
         let Listing { name, who, base_url } = listing;
         is_refused.push(answer.as_ref().is_err_and(|error| error.is_refused));
+        if args.dialect == Dialect::Dria && !who.speaks(Protocol::Chat) {
+            let why = "it does not speak Chat Completions, as the requests do";
+            left_out.push(format!("{name} ({base_url}): {why}"));
+            continue;
+        }
         let task = if is_embedding(&who) { Task::Embeddings } else { Task::Chat };
         match chosen(&who, &base_url, answer, task) {
             Ok(models) => {

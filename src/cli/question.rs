@@ -97,8 +97,8 @@ pub(super) fn question(
         counts_twins: false,
         now_ms: now_ms(),
     };
-    let (link, ahead) = (input.link.clone(), input.ahead.clone());
-    Ok((Question { input: file, link, ahead, job, plan }, reach))
+    let (link, ahead, is_unseen) = (input.link.clone(), input.ahead.clone(), input.is_unseen);
+    Ok((Question { input: file, link, ahead, is_unseen, job, plan }, reach))
 }
 
 /// The field that names what is attached to a row.

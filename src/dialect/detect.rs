@@ -79,6 +79,16 @@ pub fn detect<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Op
     Ok(found.map(|(_, form)| form))
 }
 
+/// What the beginning of a file looks like; of its last line there may be only a part. Blank lines are passed over.
+///
+/// # Errors
+/// As [`detect`].
+pub fn detect_in(beginning: &[u8]) -> Result<Option<Form>, Mixed> {
+    let text = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+    let lines = (1..).zip(text.split(|byte| *byte == b'\n'));
+    detect(lines.filter(|(_, line)| !line.trim_ascii().is_empty()))
+}
+
 /// What a line looks like; nothing where it is no JSON object.
 #[must_use]
 pub fn form_of(line: &[u8]) -> Option<Form> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::dialect::detect::detect;
+use crate::dialect::detect::{detect, detect_in};
 use crate::dialect::rules::Rules;
 use crate::dialect::{Answer, Dialect, dria, openai, prompts, read_outcome, utf8};
 use crate::format::json::Object;
@@ -16,6 +16,7 @@ pub(super) fn dialects(bytes: &[u8], _: &Path) {
         let (first, second) = (mixed.first, mixed.second);
         assert!(1 <= first.0 && first.0 < second.0 && second.0 <= last && first.1 != second.1);
     }
+    let _ = detect_in(bytes);
     for line in lines.into_iter().filter_map(|(_, line)| utf8(line).ok()) {
         requests(line);
         for dialect in Dialect::ALL {

@@ -4,11 +4,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::value::RawValue;
 
+use crate::format::json::Object;
 use crate::format::{envelope, telemetry};
-use crate::job::{Attempt, Content, Failure, Id, JobSpec, Protocol, Transport, Usage};
+use crate::job::{
+    Attempt, Content, Dialect, Endpoint, Failure, Id, JobSpec, Protocol, Transport, Usage,
+};
 use crate::policy::{self, Allotment};
-use crate::provider::{Api, Model, Secret, told};
+use crate::provider::{Api, Model, Secret, Wording, told};
 use crate::telemetry as screen;
 
 /// Characters that a failure's message may have; it is kept with every attempt.
@@ -27,6 +31,41 @@ pub(super) fn reply(bytes: &[u8], _: &Path) {
     for protocol in Protocol::ALL {
         check(&api(protocol), status, &headers, body, bytes);
     }
+    // Of requests that are passed on the body is the answer, whatever endpoint it is of.
+    for dialect in [Dialect::OpenAi, Dialect::Dria] {
+        let passed = Model::Called(api_of(Protocol::Chat, dialect));
+        for endpoint in Endpoint::ALL {
+            match passed.decode_of(endpoint, status, &headers, body, 0) {
+                Ok(answer) => {
+                    let content = answer.content.as_str();
+                    assert!((200..300).contains(&status) && !content.is_empty());
+                    let is_whole = dialect == Dialect::OpenAi;
+                    assert!(!is_whole || serde_json::from_str::<&RawValue>(content).is_ok());
+                    assert!(!is_whole || !content.contains(['\n', '\r']), "it is one line");
+                }
+                Err(failure) => {
+                    holds(&failure, status);
+                    let raw = failure.raw.unwrap_or_default();
+                    assert!(!raw.contains(KEY), "the key is kept");
+                }
+            }
+        }
+    }
+    // Whatever a body is that can be passed on, with another model in it it is one still.
+    if let Ok(text) = std::str::from_utf8(body)
+        && let Ok(before) = Object::parse(text)
+    {
+        let passed = Model::Called(api_of(Protocol::Chat, Dialect::OpenAi));
+        let sent = passed.encode(before.text(), Wording::default());
+        let sent = std::str::from_utf8(&sent).expect("it is text");
+        let after = Object::parse(sent).expect("it is an object");
+        assert_eq!(after.get("model"), Some("\"m\""));
+        let others = |of: &Object<'_>| {
+            let fields = of.fields().filter(|(name, _)| *name != "model");
+            fields.map(|(name, it)| (name.to_owned(), it.to_owned())).collect::<Vec<_>>()
+        };
+        assert_eq!(others(&after), others(&before));
+    }
 }
 
 /// Whatever a head tells of limits, a call is not held back for more than a minute.
@@ -43,13 +82,17 @@ fn heed(headers: &HeaderMap) {
 }
 
 fn api(protocol: Protocol) -> Api {
+    api_of(protocol, Dialect::Rows)
+}
+
+fn api_of(protocol: Protocol, dialect: Dialect) -> Api {
     let mut job: JobSpec = serde_json::from_str(
         r#"{"model":"m","prompt":"","instruction":null,"parameters":{},"id_field":null,
             "selection":{"offset":0,"limit":null,"sample":null},"on_duplicate":"error",
             "on_missing_field":"error","max_row_bytes":9,"include_input":false}"#,
     )
     .expect("it is a job");
-    job.protocol = protocol;
+    (job.protocol, job.dialect) = (protocol, dialect);
     Api::new(&job, Transport::Http, Secret::new(KEY)).expect("it is a key")
 }
 

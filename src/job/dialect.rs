@@ -1,5 +1,5 @@
 //! How lines of inputs and outputs are spelled, by name. The readers and writers are in
-//! [`crate::dialect`].
+//! the module `dialect`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -87,6 +87,8 @@ pub struct Question {
     pub link: Option<Link>,
     /// What was read of it already, where it can be read only once.
     pub ahead: Option<Ahead>,
+    /// Whether nobody has said that its lines are rows, nor looked: requests among them are none.
+    pub is_unseen: bool,
     /// The job.
     pub job: JobSpec,
     /// How a plan is made.

@@ -9,6 +9,7 @@ use super::session;
 use super::targets::Targets;
 use super::transfer::{download, upload};
 use super::{Ahead, Context, End, Error, Finished, OnChange, Policy, Question, Run};
+use crate::dialect::detect::detect_in;
 use crate::http::Link;
 use crate::input::{self, Source};
 use crate::job::{Dedupe, JobSpec};
@@ -53,7 +54,11 @@ fn spool(
 ) -> Result<Source, Error> {
     let input = &question.input;
     if let Some(link) = &question.link {
-        return download(dir, link, is_second, context);
+        let source = download(dir, link, is_second, context)?;
+        if question.is_unseen && !source.is_csv() {
+            refuse_requests(&source, link.shown())?;
+        }
+        return Ok(source);
     }
     let (ahead, rest) = match &question.ahead {
         Some(Ahead { bytes, rest }) => (&bytes[..], rest.as_deref()),
@@ -68,7 +73,28 @@ fn spool(
             .map_err(|source| input::Error::Unreadable { path: input.to_owned(), source })?;
         dir.spool_from(&mut file, is_second)?
     };
-    Ok(Source::open(&path)?)
+    let source = Source::open(&path)?;
+    if question.is_unseen {
+        refuse_requests(&source, &input.display().to_string())?;
+    }
+    Ok(source)
+}
+
+/// Whoever says what is asked of rows does not mean a file of requests.
+fn refuse_requests(source: &Source, place: &str) -> Result<(), Error> {
+    const ENOUGH: u64 = 1 << 20;
+    let mut beginning = Vec::new();
+    source
+        .range(0, source.length.min(ENOUGH))
+        .and_then(|mut range| range.read_to_end(&mut beginning))
+        .map_err(|error| input::Error::Unreadable { path: source.path.clone(), source: error })?;
+    match detect_in(&beginning) {
+        Ok(Some(form)) if form.dialect.is_request() => Err(Error::Usage(format!(
+            "{place} holds {form}, which say themselves what is asked: leave -p, --template and options \
+             like them out, or take its lines as rows with --dialect rows"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Sees to it that there is a plan of this question, made now or before.

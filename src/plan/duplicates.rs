@@ -14,8 +14,10 @@ const SHOWN: usize = 10;
 /// What became of duplicates.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
-    /// The rows that are left out, each with the first row of its id.
-    pub(super) left_out: BTreeMap<u64, u64>,
+    /// The rows that are not called for it, each with the first row of its id.
+    pub(super) uncalled: BTreeMap<u64, u64>,
+    /// How many of them are left out.
+    pub(super) skipped: u64,
     /// How many rows are duplicates.
     pub(super) count: u64,
     /// The first lines of a request file that are refused for it, by their rows.
@@ -30,6 +32,7 @@ pub(super) fn settle(
     scanned: &mut Scanned,
 ) -> Result<Settled, Error> {
     let Some(ids) = scanned.ids.take() else { return Ok(Settled::default()) };
+    let is_refused = job.on_duplicate == OnDuplicate::Error && !job.skip_bad_lines;
     let shown = if job.dialect.is_rows() { SHOWN } else { BAD_LINES };
     // The rows, each with the first row of its id. When they are refused, only the first count.
     let mut found: BTreeMap<u64, u64> = BTreeMap::new();
@@ -38,7 +41,7 @@ pub(super) fn settle(
         for entry in &entries[1..] {
             count += 1;
             found.insert(entry.row, entries[0].row);
-            if job.on_duplicate == OnDuplicate::Error && found.len() > shown {
+            if is_refused && found.len() > shown {
                 found.pop_last();
             }
         }
@@ -48,6 +51,15 @@ pub(super) fn settle(
         return Ok(Settled::default());
     }
     match job.on_duplicate {
+        OnDuplicate::Error if job.skip_bad_lines => {
+            for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
+                let fails = |row: &u64| Rename { fails: true, ..Rename::left_out(*row) };
+                let renames: Vec<_> = rows.iter().map(fails).collect();
+                shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
+                Ok(())
+            })?;
+            Ok(Settled { uncalled: found, count, ..Settled::default() })
+        }
         OnDuplicate::Error if !job.dialect.is_rows() => {
             let refused = bad_lines(source, job, &mut scanned.shards, &found)?;
             Ok(Settled { count, refused, ..Settled::default() })
@@ -55,18 +67,19 @@ pub(super) fn settle(
         OnDuplicate::Error => Err(refusal(source, job, &scanned.shards, &found, count)),
         OnDuplicate::First => {
             for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
-                let renames: Vec<_> =
-                    rows.iter().map(|row| Rename { row: *row, id: None }).collect();
+                let renames: Vec<_> = rows.iter().map(|row| Rename::left_out(*row)).collect();
                 shard.wanted -= renames.len() as u64;
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok(Settled { left_out: found, count, ..Settled::default() })
+            let skipped = found.len() as u64;
+            Ok(Settled { uncalled: found, skipped, count, ..Settled::default() })
         }
         OnDuplicate::Suffix => {
             let names = suffixes(dir, source, job, &mut scanned.shards, &found)?;
             for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
-                let rename = |row: &u64| Rename { row: *row, id: names.get(row).cloned() };
+                let rename =
+                    |row: &u64| Rename { id: names.get(row).cloned(), ..Rename::left_out(*row) };
                 let renames: Vec<_> = rows.iter().map(rename).collect();
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())

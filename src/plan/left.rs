@@ -54,7 +54,8 @@ pub fn cut_what_is_left(
         if states.is_empty() {
             continue;
         }
-        let skipped = dir.exceptions(first, entry)?.into_iter().filter(|it| it.id.is_none());
+        let skipped = dir.exceptions(first, entry)?.into_iter();
+        let skipped = skipped.filter(|it| it.id.is_none() && !it.fails);
         let skipped: BTreeSet<u64> = skipped.map(|it| it.row).collect();
         for row in entry.first_row..entry.first_row + entry.rows {
             if !manifest.chosen.contains(row) || skipped.contains(&row) {

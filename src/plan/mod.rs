@@ -109,7 +109,11 @@ pub enum Error {
         shown: Vec<String>,
     },
     /// Lines of a request file are no requests, or have the id of an earlier line.
-    #[error("of the input {count} lines cannot be sent, first {}", shown.first().map(ToString::to_string).unwrap_or_default())]
+    #[error(
+        "{count} {} of the input cannot be sent, first {}",
+        if *count == 1 { "line" } else { "lines" },
+        shown.first().map(ToString::to_string).unwrap_or_default()
+    )]
     BadLines {
         /// How many.
         count: u64,
@@ -316,12 +320,11 @@ fn draw_up(
     let scan = scan::Scan { source, job: &job, template: &template, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
     let settled = duplicates::settle(dir, source, &job, &mut scanned)?;
-    let duplicates::Settled { left_out, count: total, refused } = settled;
+    let duplicates::Settled { uncalled: left_out, skipped, count: total, refused } = settled;
     if !job.dialect.is_rows() {
-        let is_refused = job.on_duplicate == OnDuplicate::Error;
+        let is_refused = !refused.is_empty();
         refuse_bad_lines(&job, &mut scanned, (refused, if is_refused { total } else { 0 }))?;
     }
-    let skipped = left_out.len() as u64;
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
     }
@@ -431,6 +434,7 @@ fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dy
         }
     }
     if let Some(field) = &job.attachment_field
+        && job.dialect.is_rows()
         && scanned.with_attachment_field == 0
         && scanned.selected > 0
     {
@@ -441,7 +445,9 @@ fn report(job: &JobSpec, scanned: &scan::Scanned, duplicates: u64, sink: &mut dy
     if duplicates > 0 {
         let what = match job.on_duplicate {
             OnDuplicate::First => "are left out",
-            OnDuplicate::Suffix | OnDuplicate::Error => "are given ids of their own",
+            OnDuplicate::Suffix => "are given ids of their own",
+            // They are refused unless bad lines may fail.
+            OnDuplicate::Error => "will fail without a call",
         };
         sink.emit(&Event::Warning(format!(
             "{duplicates} rows have the id of an earlier row and {what}"

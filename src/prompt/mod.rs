@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 use crate::format::json::{self, Object};
 use crate::job::{Failure, FailureKind, JobSpec, Modality, OnMissingField, Reference};
 
-pub use request::Request;
+pub use request::{Request, kinds_of};
 
 /// The template of a job that has none: it shows the model the whole row.
 pub const DEFAULT: &str = "Input record:\n\n{{row_json}}\n";

@@ -6,7 +6,7 @@ use super::Prompt;
 use crate::dialect::rules::ROWMILL;
 use crate::dialect::{Dialect, Problem, dria, openai, prompts, words};
 use crate::format::json::Object;
-use crate::job::{Endpoint, Failure, FailureKind, JobSpec, OWN_MODEL};
+use crate::job::{Endpoint, Failure, FailureKind, JobSpec, Kinds, Modality, OWN_MODEL};
 
 /// What of a request is not its body, which is the text of its [`Prompt`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,36 @@ impl Request {
     }
 }
 
+/// What a model must take in to answer a request, as the parts of its messages say: of a line, as its text is. Of one that
+/// cannot be sent that is told later.
+#[must_use]
+pub fn kinds_of(row: &Object<'_>) -> Kinds {
+    let body = row.get("body").and_then(|body| serde_json::from_str::<Value>(body).ok());
+    let mut kinds = Kinds::NONE;
+    for name in ["messages", "input"] {
+        let said = body.as_ref().and_then(|body| body.get(name));
+        said.into_iter().for_each(|it| add_kinds(it, &mut kinds));
+    }
+    if kinds.is_empty() { Kinds::TEXT } else { kinds }
+}
+
+fn add_kinds(value: &Value, kinds: &mut Kinds) {
+    match value {
+        Value::Array(members) => members.iter().for_each(|it| add_kinds(it, kinds)),
+        Value::Object(part) => {
+            let modality = match part.get("type").and_then(Value::as_str) {
+                Some("image_url" | "input_image" | "image") => Some(Modality::Image),
+                Some("input_audio") => Some(Modality::Audio),
+                Some("file" | "input_file" | "document") => Some(Modality::Document),
+                _ => None,
+            };
+            *kinds = modality.map_or(*kinds, |modality| kinds.with(modality));
+            part.get("content").into_iter().for_each(|it| add_kinds(it, kinds));
+        }
+        _ => {}
+    }
+}
+
 /// The fields of bodies that models read.
 const READ: [&str; 15] = [
     "messages",
@@ -205,6 +235,22 @@ mod tests {
             assert_ne!(other.request_hash(), asked.request_hash());
             assert_ne!(other.hash(), asked.hash());
         }
+    }
+
+    #[test]
+    fn parts_of_messages_say_what_a_model_must_take_in() {
+        let kinds = |body: &str| {
+            let line = format!("{{\"body\":{body}}}");
+            kinds_of(&Object::parse(&line).unwrap()).to_string()
+        };
+        let part = |part: &str| {
+            kinds(&format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#))
+        };
+        assert_eq!(kinds(r#"{"messages":[{"role":"user","content":"an image_url"}]}"#), "text");
+        assert_eq!(part(r#"{"type":"text","text":"x"},{"type":"image_url"}"#), "image");
+        assert_eq!(part(r#"{"type":"input_audio"},{"type":"document"}"#), "document, audio");
+        assert_eq!(kinds(r#"{"input":[{"content":[{"type":"input_file"}]}]}"#), "document");
+        assert_eq!((kinds("7"), kinds(r#"{"input":"x"}"#)), ("text".into(), "text".into()));
     }
 
     #[test]

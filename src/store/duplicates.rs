@@ -10,8 +10,24 @@ use super::{Error, Held, ShardEntry, WorkDir, disk};
 pub struct Rename {
     /// The row's number.
     pub row: u64,
-    /// The id it is given, as text; nothing when the row is left out.
+    /// The id it is given, as text; nothing when the row is left out, or fails.
     pub id: Option<String>,
+    /// Whether it fails for it, without a call.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fails: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(it: &bool) -> bool {
+    !*it
+}
+
+impl Rename {
+    /// A row that is left out.
+    #[must_use]
+    pub fn left_out(row: u64) -> Self {
+        Self { row, id: None, fails: false }
+    }
 }
 
 impl WorkDir {

@@ -143,7 +143,7 @@ impl WorkDir {
     pub fn exceptions(&self, number: u32, entry: &ShardEntry) -> Result<Vec<Rename>, Error> {
         let mut all = self.duplicates(number, entry)?;
         let twins = self.twins(number, entry)?.twins;
-        all.extend(twins.into_iter().map(|twin| Rename { row: twin.row, id: None }));
+        all.extend(twins.into_iter().map(|twin| Rename::left_out(twin.row)));
         Ok(all)
     }
 

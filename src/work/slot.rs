@@ -1,6 +1,6 @@
 //! A shard in a worker's hands: its rows, what is written of them, what is still to come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::attempt::Landing;
@@ -11,7 +11,7 @@ use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::telemetry::{read_attempts, write_attempt};
 use crate::input::{ShardRows, identify};
 use crate::job::{Answer, Content, Failure, FailureKind, Id, JobSpec, Kinds, OutcomeKind};
-use crate::prompt::{Prompt, Template, attachments};
+use crate::prompt::{Prompt, Template, attachments, kinds_of};
 use crate::provider::Correction;
 use crate::store::{
     Asked, Chosen, Entry, Error, Journal, Outcome, Record, Rename, ShardEntry, ShardState, Started,
@@ -34,6 +34,8 @@ pub(super) struct Slot<'a> {
     started: Started,
     // Rows whose id the plan changed.
     ids: HashMap<u64, Id>,
+    // Rows that fail because an earlier one has their id.
+    twice: HashSet<u64>,
     // Rows whose answer did not fit, until they have an outcome.
     corrections: HashMap<RowIndex, Arc<Correction>>,
     // How often rows were answered without having an answer since, by their place.
@@ -87,6 +89,7 @@ impl<'a> Slot<'a> {
             journal,
             started,
             ids: HashMap::new(),
+            twice: HashSet::new(),
             corrections: HashMap::new(),
             answered: HashMap::new(),
             lines: Vec::new(),
@@ -119,8 +122,11 @@ impl<'a> Slot<'a> {
                     }
             })
             .collect();
-        for Rename { row, id } in renames {
+        for Rename { row, id, fails } in renames {
             match id {
+                None if fails => {
+                    self.twice.insert(row);
+                }
                 Some(text) => {
                     self.ids.insert(row, Id::from_text(&text));
                 }
@@ -138,6 +144,11 @@ impl<'a> Slot<'a> {
     /// What a model must take in to answer a row, by the names of what is attached to it. Of a row that
     /// cannot be asked about that is told later.
     pub(super) fn needs(&self, row: RowIndex, job: &JobSpec) -> Kinds {
+        if job.dialect.is_request() {
+            let text = self.rows.text(row);
+            let object = text.as_ref().ok().and_then(|text| self.rows.object(row, text).ok());
+            return object.map_or(Kinds::TEXT, |row| kinds_of(&row));
+        }
         let Some(field) = &job.attachment_field else { return Kinds::TEXT };
         let named = || {
             let text = self.rows.text(row).ok()?;
@@ -215,6 +226,11 @@ impl<'a> Slot<'a> {
             Err(failure) => return unnamed(template.ask(&object, job).err().unwrap_or(failure)),
         };
         let id = self.ids.get(&number).cloned().unwrap_or(id);
+        if self.twice.contains(&number) {
+            let message = format!("an earlier line has the id {id}");
+            let failure = Failure::new(FailureKind::InvalidRequest, message);
+            return Prepared { id, hash: 0, prompt: Err(failure) };
+        }
         let prompt = template.ask(&object, job);
         let hash = prompt.as_ref().map(Prompt::hash).unwrap_or_default();
         Prepared { id, hash, prompt }

@@ -33,6 +33,9 @@ pub(in crate::cli) struct InputArgs {
     /// What its lines are, once that is found out.
     #[arg(skip)]
     pub(in crate::cli) lines: Dialect,
+    /// Whether they are taken for rows, and nobody has looked.
+    #[arg(skip)]
+    pub(in crate::cli) is_unseen: bool,
     /// What was read of it for that, where it can be read only once.
     #[arg(skip)]
     pub(in crate::cli) ahead: Option<Ahead>,
