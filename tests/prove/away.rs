@@ -29,17 +29,6 @@ struct Request {
     after: usize,
 }
 
-impl Request {
-    fn is_look(&self) -> bool {
-        self.range.as_deref().is_some_and(is_look)
-    }
-}
-
-/// Whether no more is asked for than the beginning, to see what it is.
-fn is_look(range: &str) -> bool {
-    range.starts_with("bytes=0-") && range != "bytes=0-"
-}
-
 /// What is there.
 #[derive(Debug, Clone, Default)]
 pub struct Holdings {
@@ -173,11 +162,8 @@ impl Holdings {
     }
 
     fn give(&self, seen: &Seen) -> Say {
-        let is_look = seen.header("range").is_some_and(is_look);
-        let is_fetched = |it: &Request| it.path == seen.path() && !it.is_look();
-        let asked_before = self.requests.iter().any(is_fetched);
+        let asked_before = self.requests.iter().any(|it| it.path == seen.path());
         match self.documents.get(seen.path()) {
-            Some(bytes) if is_look => Say::document(bytes.clone()),
             Some(bytes) if self.is_shut && !asked_before => {
                 let cut = Some(bytes.len() / 2);
                 Say::Document(Document { cut, ..Document::new(bytes.clone()) })
@@ -280,12 +266,7 @@ impl Transfers {
     pub fn came_once(&self, site: &Site, wrong: &mut impl FnMut(String)) {
         let now = site.away.now();
         let gets = now.requests[self.there.requests.len()..].iter().filter(|it| it.is_get);
-        let (looks, gets): (Vec<_>, Vec<_>) = gets.partition(|it| it.is_look());
-        let ranges: Vec<_> = gets.iter().map(|it| it.range.clone()).collect();
-        let may_look = matches!(self.input, Some(Input::Unknown | Input::Part(_)));
-        if looks.len() > usize::from(may_look) {
-            wrong(format!("I13: {:?}, and its beginning was looked at {looks:?}", self.input));
-        }
+        let ranges: Vec<_> = gets.map(|it| it.range.clone()).collect();
         let expected: &[_] = match &self.input {
             None | Some(Input::Planned) => &[],
             Some(Input::Unknown) => &[None],
