@@ -23,7 +23,7 @@ use support::table::Table;
 /// A benchmark: its name, what it does, and the function that does it.
 type Case = (&'static str, &'static str, fn(&Ground, &mut Table));
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     ("start", "`rowmill status` on a work directory of 1,000 shards", cases::start::status),
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
@@ -46,6 +46,11 @@ const CASES: [Case; 12] = [
         "dedupe",
         "planning 1,000,000 rows with a look for those that ask the same, and without",
         cases::dedupe::dedupe,
+    ),
+    (
+        "requests",
+        "request files of 100,000 and 1,000,000 lines over HTTP, beside rows",
+        cases::requests::requests,
     ),
     ("resume", "resuming 2,000,000 rows, finished and half-finished", cases::resume::resume),
     ("merge", "merging 2,000,000 rows, beside cat of the journals", cases::files::merge),

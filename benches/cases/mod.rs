@@ -5,6 +5,7 @@ pub mod files;
 pub mod growth;
 pub mod http;
 pub mod limits;
+pub mod requests;
 pub mod resume;
 pub mod scale;
 pub mod start;

@@ -56,14 +56,38 @@ impl Ground {
         let mut random = fastrand::Rng::with_seed(rows);
         for row in 0..rows {
             write!(file, "{{\"id\":\"row-{row:09}\",\"text\":\"").expect("a disk");
-            for _ in 0..24 {
-                let word = WORDS[random.usize(..WORDS.len())];
-                write!(file, "{word} ").expect("a disk");
-            }
+            words(&mut file, &mut random);
             let score = random.u8(..100);
             writeln!(file, "\",\"score\":{score},\"tags\":[\"a\",\"b\"]}}").expect("a disk");
         }
         file.flush().expect("a disk");
         path
+    }
+    /// A file of so many requests of OpenAI's Batch API, of some 330 bytes.
+    pub fn requests(&self, requests: u64) -> PathBuf {
+        let path = self.path(&format!("requests-{requests}.jsonl"));
+        if path.exists() {
+            return path;
+        }
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).expect("a file"));
+        let mut random = fastrand::Rng::with_seed(requests);
+        let head =
+            "\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{\"model\":\"mock\"";
+        for request in 0..requests {
+            write!(file, "{{\"custom_id\":\"request-{request:09}\",{head},\"messages\":[")
+                .expect("a disk");
+            write!(file, "{{\"role\":\"user\",\"content\":\"").expect("a disk");
+            words(&mut file, &mut random);
+            writeln!(file, "\"}}],\"max_tokens\":16}}}}").expect("a disk");
+        }
+        file.flush().expect("a disk");
+        path
+    }
+}
+
+fn words(file: &mut impl Write, random: &mut fastrand::Rng) {
+    for _ in 0..24 {
+        let word = WORDS[random.usize(..WORDS.len())];
+        write!(file, "{word} ").expect("a disk");
     }
 }
