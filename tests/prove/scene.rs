@@ -229,8 +229,9 @@ pub const SCENES: &[Scene] = &[
     Scene {
         name: "a request file, one line of which is none",
         bad_row: Some(13),
-        command: "run in.jsonl REQUESTS PACE OUTPUTS --work-dir wd",
-        resume: "run in.jsonl REQUESTS PACE OUTPUTS --work-dir wd --resume",
+        // The names of lines in its own dialect are of the run: envelopes are the same each time.
+        command: "run in.jsonl REQUESTS PACE OUTPUTS --output-format rows --work-dir wd",
+        resume: "run in.jsonl REQUESTS PACE OUTPUTS --output-format rows --work-dir wd --resume",
         code: 3,
         is_requests: true,
         step: 53,

@@ -37,10 +37,19 @@ impl Mount {
     /// Makes a directory read-only for whoever opens something by its path from now on. Files that
     /// are open stay writable: the system takes no file system away from under them.
     fn read_only(at: &Path) -> Result<Self, String> {
-        mount(&["--rbind", &at.display().to_string()], at)?;
-        let mounted = Self(at.to_owned());
-        mount(&["-o", "remount,bind,ro"], at)?;
-        Ok(mounted)
+        // What is opened for writing between the two keeps the mount writable: then both are done anew.
+        const TRIES: usize = 20;
+        let mut tries = 0;
+        loop {
+            mount(&["--rbind", &at.display().to_string()], at)?;
+            let mounted = Self(at.to_owned());
+            tries += 1;
+            match mount(&["-o", "remount,bind,ro"], at) {
+                Ok(()) => return Ok(mounted),
+                Err(error) if tries == TRIES || !error.contains("busy") => return Err(error),
+                Err(_) => drop(mounted),
+            }
+        }
     }
 
     fn remount(&self, options: &str) {
