@@ -17,7 +17,7 @@ use super::signals::Cause;
 use super::surroundings::{Failed, Settings, Surroundings};
 use super::system::{self, Room};
 use super::typed::Typed;
-use crate::job::{JobSpec, Money};
+use crate::job::{Dialect, JobSpec, Money};
 use crate::pipeline::{self, Error};
 use crate::policy::Durability;
 use crate::shutdown::{Shutdown, Stage, Trigger, channel};
@@ -83,7 +83,7 @@ fn pass(args: &FilterArgs, ahead: Vec<u8>, typed: &Typed<'_>) -> Result<ExitCode
         if !surroundings.is_quiet() && !matches!(passed.end, PassedEnd::Requests(_)) {
             exit::say(&summary(&passed.tally));
         }
-        Ok(closing(args, &passed, surroundings, typed))
+        Ok(closing(args, (&passed, format), surroundings, typed))
     })
 }
 
@@ -240,7 +240,7 @@ fn summary(tally: &Tally) -> String {
 /// The line of a filter that did not end well.
 fn closing(
     args: &FilterArgs,
-    passed: &Passed,
+    (passed, format): (&Passed, Dialect),
     surroundings: &Surroundings<'_>,
     typed: &Typed<'_>,
 ) -> Option<Line> {
@@ -267,10 +267,11 @@ fn closing(
             let is_fine =
                 failed == 0 || args.allow_failed.is_some_and(|it| it.allows(failed, *out));
             let what = format!("{failed} of {out} rows failed");
-            let next =
-                "those are the lines with \"ok\":false; feed their rows again, or allow them: \
-                        --allow-failed"
-                    .to_owned();
+            let those = match format.is_rows() {
+                true => "those are the lines with \"ok\":false",
+                false => "their lines tell why",
+            };
+            let next = format!("{those}; feed their rows again, or allow them: --allow-failed");
             (!is_fine).then_some(Line { code: exit::ROWS_FAILED, what, safe, next })
         }
         // Who stops all of a pipeline may stop the readers first.
