@@ -689,6 +689,34 @@ fn requests_go_out_as_they_are_and_are_answered_in_their_dialect() {
 }
 
 #[test]
+fn requests_go_to_where_their_lines_say_sound_as_a_form() {
+    let server = Server::start(|call| Reply::body(json!({"path": call.path}).to_string()));
+    let bench = Bench::with_server(&server);
+    let sound = r#"{"model":"w","file_url":"data:audio/mp3;base64,SUQz"}"#;
+    let all = [
+        ("/v1/audio/transcriptions", sound),
+        ("/v1/embeddings", r#"{"model":"e","input":["x"]}"#),
+        ("/v2/rerank", r#"{"model":"r","query":"a","documents":["b"]}"#),
+    ];
+    let line = |(url, body): &(&str, &str)| {
+        format!(
+            "{{\"custom_id\":\"{url}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{body}}}\n"
+        )
+    };
+    let input: String = all.iter().map(line).collect();
+    let ended = bench.pipe("filter", input.as_bytes()).expect(0);
+    for line in ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        assert_eq!(line["response"]["body"]["path"], line["custom_id"]);
+    }
+    let calls = server.calls();
+    let sent = |url| calls.iter().find(|call| call.path == url).unwrap();
+    assert!(sent(all[0].0).headers["content-type"].starts_with("multipart/form-data"));
+    assert!(String::from_utf8_lossy(&sent(all[0].0).raw).contains("ID3"));
+    assert_eq!(sent(all[1].0).raw, all[1].1.as_bytes());
+    assert_eq!((sent(all[2].0).raw.as_slice(), calls.len()), (all[2].1.as_bytes(), 3));
+}
+
+#[test]
 fn prompts_and_requests_of_dria_are_answered_as_run_answers_them() {
     let server = Server::start(|call| match call.prompt.as_str() {
         "bad" => Reply::status(400),
