@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::server::{Reply, Server, answer_to};
+use crate::support::server::{Call, Reply, Server, answer_to};
 use crate::support::{Bench, Ended, assert_same, assert_text, rows, words};
 
 const ASK: &str = "filter -m m -p {{text}} --id-field id";
@@ -602,4 +602,266 @@ fn what_makes_no_sense_in_a_pipe_is_refused() {
     assert!(help.contains("Examples:") && help.contains("survives a kill"), "{help}");
     assert!(help.contains("the calls of this process may have cost more"));
     assert!(!help.contains("--repeat") && !help.contains("--require-model"));
+}
+
+/// Requests as OpenAI's Batch API has them, by their ids and what they ask; each body is spelled in its own way.
+fn requests(asked: &[(&str, &str)]) -> String {
+    let line = |(id, text): &(&str, &str)| {
+        format!(
+            "{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{}}}\n",
+            body(text)
+        )
+    };
+    asked.iter().map(line).collect()
+}
+
+fn body(text: &str) -> String {
+    format!(
+        r#"{{"model":"own", "temperature":0.50,"messages":[ {{"role":"user","content":"{text}"}}]}}"#
+    )
+}
+
+/// Lines out of the dialect openai with `ID` for the names that each run gives its lines. They are hashes.
+#[track_caller]
+fn unnamed(text: &str) -> String {
+    const NAME: &str = "{\"id\":\"batch_req_";
+    let of = |line: &str| {
+        let (name, rest) = line.strip_prefix(NAME).unwrap().split_at(32);
+        assert!(name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+        format!("{{\"id\":\"ID{rest}\n")
+    };
+    text.lines().map(of).collect()
+}
+
+#[test]
+fn requests_go_out_as_they_are_and_are_answered_in_their_dialect() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("bad", _) => Reply::status(400),
+        ("slow", nth) if nth % 2 == 1 => Reply::status(500),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let bad = [
+        "{torn\n",
+        "[\"no object\"]\n",
+        "{\"custom_id\":\"no url\",\"method\":\"POST\",\"body\":{\"model\":\"own\"}}\n",
+        "{\"custom_id\":\"other url\",\"method\":\"POST\",\"url\":\"/v1/files\",\"body\":{\"model\":\"own\"}}\n",
+        "{\"custom_id\":\"no model\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{}}\n",
+        "{\"text\":\"a row\"}\n\n",
+    ];
+    let (first, last) = (&[("a", "x"), ("b", "bad"), ("c", "slow")], &[("d", "y")]);
+    let input = format!("\u{feff}\n \n{}{}{}", requests(first), bad.concat(), requests(last));
+    bench.write("in.jsonl", &input);
+    let run = "run in.jsonl --dialect openai --skip-bad-lines";
+    bench.run(&format!("{run} -o out.jsonl")).expect(3);
+    let expected = unnamed(&bench.read("out.jsonl"));
+    assert_eq!(expected.lines().count(), 10, "a line for each: {expected}");
+    let before = server.count();
+    let ended = bench.pipe("filter --ordered", input.as_bytes()).expect(3);
+    let ended = ended.says("10 rows: 3 ok, 7 failed · 5 calls").says("their lines tell why; feed");
+    assert_text(&unnamed(&ended.stdout), &expected);
+    let calls = server.calls().split_off(before);
+    assert_eq!(calls.len(), 5);
+    for call in calls {
+        assert_eq!((&*call.path, call.raw), ("/v1/chat/completions", body(&call.prompt).into()));
+    }
+    // As they come, and all by one model.
+    let ended = bench.pipe("filter -m other", input.as_bytes()).expect(3);
+    let id = |line: &Value| line["custom_id"].as_str().unwrap().to_owned();
+    let mut ids: Vec<_> =
+        ended.stdout.lines().map(|it| id(&serde_json::from_str(it).unwrap())).collect();
+    ids.sort_unstable();
+    let mut wanted: Vec<_> = bench.lines("out.jsonl").iter().map(id).collect();
+    wanted.sort_unstable();
+    assert_eq!(ids, wanted);
+    let call = server.calls().pop().unwrap();
+    assert_eq!(call.body["model"], "other");
+    // In another dialect, without another call for who reads it.
+    for format in ["rows", "prompts", "dria"] {
+        let say = format!("--output-format {format}");
+        bench.run(&format!("{run} -o {format}.jsonl {say}")).expect(3);
+        let ended = bench.pipe(&format!("filter --ordered {say}"), input.as_bytes()).expect(3);
+        assert_text(&ended.stdout, &bench.read(&format!("{format}.jsonl")));
+    }
+    // Each run has names of its own.
+    let names = || bench.pipe("filter", requests(last).as_bytes()).expect(0).stdout;
+    assert_ne!(names(), names());
+}
+
+#[test]
+fn requests_go_to_where_their_lines_say_sound_as_a_form() {
+    let server = Server::start(|call| Reply::body(json!({"path": call.path}).to_string()));
+    let bench = Bench::with_server(&server);
+    let sound = r#"{"model":"w","file_url":"data:audio/mp3;base64,SUQz"}"#;
+    let all = [
+        ("/v1/audio/transcriptions", sound),
+        ("/v1/embeddings", r#"{"model":"e","input":["x"]}"#),
+        ("/v2/rerank", r#"{"model":"r","query":"a","documents":["b"]}"#),
+    ];
+    let line = |(url, body): &(&str, &str)| {
+        format!(
+            "{{\"custom_id\":\"{url}\",\"method\":\"POST\",\"url\":\"{url}\",\"body\":{body}}}\n"
+        )
+    };
+    let input: String = all.iter().map(line).collect();
+    let ended = bench.pipe("filter", input.as_bytes()).expect(0);
+    for line in ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        assert_eq!(line["response"]["body"]["path"], line["custom_id"]);
+    }
+    let calls = server.calls();
+    let sent = |url| calls.iter().find(|call| call.path == url).unwrap();
+    assert!(sent(all[0].0).headers["content-type"].starts_with("multipart/form-data"));
+    assert!(String::from_utf8_lossy(&sent(all[0].0).raw).contains("ID3"));
+    assert_eq!(sent(all[1].0).raw, all[1].1.as_bytes());
+    assert_eq!((sent(all[2].0).raw.as_slice(), calls.len()), (all[2].1.as_bytes(), 3));
+}
+
+#[test]
+fn prompts_and_requests_of_dria_are_answered_as_run_answers_them() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "bad" => Reply::status(400),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("note.txt", "a note");
+    let prompts = "{\"prompt\":\"x\"}\n{\"id\":7,\"prompt\":\"bad\"}\n{\"id\":\"p\",\"prompt\":\"\"}\n\
+                   {\"id\":\"n\",\"prompt\":\"read\",\"attachment\":\"note.txt\"}\n{\"text\":\"none\"}\n";
+    let dria = |id: &str, text: &str| {
+        let body = body(text);
+        format!(
+            "{{\"custom_id\":\"{id}\",\"type\":\"completions\",\"version\":\"v1\",\"body\":{body}}}\n"
+        )
+    };
+    let dria = [&*dria("a", "x"), &*dria("b", "bad"), "{\"custom_id\":\"c\"}\n", &*dria("d", "y")]
+        .concat();
+    for (name, input, options) in [("prompts", prompts, "-m m"), ("dria", &*dria, "")] {
+        let start = server.count();
+        bench.write("in.jsonl", input);
+        let run = format!("run in.jsonl --dialect {name} --skip-bad-lines -o {name}.jsonl");
+        bench.run(&format!("{run} {options}")).expect(3);
+        let before = server.count();
+        let ended = bench.pipe(&format!("filter --ordered {options}"), input.as_bytes()).expect(3);
+        assert_text(&ended.stdout, &bench.read(&format!("{name}.jsonl")));
+        let calls = server.calls();
+        let sent = |calls: &[Call]| {
+            let mut sent: Vec<_> = calls.iter().map(|call| call.raw.clone()).collect();
+            sent.sort_unstable();
+            sent
+        };
+        assert_eq!(sent(&calls[start..before]), sent(&calls[before..]));
+        if name == "prompts" {
+            let asked = &calls[before].body;
+            assert_eq!((&asked["temperature"], &asked["max_tokens"]), (&json!(0.7), &json!(2048)));
+        }
+    }
+    let ended = bench.pipe("filter -m m --output-format openai", b"{\"prompt\":\"x\"}\n").expect(0);
+    let line: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(line["custom_id"], "1");
+    assert_eq!(line["response"]["body"]["choices"][0]["message"]["content"], answer_to("x"));
+    // Rows as well.
+    let ended = bench.pipe(&format!("{ASK} --output-format dria"), rows(1).as_bytes()).expect(0);
+    let line: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&line["custom_id"], &line["token_count"]), (&json!("r1"), &json!(7)));
+}
+
+#[test]
+fn the_first_line_tells_what_comes_while_the_pipe_stays_open() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let request = requests(&[("a", "x")]);
+    for (options, first, answer) in [
+        ("", &*request, "/response/body/choices/0/message/content"),
+        ("-m m", &*request, "/response/body/choices/0/message/content"),
+        ("-m m", "{\"prompt\":\"x\"}\n", "/output"),
+        ("-m m --dialect rows -p {{prompt}}", "{\"prompt\":\"x\"}\n", "/result"),
+        ("-m m --id-field id -p {{prompt}}", "{\"id\":1,\"prompt\":\"x\"}\n", "/result"),
+        // Envelopes are rows like any other.
+        (
+            "-m m -p {{result}}",
+            "{\"id\":1,\"row_number\":1,\"ok\":true,\"result\":\"x\",\"error\":null}\n",
+            "/result",
+        ),
+    ] {
+        let mut open = Open::start(&bench, &format!("filter {options}"));
+        // It comes in pieces, behind blank lines.
+        let (head, tail) = first.split_at(5);
+        open.write("\n \n");
+        open.write(head);
+        open.write(tail);
+        let line = open.line();
+        assert_eq!(line.pointer(answer), Some(&json!(answer_to("x"))), "{options}: {line}");
+        // What comes behind it does not count.
+        open.write("{\"text\":\"x\"}\n");
+        let line = open.line();
+        assert!(line.get("error").is_some_and(|error| !error.is_null()), "{options}: {line}");
+        assert_eq!(open.end().expect(3).stdout, "");
+    }
+    // Without a line nobody is asked, and the arguments are looked at all the same.
+    bench.pipe("filter -m m", b"\n\n").expect(0).says("0 rows: 0 ok");
+    bench.pipe("filter", b"").expect(2).says("no model is named");
+    // Nor does it wait for a line where nobody waits for answers.
+    let mut open = Open::start(&bench, "filter -m m");
+    open.write("{\"pro");
+    drop(open.stdout.take());
+    let ended = open.wait().expect(0);
+    assert_eq!(ended.stderr, "0 rows: 0 ok\n");
+}
+
+#[test]
+fn what_requests_say_themselves_no_option_says() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("names.toml", "[models]\nown = \"openai.other\"\n");
+    let (openai, prompt) = (requests(&[("a", "x")]), "{\"prompt\":\"x\"}\n");
+    let result = "{\"custom_id\":\"a\",\"response\":null,\"error\":{}}\n";
+    for (options, input, code, text) in [
+        ("--temperature 1", &*openai, 2, "leave --temperature out"),
+        ("--schema a:string", &openai, 2, "leave --schema out"),
+        ("-m m?temperature=1", &openai, 2, "behind the model's name"),
+        ("-p {{x}} -m m", &openai, 2, "standard input holds requests of the dialect openai"),
+        ("--id-field custom_id -m m", &openai, 2, "--dialect rows"),
+        ("-p {{x}} -m m --dialect openai", &openai, 2, "leave --prompt out"),
+        ("-p {{x}} -m m --dialect prompts", prompt, 2, "leave --prompt out"),
+        ("--include-input", &openai, 2, "--output-format rows"),
+        ("-m a -m b", &openai, 2, "one model once about each row"),
+        ("--map-model own=openai.other", &openai, 2, "--map-model"),
+        ("--config names.toml", &openai, 2, "[models] of a config file"),
+        (
+            "--map-model own=openai.other -m m",
+            prompt,
+            2,
+            "--map-model own=openai.other is for openai",
+        ),
+        ("-m m", result, 65, "standard input is no file of rows or requests: it holds results"),
+    ] {
+        let ended = bench.pipe(&format!("filter {options}"), input.as_bytes()).expect(code);
+        assert_eq!(ended.stdout, "", "{options}");
+        ended.says(text);
+    }
+    assert_eq!(server.count(), 0);
+    let mut bench = Bench::new();
+    bench.set("OPENAI_BASE_URL", "");
+    bench.pipe("filter", openai.as_bytes()).expect(2).says("name the endpoint with --base-url");
+    let ended = bench.pipe("filter -m passthrough", openai.as_bytes()).expect(0);
+    let line: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(line["response"]["body"]["messages"][0]["content"], "x");
+}
+
+#[test]
+fn a_cap_holds_for_models_that_lines_name() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("rowmill.toml", "[price.own]\ninput = 100\noutput = 1000\n");
+    let known = requests(&[("a", "x"), ("c", "y")]);
+    let unknown = requests(&[("b", "z")]).replace("\"own\"", "\"unheard-of\"");
+    let input = format!("{known}{unknown}");
+    let ended = bench.pipe("filter --ordered --max-cost 9", input.as_bytes()).expect(3);
+    let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["custom_id"], &last["error"]["code"]), (&json!("b"), &json!("no_model")));
+    let message = last["error"]["message"].as_str().unwrap();
+    assert!(message.contains("--max-cost") && message.ends_with("unheard-of"), "{message}");
+    assert_eq!(server.count(), 2);
+    ended.says("3 rows: 2 ok, 1 failed · 2 calls · 36 tokens · $0.0162\n");
+    bench.pipe("filter --max-cost 0.0001", known.as_bytes()).expect(4);
+    assert_eq!(server.count(), 2);
 }

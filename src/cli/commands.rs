@@ -49,7 +49,7 @@ pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
         }
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
-        Command::Filter(mut args) => settled(args.settle()).and_then(|()| filter(&args, &typed)),
+        Command::Filter(args) => filter(*args, &typed),
         Command::Estimate(mut args) => {
             settled(args.look().and_then(|()| args.settle())).and_then(|()| estimate(&args, &typed))
         }

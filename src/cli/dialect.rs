@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{
-    EstimateArgs, InputArgs, ModelArgs, OutputArgs, PlanArgs, PromptArgs, RunArgs, SchemaArgs,
+    EstimateArgs, FilterArgs, InputArgs, ModelArgs, OutputArgs, PlanArgs, PromptArgs, RunArgs,
+    SchemaArgs,
 };
 use super::commands::default_work_dir;
 use super::deadline::within;
 use crate::dialect::Dialect;
 use crate::dialect::detect::{Form, LINES, Side, detect_in};
-use crate::input::{self, not_text};
+use crate::input::{self, BOM, not_text};
 use crate::pipeline::{self, Ahead, Error, Inputs};
 use crate::store::WorkDir;
 
@@ -62,6 +63,39 @@ impl EstimateArgs {
     }
 }
 
+impl FilterArgs {
+    /// Finds out what comes in, by its first line at most: that is to be answered before a second comes. `read` gives
+    /// what there is to be read, or false where nobody waits for answers any more, and then so does this. Where
+    /// the arguments say what is asked of rows nothing is waited for: who reads the rows looks at the first.
+    pub(super) fn look(
+        &mut self,
+        read: &mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<Piece>,
+    ) -> Result<bool, Error> {
+        let own = own(&self.prompt, (self.id_field.is_some(), self.id_from.is_some()));
+        self.lines = match self.dialect.map(Dialect::from) {
+            Some(dialect) => dialect,
+            None if !own.is_empty() => {
+                self.is_unseen = true;
+                Dialect::Rows
+            }
+            None => {
+                let name = Path::new("standard input");
+                let longest = usize::try_from(self.max_row_bytes).unwrap_or(usize::MAX);
+                let longest = longest.max(ENOUGH);
+                if !read_line(&mut self.ahead, longest, read).map_err(|it| unreadable(name, it))? {
+                    return Ok(false);
+                }
+                let refuse = |what| input::Error::NotRequests { path: name.to_owned(), what };
+                let told = told(first_line(&self.ahead).0, false).map_err(refuse)?;
+                told.unwrap_or_default()
+            }
+        };
+        self.model.dialect = self.lines;
+        check_said(self.lines, own, &self.prompt, &self.schema, &self.model)?;
+        Ok(true)
+    }
+}
+
 impl OutputArgs {
     /// Prompts are answered on standard output where no other place is said, as `dria batch` does.
     pub(super) fn settle(&mut self, dialect: Dialect) -> Result<(), Error> {
@@ -78,16 +112,21 @@ impl OutputArgs {
 }
 
 /// The options by which a command says itself what is asked of a row, as far as they are given: a file that could be
-/// prompts is rows to it.
-fn own(input: &InputArgs, prompt: &PromptArgs) -> Vec<&'static str> {
+/// prompts is rows to it. Of what rows are known by, whether the field and whether another way is said.
+fn own(prompt: &PromptArgs, (id_field, id_from): (bool, bool)) -> Vec<&'static str> {
     let given = [
         ("--prompt", prompt.prompt.is_some()),
         ("--template", prompt.template.is_some()),
         ("--attachment-field", prompt.attachment_field.is_some()),
-        ("--id-field", input.id_field.is_some()),
-        ("--id-from", input.id_from.is_some()),
+        ("--id-field", id_field),
+        ("--id-from", id_from),
     ];
     given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+}
+
+/// What rows are known by, as far as it is said.
+fn known_by(input: &InputArgs) -> (bool, bool) {
+    (input.id_field.is_some(), input.id_from.is_some())
 }
 
 fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> Result<(), Error> {
@@ -95,7 +134,7 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
         let manifest = WorkDir::open(work_dir?).ok()?.manifest().ok()??;
         Some(manifest.job.dialect)
     };
-    let has_own = !own(args, prompt).is_empty();
+    let has_own = !own(prompt, known_by(args)).is_empty();
     let inputs = Inputs::of(args.paths())?;
     args.lines = match args.dialect.map(Dialect::from).or_else(planned) {
         Some(Dialect::Prompts) if has_own && args.dialect.is_none() => Dialect::Rows,
@@ -213,6 +252,51 @@ fn read(from: &mut dyn Read, longest: usize) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What came of reading a little of a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// There are more bytes.
+    More,
+    /// There are none left.
+    End,
+    /// Nobody waits for answers any more.
+    Unwanted,
+}
+
+/// Reads until the first line is there that is not blank, or it is too long for a row, or it is no text. False where
+/// nobody waits for answers any more.
+fn read_line(
+    bytes: &mut Vec<u8>,
+    longest: usize,
+    read: &mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<Piece>,
+) -> std::io::Result<bool> {
+    loop {
+        match read(bytes)? {
+            Piece::More => {}
+            Piece::End => return Ok(true),
+            Piece::Unwanted => return Ok(false),
+        }
+        let head = &bytes[..bytes.len().min(4096)];
+        let (line, is_whole) = first_line(bytes);
+        if is_whole || line.len() > longest || not_text(head).is_some() {
+            return Ok(true);
+        }
+        if line.is_empty() {
+            // Blank lines may come for ever.
+            bytes.truncate(if bytes.starts_with(BOM) { BOM.len() } else { 0 });
+        }
+    }
+}
+
+/// The first line that is not blank, as far as it is there, and whether that is all of it.
+fn first_line(read: &[u8]) -> (&[u8], bool) {
+    let text = read.strip_prefix(BOM).unwrap_or(read).trim_ascii_start();
+    match memchr::memchr(b'\n', text) {
+        Some(end) => (&text[..end], true),
+        None => (text, false),
+    }
+}
+
 /// Whether lines tell what they are: there are twenty, or a mebibyte with a whole one, or one that is too long for a row.
 fn is_enough(read: &[u8], longest: usize) -> bool {
     let mut ends = memchr::memchr_iter(b'\n', read);
@@ -235,8 +319,22 @@ fn check(
     schema: &SchemaArgs,
     model: &ModelArgs,
 ) -> Result<(), Error> {
-    let dialect = input.lines;
-    let given = own(input, prompt);
+    if input.skip_bad_lines && input.lines.is_rows() {
+        let text = "--skip-bad-lines is about lines of request files (--dialect openai, prompts or dria); \
+                    rows that cannot be asked about fail without a call as it is";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    check_said(input.lines, own(prompt, known_by(input)), prompt, schema, model)
+}
+
+/// The same, of a command that says so much itself of what is [its own](own).
+fn check_said(
+    dialect: Dialect,
+    given: Vec<&'static str>,
+    prompt: &PromptArgs,
+    schema: &SchemaArgs,
+    model: &ModelArgs,
+) -> Result<(), Error> {
     if dialect == Dialect::Prompts
         && let Some(option) = given.first()
     {
@@ -244,11 +342,6 @@ fn check(
             "prompts say themselves what is asked and by which id they are known: leave {option} out, \
              or take them as rows with --dialect rows"
         )));
-    }
-    if input.skip_bad_lines && dialect.is_rows() {
-        let text = "--skip-bad-lines is about lines of request files (--dialect openai, prompts or dria); \
-                    rows that cannot be asked about fail without a call as it is";
-        return Err(Error::Usage(text.to_owned()));
     }
     if !dialect.is_request() {
         if prompt.max_attachment_bytes.is_some()
@@ -308,6 +401,39 @@ mod tests {
         let mixed = told(&format!("{batch}\n{prompt}\n"), true);
         assert!(mixed.starts_with("line 1 looks like requests of the dialect openai, line 2"));
         assert_eq!(told("\u{1}\0\0\0", false), "rows");
+    }
+
+    #[test]
+    fn the_first_line_is_read_and_no_more() {
+        // What is read piece by piece, and what of it is the first line, if anybody waits for it.
+        let read = |pieces: &[&str], longest| {
+            let (mut bytes, mut pieces) = (Vec::new(), pieces.iter());
+            let mut read = |bytes: &mut Vec<u8>| {
+                let Some(piece) = pieces.next() else { return Ok(Piece::End) };
+                bytes.extend_from_slice(piece.as_bytes());
+                Ok(if *piece == "-" { Piece::Unwanted } else { Piece::More })
+            };
+            let is_there = read_line(&mut bytes, longest, &mut read).unwrap();
+            let line = String::from_utf8(first_line(&bytes).0.to_vec()).unwrap();
+            (is_there.then_some(line), pieces.len())
+        };
+        assert_eq!(read(&["{", "}\n", "x"], 9), (Some("{}".into()), 1));
+        assert_eq!(read(&["\n \r\n", "\n\n", "{}\n"], 1), (Some("{}".into()), 0));
+        assert_eq!(read(&["\u{feff}", "\n", "\n{}", "\n"], 9), (Some("{}".into()), 0));
+        assert_eq!(read(&["{}"], 9), (Some("{}".into()), 0));
+        assert_eq!(read(&["0123", "4", "5"], 4), (Some("01234".into()), 1));
+        assert_eq!(read(&["PAR1", "x"], 9).1, 1, "what is no text has no lines");
+        assert_eq!(read(&["{", "-", "x"], 9), (None, 1));
+        assert_eq!(read(&[], 9), (Some(String::new()), 0));
+        // Blank lines that come for ever take no memory.
+        let (mut count, mut bytes) = (0, BOM.to_vec());
+        let mut read = |bytes: &mut Vec<u8>| {
+            count += 1;
+            bytes.extend_from_slice(b"\n");
+            assert!(bytes.len() < 5);
+            Ok(if count < 100 { Piece::More } else { Piece::End })
+        };
+        assert!(read_line(&mut bytes, 9, &mut read).unwrap());
     }
 
     #[test]

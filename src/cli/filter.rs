@@ -1,7 +1,7 @@
-//! Rows that pass by: what the arguments ask for, the pipes, and what is said at the end.
+//! Rows and requests that pass by: what the arguments ask for, the pipes, and what is said at the end.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::args::{FilterArgs, OnMissingFieldArg};
 use super::commands::{bounded, reads, within};
+use super::dialect::Piece;
 use super::exit::{self, Line};
 use super::question::asked_of_rows;
 use super::signals::Cause;
@@ -17,7 +18,7 @@ use super::surroundings::{Failed, Settings, Surroundings};
 use super::system::{self, Room};
 use super::typed::Typed;
 use crate::job::{Dialect, JobSpec, Money};
-use crate::pipeline::Error;
+use crate::pipeline::{self, Error};
 use crate::policy::Durability;
 use crate::shutdown::{Shutdown, Stage, Trigger, channel};
 use crate::store;
@@ -31,17 +32,31 @@ const TORN: &str = "lines out are whole, but for the last one, which may be torn
 const UNREAD: &str = "nothing was read";
 
 /// Asks about rows of standard input as they come.
-pub(super) fn filter(args: &FilterArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
-    refuse(args)?;
+pub(super) fn filter(mut args: FilterArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
+    if !args.look(&mut read_some)? {
+        if !args.tell.quiet {
+            exit::say(&summary(&Tally::default()));
+        }
+        return Ok(ExitCode::from(exit::OK));
+    }
+    args.settle()?;
+    refuse(&args)?;
+    let ahead = std::mem::take(&mut args.ahead);
+    pass(&args, ahead, typed)
+}
+
+/// Does so once it is known what comes in, and what of it was read `ahead`.
+fn pass(args: &FilterArgs, ahead: Vec<u8>, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let (prompt, schema, model) = (&args.prompt, &args.schema, (&args.model, None));
     let (job, mut reach) =
-        asked_of_rows(Dialect::Rows, prompt, schema, model, args.include_input, None)?;
+        asked_of_rows(args.lines, prompt, schema, model, args.include_input, None)?;
     let job = JobSpec {
         id_field: args.id_field.clone(),
-        id_from: args.id_from.into(),
+        id_from: args.id_from.map(Into::into).unwrap_or_default(),
         max_row_bytes: args.max_row_bytes,
         ..job
     };
+    let format = pipeline::format_of(args.output_format, &job, args.include_input)?;
     let answerer = reach.answerer(&job, None, true, args.form, &args.config.read)?;
     let answerer = bounded(answerer, &args.pace, &reach)?;
     let mut files = reads(&args.prompt, &args.schema, &args.model);
@@ -52,10 +67,11 @@ pub(super) fn filter(args: &FilterArgs, typed: &Typed<'_>) -> Result<ExitCode, F
         Settings { command: "filter", tell: Some(&args.tell), files, ..Settings::default() };
     within(settings, typed, |surroundings| {
         let options = options(args, surroundings)?;
-        let passing =
-            Passing { job: &job, answerer: &answerer, options: &options, is_ordered: args.ordered };
+        let (job, answerer, options) = (&job, &answerer, &options);
+        let (is_unseen, is_ordered) = (args.is_unseen, args.ordered);
+        let passing = Passing { job, answerer, options, format, is_unseen, is_ordered };
         let passed = surroundings.with(|context| {
-            let pipes = pipes(args)?;
+            let pipes = pipes(args, ahead)?;
             Ok(work::stream(passing, pipes, context.shutdown, context.sink)?)
         });
         let passed = match passed {
@@ -64,17 +80,22 @@ pub(super) fn filter(args: &FilterArgs, typed: &Typed<'_>) -> Result<ExitCode, F
                 return Ok(Some(Line { safe: UNREAD, ..exit::of_error(&error, typed) }));
             }
         };
-        if !surroundings.is_quiet() {
+        if !surroundings.is_quiet() && !matches!(passed.end, PassedEnd::Requests(_)) {
             exit::say(&summary(&passed.tally));
         }
-        Ok(closing(args, &passed, surroundings, typed))
+        Ok(closing(args, (&passed, format), surroundings, typed))
     })
 }
 
 /// What needs to know all rows, or more than one who answers, is nothing for a pipe.
 fn refuse(args: &FilterArgs) -> Result<(), Error> {
     let model = &args.model;
-    let text = if model.pool.is_some() {
+    let text = if model.maps.is_some() {
+        "rowmill filter sends lines that name their models to one endpoint, and something is said of \
+         what names stand for (--map-model, or [models] of a config file), which is for rowmill run: \
+         name a model for all lines with -m, or leave that out (--no-config reads no config file)"
+            .to_owned()
+    } else if model.pool.is_some() {
         format!(
             "-m {} is a pool, and rowmill filter asks one model: name one, as ENDPOINT.MODEL",
             model.named
@@ -128,7 +149,7 @@ fn options(args: &FilterArgs, surroundings: &mut Surroundings<'_>) -> Result<wor
     })
 }
 
-fn pipes(args: &FilterArgs) -> Result<Pipes, Error> {
+fn pipes(args: &FilterArgs, ahead: Vec<u8>) -> Result<Pipes, Error> {
     let telemetry = match args.telemetry_output.clone() {
         None => None,
         Some(path) => match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
@@ -139,8 +160,32 @@ fn pipes(args: &FilterArgs) -> Result<Pipes, Error> {
             }
         },
     };
-    let (input, output) = (Box::new(std::io::stdin()), Box::new(std::io::stdout()));
+    let input = Box::new(Cursor::new(ahead).chain(std::io::stdin()));
+    let output = Box::new(std::io::stdout());
     Ok(Pipes { input, output, telemetry, readers: readers() })
+}
+
+/// Reads some of standard input, unless nobody reads standard output any more before there is any.
+fn read_some(bytes: &mut Vec<u8>) -> std::io::Result<Piece> {
+    const PIECE: usize = 64 << 10;
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
+    let polled = poll(&mut fds, None);
+    let is_gone = fds[1].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+    if polled.is_ok() && fds[0].revents().is_empty() && is_gone {
+        return Ok(Piece::Unwanted);
+    }
+    let before = bytes.len();
+    bytes.resize(before + PIECE, 0);
+    // As much as that goes past the buffer of standard input: what is not read here is read later.
+    let read = stdin.lock().read(&mut bytes[before..]);
+    bytes.truncate(before + read.as_ref().copied().unwrap_or_default());
+    match read {
+        Ok(0) => Ok(Piece::End),
+        Ok(_) => Ok(Piece::More),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Piece::More),
+        Err(error) => Err(error),
+    }
 }
 
 /// More than running once nobody reads standard output any more: where nothing is to be written for long,
@@ -195,7 +240,7 @@ fn summary(tally: &Tally) -> String {
 /// The line of a filter that did not end well.
 fn closing(
     args: &FilterArgs,
-    passed: &Passed,
+    (passed, format): (&Passed, Dialect),
     surroundings: &Surroundings<'_>,
     typed: &Typed<'_>,
 ) -> Option<Line> {
@@ -222,15 +267,19 @@ fn closing(
             let is_fine =
                 failed == 0 || args.allow_failed.is_some_and(|it| it.allows(failed, *out));
             let what = format!("{failed} of {out} rows failed");
-            let next =
-                "those are the lines with \"ok\":false; feed their rows again, or allow them: \
-                        --allow-failed"
-                    .to_owned();
+            let those = match format.is_rows() {
+                true => "those are the lines with \"ok\":false",
+                false => "their lines tell why",
+            };
+            let next = format!("{those}; feed their rows again, or allow them: --allow-failed");
             (!is_fine).then_some(Line { code: exit::ROWS_FAILED, what, safe, next })
         }
         // Who stops all of a pipeline may stop the readers first.
         PassedEnd::Unread if surroundings.is_asked_to_end() => drained(),
         PassedEnd::Unread => None,
+        PassedEnd::Requests(form) => {
+            Some(exit::of_error(&pipeline::not_rows("standard input", *form), typed))
+        }
         PassedEnd::Drained => drained(),
         PassedEnd::Stopped(reason) => of(exit::stopped(reason, typed)),
         PassedEnd::Failed(error @ work::Error::Store(_)) => {

@@ -39,9 +39,9 @@ pub use models::{NotListed, models};
 pub use preview::{Preview, PreviewedRow};
 pub use stages::{Merging, check, merge, plan, preview, work};
 pub use takeover::is_of_fast_agent;
-pub use targets::{OutputPaths, check_log};
+pub use targets::{OutputPaths, check_log, format_of};
 
-pub use prepare::is_pipe;
+pub use prepare::{is_pipe, not_rows};
 pub use transfer::beginning;
 
 use prepare::{give_up, open_ahead, prepare};

@@ -11,7 +11,7 @@ use super::takeover;
 use super::targets::Targets;
 use super::transfer::{download, upload};
 use super::{Ahead, Context, End, Error, Finished, OnChange, Policy, Question, Run};
-use crate::dialect::detect::detect_in;
+use crate::dialect::detect::{Form, detect_in};
 use crate::http::Link;
 use crate::input::{self, Source, Sources};
 use crate::job::JobSpec;
@@ -94,12 +94,18 @@ fn refuse_requests(source: &Source, place: &str) -> Result<(), Error> {
         .and_then(|mut range| range.read_to_end(&mut beginning))
         .map_err(|error| input::Error::Unreadable { path: source.path.clone(), source: error })?;
     match detect_in(&beginning) {
-        Ok(Some(form)) if form.dialect.is_request() => Err(Error::Usage(format!(
-            "{place} holds {form}, which say themselves what is asked: leave -p, --template and options \
-             like them out, or take its lines as rows with --dialect rows"
-        ))),
+        Ok(Some(form)) if form.dialect.is_request() => Err(not_rows(place, form)),
         _ => Ok(()),
     }
+}
+
+/// What is said of an input of requests to whoever says what is asked of rows.
+#[must_use]
+pub fn not_rows(place: &str, form: Form) -> Error {
+    Error::Usage(format!(
+        "{place} holds {form}, which say themselves what is asked: leave -p, --template and options \
+         like them out, or take its lines as rows with --dialect rows"
+    ))
 }
 
 /// Sees to it that there is a plan of this question, made now or before.

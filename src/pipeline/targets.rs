@@ -39,29 +39,7 @@ impl OutputPaths {
     /// # Errors
     /// [`Error::Usage`] where they are to say what only envelopes do: the row, or which of several answers to it.
     pub fn format_of(&self, job: &JobSpec, include_input: bool) -> Result<Dialect, Error> {
-        let format = self.format.unwrap_or(job.dialect);
-        let refuse = |what: &str, instead: &str| {
-            let given = match self.format {
-                Some(_) => "",
-                None => ", as those of the input are,",
-            };
-            Err(Error::Usage(format!(
-                "{what}, and lines that are spelled as {format}{given} have no place for that: \
-                 {instead} --output-format rows"
-            )))
-        };
-        match () {
-            () if format.is_rows() => Ok(format),
-            () if include_input => {
-                refuse("--include-input puts each row into its envelope", "leave it out, or say")
-            }
-            () if job.is_varied() => refuse(
-                "several answers to a row (several -m, --repeat) are told apart by the model and the \
-                 number of the answer",
-                "ask for one, or say",
-            ),
-            () => Ok(format),
-        }
+        format_of(self.format, job, include_input)
     }
 
     fn all(&self) -> impl Iterator<Item = (Role, &Path)> {
@@ -73,6 +51,37 @@ impl OutputPaths {
         ];
         let sides = sides.into_iter().filter_map(|(role, path)| Some((role, path.as_deref()?)));
         std::iter::once((Role::Output, &*self.output)).chain(sides)
+    }
+}
+
+/// How lines of a job are spelled where they may be `given` a format of their own; else as those of its input.
+///
+/// # Errors
+/// As [`OutputPaths::format_of`].
+pub fn format_of(
+    given: Option<Dialect>,
+    job: &JobSpec,
+    include_input: bool,
+) -> Result<Dialect, Error> {
+    let format = given.unwrap_or(job.dialect);
+    let refuse = |what: &str, instead: &str| {
+        let given = if given.is_some() { "" } else { ", as those of the input are," };
+        Err(Error::Usage(format!(
+            "{what}, and lines that are spelled as {format}{given} have no place for that: \
+             {instead} --output-format rows"
+        )))
+    };
+    match () {
+        () if format.is_rows() => Ok(format),
+        () if include_input => {
+            refuse("--include-input puts each row into its envelope", "leave it out, or say")
+        }
+        () if job.is_varied() => refuse(
+            "several answers to a row (several -m, --repeat) are told apart by the model and the \
+             number of the answer",
+            "ask for one, or say",
+        ),
+        () => Ok(format),
     }
 }
 

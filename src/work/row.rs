@@ -3,6 +3,7 @@
 
 use super::attempt::Landing;
 use crate::format::envelope::{NO_INPUT, Verdict};
+use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
 use crate::job::{Answer, Content, Failure, Id, JobSpec};
 use crate::prompt::{Prompt, Template};
@@ -62,4 +63,12 @@ pub(super) fn verdict(landing: &Landing, attempts: u32) -> Verdict<'_> {
         Ok(Answer { content: Content::Json(value), .. }) => Verdict::Json(value.get()),
         Err(failure) => Verdict::Failed(failure, attempts),
     }
+}
+
+/// Spells a call as the only one in a list of attempts, in place of what is in `out`.
+pub(super) fn list_attempt(out: &mut Vec<u8>, landing: &Landing) {
+    out.clear();
+    out.push(b'[');
+    write_attempt(out, &landing.attempt);
+    out.push(b']');
 }

@@ -11,7 +11,7 @@ use super::route::Waiting;
 use super::row::{self, Prepared};
 use crate::dialect::model_of;
 use crate::format::envelope::{self, Verdict};
-use crate::format::telemetry::{read_attempts, write_attempt};
+use crate::format::telemetry::read_attempts;
 use crate::input::ShardRows;
 use crate::job::{Failure, FailureKind, Id, JobSpec, Kinds, Names, OutcomeKind};
 use crate::prompt::{Template, attachments, kinds_of};
@@ -298,7 +298,7 @@ impl<'a> Slot<'a> {
     ) {
         let (row, id) = (landing.flight.row, &landing.flight.id);
         let mut attempts = std::mem::take(&mut self.attempts);
-        list_attempt(&mut attempts, landing);
+        row::list_attempt(&mut attempts, landing);
         let (generation, prompt) = (self.generation, landing.flight.prompt);
         let asked = Some(Asked { generation, prompt, is_accepted: false });
         let kind = if landing.result.is_ok() { OutcomeKind::Ok } else { OutcomeKind::Failed };
@@ -310,7 +310,7 @@ impl<'a> Slot<'a> {
     /// Adds the line of an attempt that failed and is not the last.
     pub(super) fn put_retry(&mut self, landing: &Landing, at_ms: u64) {
         let mut attempts = std::mem::take(&mut self.attempts);
-        list_attempt(&mut attempts, landing);
+        row::list_attempt(&mut attempts, landing);
         if landing.attempt.status.is_some() {
             *self.answered.entry(landing.flight.row).or_default() += 1;
         }
@@ -403,11 +403,4 @@ impl<'a> Slot<'a> {
     pub(super) fn is_waiting(&self) -> bool {
         self.feed.left() > 0 && self.feed.left() == self.queue.count(|_| true)
     }
-}
-
-fn list_attempt(out: &mut Vec<u8>, landing: &Landing) {
-    out.clear();
-    out.push(b'[');
-    write_attempt(out, &landing.attempt);
-    out.push(b']');
 }

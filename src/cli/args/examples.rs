@@ -111,8 +111,11 @@ Examples:
     tail -f events.jsonl | rowmill filter -m my-model -p 'Is this urgent? {{text}}'
   In several processes, whose calls and limits are each their own (docs/filter.md):
     parallel --pipe -j4 rowmill filter -m my-model -c 16 --id-field id -p '…' < reviews.jsonl
+  Requests, as OpenAI's Batch API has them (or dria batch: prompts; or Dria's Batch API):
+    … | rowmill filter --base-url http://localhost:8000/v1 | jq -r '.response.body.choices[0].message.content'
 
-Lines out are the envelopes of rowmill run: {\"id\":…,\"row_number\":…,\"ok\":…,\"result\":…,\"error\":…}.
+Lines out are the envelopes of rowmill run: {\"id\":…,\"row_number\":…,\"ok\":…,\"result\":…,\"error\":…}. Where lines in
+are requests (the first tells, or --dialect) they are those of its dialect; --output-format says another.
 There is no work directory: what is in flight when the process is killed is lost, and paid for. For a file of
 any size use rowmill run, which goes on where it was.
 

@@ -79,11 +79,12 @@ pub(in crate::cli) enum Command {
     /// Read a whole work directory, report every damage, repair what can be
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Ask about rows as they come by a pipe: a line out for each line in. Nothing is kept, so nothing
-    /// survives a kill
+    /// Ask about rows, or send requests, as they come by a pipe: a line out for each line in. Nothing is
+    /// kept, so nothing survives a kill
     #[command(
         after_help = FILTER_EXAMPLES,
         mut_arg("repeat", |arg| arg.hide(true)),
+        mut_arg("map_model", |arg| arg.hide(true)),
         mut_arg("require_model", |arg| arg.hide(true)),
         mut_arg("max_cost", |arg| arg.help(FILTER_MAX_COST)),
         mut_arg("attachment_field", |arg| arg.help(FILTER_ATTACHMENTS)),

@@ -1,4 +1,4 @@
-//! Rows that pass by: read from a pipe, asked about, and their lines written to another as soon as they are
+//! Rows and requests that pass by: read from a pipe, asked about, and their lines written to another as soon as they are
 //! there. Nothing is kept.
 //!
 //! ```text
@@ -29,9 +29,11 @@ use super::lane::{Lane, LaneIndex, Lanes};
 use super::passed::Fetching;
 use super::wallet::Wallet;
 use super::{Answerer, Error, Options, StopReason, Tally};
+use crate::dialect::detect::Form;
+use crate::dialect::{Dialect, Speller, Told};
 use crate::format::envelope::{self, Verdict};
 use crate::format::telemetry::{Head, write_attempt, write_line};
-use crate::input::{self, Attachments};
+use crate::input::Attachments;
 use crate::job::{Id, JobSpec};
 use crate::policy::Decision;
 use crate::price::Spent;
@@ -41,7 +43,7 @@ use crate::store;
 use crate::telemetry::{Event, Sink};
 
 use judging::Trouble;
-use reading::{Incoming, Rows, number_of};
+use reading::{Incoming, Rows, Unfit, number_of};
 use writing::Lines;
 
 /// What is asked of rows that pass by.
@@ -53,15 +55,19 @@ pub struct Passing<'a> {
     pub answerer: &'a Answerer,
     /// How the calls are made. What is said of shards, workers and durability has no meaning here.
     pub options: &'a Options,
+    /// How lines out are spelled.
+    pub format: Dialect,
+    /// Whether lines are taken for rows without anybody having looked: if the first is a request, nothing is asked.
+    pub is_unseen: bool,
     /// Whether lines go out in the order of their rows, not as they come.
     pub is_ordered: bool,
 }
 
 /// What rows come in by, and lines go out by.
 pub struct Pipes {
-    /// Rows, as JSON Lines.
+    /// Rows or requests, as JSON Lines.
     pub input: Box<dyn Read + Send>,
-    /// An envelope for each.
+    /// A line for each.
     pub output: Box<dyn Write + Send>,
     /// A line for each attempt, and what messages call it.
     pub telemetry: Option<(PathBuf, Box<dyn Write>)>,
@@ -91,6 +97,8 @@ pub enum PassedEnd {
     Drained,
     /// It ended itself.
     Stopped(StopReason),
+    /// The lines are requests like this, and were taken for rows. None was asked.
+    Requests(Form),
     /// Whoever read the lines has gone.
     Unread,
     /// The input, the output or the telemetry failed.
@@ -115,7 +123,7 @@ pub fn stream(
     shutdown: &Shutdown,
     sink: &mut dyn Sink,
 ) -> Result<Passed, Error> {
-    let Passing { job, answerer, options, is_ordered } = passing;
+    let Passing { job, answerer, options, format, is_unseen, is_ordered } = passing;
     let lanes = Lanes::new(answerer, options, None)?;
     // A call that is made again in this process is known by it; nothing of another process is.
     let run = format!("{:032x}", fastrand::u128(..));
@@ -138,7 +146,9 @@ pub fn stream(
         wallet: cap.map(|cap| Wallet::new(cap, &lanes, job, &Spent::default())),
         lanes,
         line: line.clone(),
-        rows: Rows::new(pipes.input, job.max_row_bytes, window)?,
+        speller: Speller::new(job, format, &run),
+        format,
+        rows: Rows::new(pipes.input, job.max_row_bytes, window, is_unseen)?,
         lines: Lines::new(pipes.output, is_ordered, window)?,
         telemetry: pipes.telemetry,
         tally: Tally::default(),
@@ -172,6 +182,8 @@ struct State<'a> {
     // Nothing where nobody is called.
     line: Option<Rc<Line>>,
     wallet: Option<Wallet>,
+    speller: Speller,
+    format: Dialect,
     rows: Rows,
     lines: Lines,
     telemetry: Option<(PathBuf, Box<dyn Write>)>,
@@ -283,9 +295,13 @@ impl State<'_> {
     }
 
     /// Takes rows in, and finishes where there can be no more of them.
-    fn take_in<T>(&mut self, take: impl FnOnce(&mut Rows) -> Result<T, input::Error>) -> Option<T> {
+    fn take_in<T>(&mut self, take: impl FnOnce(&mut Rows) -> Result<T, Unfit>) -> Option<T> {
         let taken = take(&mut self.rows);
-        taken.map_err(|error| self.finish(PassedEnd::Failed(error.into()))).ok()
+        let unfit = |unfit| match unfit {
+            Unfit::Unreadable(error) => PassedEnd::Failed(error.into()),
+            Unfit::Requests(form) => PassedEnd::Requests(form),
+        };
+        taken.map_err(|error| self.finish(unfit(error))).ok()
     }
 
     /// Whether there is nothing left to do or to wait for.
@@ -366,7 +382,8 @@ impl State<'_> {
         self.note(&landing);
         match decision {
             None | Some(Decision::GiveUp) => {
-                self.put(place, &landing.flight.id, super::row::verdict(&landing, made));
+                let verdict = super::row::verdict(&landing, made);
+                self.put(place, &landing.flight.id, verdict, Some(&landing));
             }
             Some(Decision::Again(after) | Decision::Later(after)) => {
                 self.rows.again(place, now + after);
@@ -377,13 +394,22 @@ impl State<'_> {
         }
     }
 
-    /// Spells a row's line and sends it on its way.
-    fn put(&mut self, place: usize, id: &Id, verdict: Verdict<'_>) {
+    /// Spells a row's line, after the last call for it if there was one, and sends it on its way.
+    fn put(&mut self, place: usize, id: &Id, verdict: Verdict<'_>, last: Option<&Landing>) {
         let has_failed = matches!(verdict, Verdict::Failed(..));
         let input = self.rows.done(place, self.job.include_input);
-        let (mut envelope, mut line) = (Vec::new(), Vec::new());
+        let (mut envelope, mut attempts, mut line) = (Vec::new(), Vec::new(), Vec::new());
         envelope::write(&mut envelope, id, number_of(place), verdict);
-        envelope::write_line(&mut line, &envelope, b"", input.as_deref());
+        // Envelopes show nothing of calls.
+        if let Some(landing) = last.filter(|_| !self.format.is_rows()) {
+            super::row::list_attempt(&mut attempts, landing);
+        }
+        let (envelope, attempts, input) = (&*envelope, &*attempts, input.as_deref());
+        let told = Told { envelope, attempts, mark: b"", input };
+        if self.speller.line(&mut line, &told).is_err() {
+            // It was written just now.
+            return self.give_up(PassedEnd::Failed(Error::Panicked));
+        }
         self.lines.put(place, line);
         if !has_failed {
             self.tally.ok += 1;

@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::dialect::detect::{Form, form_of};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, BOM, Format, ShardRows, not_text};
 use crate::job::JobSpec;
@@ -27,7 +28,22 @@ use crate::work::row::{self, Prepared};
 static LINES: Format = Format::JsonLines;
 
 /// What the reading thread hands on.
-pub(super) type Incoming = Result<Chunk, input::Error>;
+pub(super) type Incoming = Result<Chunk, Unfit>;
+
+/// Why no rows can be taken.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// The input cannot be read.
+    Unreadable(input::Error),
+    /// They were not looked at, and are requests.
+    Requests(Form),
+}
+
+impl From<input::Error> for Unfit {
+    fn from(error: input::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
 
 /// Rows that were read together.
 #[derive(Debug)]
@@ -77,7 +93,8 @@ pub(super) struct Rows {
 const BYTES: usize = 64 << 20;
 
 impl Rows {
-    /// Begins to read rows; at most so many of them are in hand at a time.
+    /// Begins to read rows; at most so many of them are in hand at a time. Where nobody has looked at them yet
+    /// (`is_unseen`), the first must be no request.
     ///
     /// # Errors
     /// When there is no room for a thread.
@@ -85,6 +102,7 @@ impl Rows {
         input: Box<dyn Read + Send>,
         max_row_bytes: u64,
         window: usize,
+        is_unseen: bool,
     ) -> Result<Self, store::Error> {
         // One is being worked off, one waits, one is being read.
         let (sender, incoming) = channel(1);
@@ -92,7 +110,7 @@ impl Rows {
         let count = Arc::clone(&read);
         let name = "read".to_owned();
         // Nobody waits for it: it may wait for its input for ever.
-        let body = move || read_on(input, max_row_bytes, &count, &sender);
+        let body = move || read_on(input, (max_row_bytes, is_unseen), &count, &sender);
         std::thread::Builder::new()
             .name(name.clone())
             .spawn(body)
@@ -150,8 +168,8 @@ impl Rows {
     /// Takes in what [`Self::more`] brought.
     ///
     /// # Errors
-    /// When the input cannot be read any further.
-    pub(super) fn take_in(&mut self, incoming: Option<Incoming>) -> Result<(), input::Error> {
+    /// When the input cannot be read any further, or its lines are none that were meant.
+    pub(super) fn take_in(&mut self, incoming: Option<Incoming>) -> Result<(), Unfit> {
         let Some(chunk) = incoming.transpose()? else {
             self.is_over = true;
             return Ok(());
@@ -167,7 +185,7 @@ impl Rows {
     ///
     /// # Errors
     /// As [`Self::take_in`].
-    pub(super) fn take_new(&mut self) -> Result<Option<RowIndex>, input::Error> {
+    pub(super) fn take_new(&mut self) -> Result<Option<RowIndex>, Unfit> {
         if self.is_dry() {
             match self.incoming.try_recv() {
                 Ok(incoming) => self.take_in(Some(incoming))?,
@@ -240,11 +258,16 @@ pub(super) fn number_of(place: RowIndex) -> u64 {
 }
 
 /// Reads all rows and hands them on, as fast as they are taken.
-fn read_on(mut input: Box<dyn Read + Send>, max: u64, count: &AtomicU64, to: &Sender<Incoming>) {
+fn read_on(
+    mut input: Box<dyn Read + Send>,
+    (max, mut is_unseen): (u64, bool),
+    count: &AtomicU64,
+    to: &Sender<Incoming>,
+) {
     let head = match read_head(&mut input) {
         Ok(head) => head,
         Err(error) => {
-            let _ = to.blocking_send(Err(error));
+            let _ = to.blocking_send(Err(error.into()));
             return;
         }
     };
@@ -255,17 +278,28 @@ fn read_on(mut input: Box<dyn Read + Send>, max: u64, count: &AtomicU64, to: &Se
             Ok(Some(mut chunk)) => {
                 // Single rows may wait for long.
                 chunk.bytes.shrink_to_fit();
-                count.fetch_add(chunk.records.len() as u64, Ordering::AcqRel);
-                Ok(chunk)
+                match std::mem::take(&mut is_unseen).then(|| request_in(&chunk)).flatten() {
+                    Some(form) => Err(Unfit::Requests(form)),
+                    None => {
+                        count.fetch_add(chunk.records.len() as u64, Ordering::AcqRel);
+                        Ok(chunk)
+                    }
+                }
             }
             Ok(None) => return,
-            Err(source) => Err(unreadable(source)),
+            Err(source) => Err(unreadable(source).into()),
         };
         let is_over = chunk.is_err();
         if to.blocking_send(chunk).is_err() || is_over {
             return;
         }
     }
+}
+
+/// What the first of the lines looks like, if that is a request.
+fn request_in(chunk: &Chunk) -> Option<Form> {
+    let form = form_of(chunk.record(chunk.records.first()?))?;
+    form.dialect.is_request().then_some(form)
 }
 
 /// The first bytes, without the mark that some editors begin text with; refuses what is no text at all.

@@ -7,15 +7,15 @@ use futures_util::stream::FuturesUnordered;
 
 use super::{LANE, PassedEnd, State};
 use crate::format::envelope::Verdict;
-use crate::job::{Failure, Id};
+use crate::job::{Failure, FailureKind, Id};
 use crate::policy::{Hold, MayCall};
 use crate::telemetry::Event;
-use crate::work::StopReason;
 use crate::work::attached::{Message, Pause, message};
 use crate::work::attempt::{Flight, Landing, Line, echo};
 use crate::work::feed::RowIndex;
 use crate::work::row::Prepared;
 use crate::work::wallet::Short;
+use crate::work::{Error, StopReason};
 
 impl State<'_> {
     /// Starts as many rows as may be started.
@@ -38,7 +38,7 @@ impl State<'_> {
             match (message, self.line.clone()) {
                 (Err(failure), _) => {
                     self.turn_away(is_probe);
-                    self.put(place, &flight.id, Verdict::Failed(&failure, 0));
+                    self.put(place, &flight.id, Verdict::Failed(&failure, 0), None);
                 }
                 (Ok(message), Some(line)) => {
                     self.has_paused = pause.is_due(&message);
@@ -59,7 +59,22 @@ impl State<'_> {
         let Prepared { id, hash, prompt } = self.rows.prepare(place, self.job, &self.template)?;
         let api = self.lane().model.api();
         let message = prompt.and_then(|it| message(it, self.attachments.as_ref(), api, false));
-        Some((id, hash, message))
+        Some((id, hash, message.and_then(|message| self.priced(message))))
+    }
+
+    /// What cannot be kept below a cap is not asked: which models lines name nobody knows before.
+    fn priced(&self, message: Message) -> Result<Message, Failure> {
+        let pricing = &self.lane().pricing;
+        if self.wallet.is_none() || pricing.price.is_some() {
+            return Ok(message);
+        }
+        let own = pricing.own(message.request.as_deref());
+        if pricing.of_call(own.as_ref()).is_some() {
+            return Ok(message);
+        }
+        let models = message.request.and_then(|it| it.model).into_iter().collect();
+        let what = Error::UnknownPrices { models }.to_string();
+        Err(Failure::new(FailureKind::NoModel, what))
     }
 
     /// Whether the endpoint may be called, and whether with a probe.
