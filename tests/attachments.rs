@@ -251,6 +251,35 @@ fn paths_are_relative_to_the_input_wherever_the_command_is_typed() {
 }
 
 #[test]
+fn a_name_beside_another_input_is_another_file() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let png = |n: u8| [PNG, &[n]].concat();
+    for (place, n) in [("A", 1), ("B", 2)] {
+        bench.write(&format!("{place}/img/x.png"), png(n));
+    }
+    let same = row("same", &json!("img/x.png"));
+    let anywhere = row("far", &json!(bench.path("A/img/x.png")));
+    bench.write(
+        "A/a.jsonl",
+        format!("{same}{}{anywhere}", same.replace("\"id\":\"same", "\"id\":\"twin")),
+    );
+    // In the same directory a name is the same file, whichever input it stands in.
+    bench.write("A/c.jsonl", &same);
+    bench.write("B/b.jsonl", format!("{same}{anywhere}"));
+    let ask = "run A/a.jsonl B/b.jsonl ./A/../A/c.jsonl -o out --id-field id -p {{text}} \
+               --attachment-field file -m m --temperature 0";
+    let ended = bench.run(ask).expect(0);
+    let asked: Vec<_> = server.calls().iter().map(|call| call.body.to_string()).collect();
+    for (n, calls) in [(1, 2), (2, 1)] {
+        let data = base64(&png(n));
+        let found = asked.iter().filter(|body| body.contains(&data)).count();
+        assert_eq!(found, calls, "{asked:#?}");
+    }
+    assert_eq!(ended.summary()["rows"]["twins"], 3);
+}
+
+#[test]
 fn another_attachment_is_another_question() {
     let server = Server::echo();
     let bench = bench(&server, &[("x", json!("a.png")), ("y", json!(["a.png"])), ("z", json!(""))]);

@@ -181,6 +181,14 @@ impl Source {
         Self::open_as(path, is_csv)
     }
 
+    /// What paths in its rows are relative to, under one name for however the command names it.
+    #[must_use]
+    pub fn base(&self) -> PathBuf {
+        let dir = self.path.parent().filter(|dir| *dir != Path::new(""));
+        let dir = dir.unwrap_or(Path::new("."));
+        dir.canonicalize().unwrap_or_else(|_| dir.to_owned())
+    }
+
     /// As [`Source::open`], of a file whose name does not tell whether it is CSV or JSON Lines.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use xxhash_rust::xxh3::xxh3_64;
@@ -95,6 +95,8 @@ struct Parsed {
     missing: Vec<(u64, u64)>,
     like: Vec<Option<String>>,
     with_attachment_field: u64,
+    // What the paths of attachments are relative to.
+    base: PathBuf,
     spare: Vec<u8>,
 }
 
@@ -273,6 +275,7 @@ impl Scan<'_> {
             missing: vec![(0, 0); names],
             like: vec![None; names],
             with_attachment_field: 0,
+            base: source.base(),
             spare: Vec::new(),
         };
         if self.job.identity() != Identity::RowNumber {
@@ -360,7 +363,7 @@ impl Scan<'_> {
         // Requests say one by one whether their answers are the same each time.
         let is_settled = prompt.request.as_ref().is_none_or(|request| request.is_settled);
         if self.kept.requests.is_some() && (is_settled || self.job.dedupe != Dedupe::Auto) {
-            let id = prompt.request_hash();
+            let id = prompt.request_hash(&parsed.base);
             parsed.requests.push(IdEntry { id, row, content });
         }
     }

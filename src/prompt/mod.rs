@@ -9,6 +9,7 @@
 mod request;
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
@@ -79,13 +80,20 @@ impl Prompt {
         hasher.digest()
     }
 
-    /// The hash of its [pieces](Self::pieces) by which rows that ask the same are found: half of a
-    /// blake3 hash, because another row's answer is given to a row on its word.
+    /// The hash of its [pieces](Self::pieces) by which rows that ask the same are found, with the `base`
+    /// that the paths of its attachments are relative to: the same name is another file beside another
+    /// input. Half of a blake3 hash, because another row's answer is given to a row on its word.
     #[must_use]
-    pub fn request_hash(&self) -> u128 {
+    pub fn request_hash(&self, base: &Path) -> u128 {
         let mut hasher = blake3::Hasher::new();
         for piece in self.pieces() {
             hasher.update(piece);
+        }
+        let is_relative = |it: &str| matches!(Reference::parse(it), Reference::Path(path) if Path::new(path).is_relative());
+        if self.attachments.iter().any(|it| is_relative(it)) {
+            // No text holds this byte either.
+            hasher.update(b"\xfc");
+            hasher.update(base.as_os_str().as_encoded_bytes());
         }
         let [half @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] =
             *hasher.finalize().as_bytes();
@@ -389,8 +397,14 @@ mod tests {
         let hashes: std::collections::HashSet<_> = different.iter().map(Prompt::hash).collect();
         assert_eq!(hashes.len(), different.len());
         let requests: std::collections::HashSet<_> =
-            different.iter().map(Prompt::request_hash).collect();
+            different.iter().map(|it| it.request_hash(Path::new("/a"))).collect();
         assert_eq!(requests.len(), different.len());
+        let beside =
+            |dir: &str, attachments: &[&str]| prompt("x", attachments).request_hash(Path::new(dir));
+        assert_ne!(beside("/a", &["/c.png", "c.png"]), beside("/b", &["/c.png", "c.png"]));
+        for anywhere in [&["/c.png", "https://h/c.png", "data:,c"][..], &[]] {
+            assert_eq!(beside("/a", anywhere), beside("/b", anywhere), "{anywhere:?}");
+        }
         assert_eq!(prompt("x", &["a.png", "b.wav"]).modality(), Modality::Audio);
         assert_eq!(prompt("x.wav", &[]).modality(), Modality::Text);
     }
