@@ -154,15 +154,26 @@ fn what_cannot_be_meant_is_refused_before_anything_is_made() {
             "in -o out --summary-output out/a.jsonl",
             "--summary-output must not be the file of --output",
         ),
+        ("in -o so --error-output se --summary-output se", "in which --error-output is to stand"),
+        ("in -o so --summary-output so", "--summary-output must not be"),
+        ("in -o so --error-output so/a.jsonl", "--output must not be"),
+        ("in -o so/a.jsonl/deep --error-output so", "--error-output must not be"),
+        (
+            "in -o so --summary-output up --work-dir up/job",
+            "in which the work directory is to stand",
+        ),
     ] {
-        let ended = bench.run(&format!("run {words} -p {{{{text}}}} -m m --work-dir job"));
+        let place = if words.contains("--work-dir") { "" } else { "--work-dir job" };
+        let ended = bench.run(&format!("run {words} -p {{{{text}}}} -m m {place}"));
         let ended = ended.expect(2).says(told);
         assert!(!ended.stderr.contains("secret"));
     }
     bench.run("run in nowhere.jsonl -o out -p {{text}} -m m").expect(66).says("nowhere.jsonl");
     bench.run("run in -o in/a.jsonl -p {{text}} -m m").expect(73).says("is not a directory");
     assert_same(&bench.snapshot(), &before);
-    assert!(!bench.exists("out") && !bench.exists("job"));
+    for name in ["out", "job", "so", "se", "up"] {
+        assert!(!bench.exists(name), "{name}");
+    }
     assert_eq!(server.count(), 0);
     // Beside an input, where it is not one.
     bench.run("run two/x.csv in/b.jsonl -o two -p {{text}} -m m").expect(0);

@@ -211,8 +211,17 @@ impl Targets {
             }
         }
         let inside = real_dir(work_dir).ok();
+        let holding = self.holding(inside.as_deref());
         for (role, target) in self.all() {
             let (name, by) = (option(role), target.known_by());
+            if let Target::File(file) = target
+                && let Some(what) = holding.get(file.as_path())
+            {
+                let file = file.display();
+                return Err(Error::Usage(format!(
+                    "{name} must not be {file}: that is a directory in which {what} is to stand"
+                )));
+            }
             if let Some(what) = by.iter().find_map(|it| known.get(it)) {
                 return Err(Error::Usage(format!("{name} must not be {what}")));
             }
@@ -226,6 +235,24 @@ impl Targets {
             }
         }
         Ok(())
+    }
+
+    /// The directories in which outputs and the work directory stand, or will, with what that is.
+    fn holding<'a>(&'a self, work_dir: Option<&'a Path>) -> HashMap<&'a Path, &'static str> {
+        let mut holding = HashMap::new();
+        let files = self.all().filter_map(|(role, target)| match target {
+            Target::File(file) => Some((file.as_path(), option(role))),
+            _ => None,
+        });
+        for (path, what) in files.chain(work_dir.map(|dir| (dir, "the work directory"))) {
+            for dir in path.ancestors().skip(1) {
+                // Those above one that is known are known.
+                if holding.insert(dir, what).is_some() {
+                    break;
+                }
+            }
+        }
+        holding
     }
 
     /// Makes sure that none is in another's directory.
