@@ -181,6 +181,24 @@ fn what_cannot_be_meant_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn what_cannot_be_read_in_a_directory_is_told() {
+    let (server, bench) = three();
+    std::os::unix::fs::symlink("nowhere.jsonl", bench.path("in/aa.jsonl")).unwrap();
+    bench.run(ASK).expect(66).says("in/aa.jsonl");
+    fs::remove_file(bench.path("in/aa.jsonl")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, bench.path("in/p.jsonl"), fifo, mode, 0).unwrap();
+    bench.run(ASK).expect(2).says("in/p.jsonl cannot be one of several inputs");
+    fs::remove_file(bench.path("in/p.jsonl")).unwrap();
+    // Directories are none, whatever they are called.
+    fs::create_dir(bench.path("in/d.jsonl")).unwrap();
+    bench.run(&format!("{ASK} --dry-run")).expect(0);
+    assert!(!bench.exists("out") && !bench.exists("job"));
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
 fn ids_are_unique_within_a_file() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

@@ -136,7 +136,9 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         let is_hidden =
             path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let is_jsonl = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("jsonl"));
-        if is_jsonl && !is_hidden && path.is_file() {
+        // What cannot be looked at, as a link to nowhere, is an input all the same: it is told where it
+        // is opened, not passed over.
+        if is_jsonl && !is_hidden && !path.is_dir() {
             files.push(path);
         }
     }
