@@ -122,8 +122,18 @@ fn a_directory_has_a_directory_of_outputs_also_with_one_file_or_none() {
     assert_eq!(server.count(), 4);
     // One file has its output where the command says, and its rows are told apart otherwise.
     let one = ASK.replace("run in -o out", "run in/a.jsonl -o a.out --resume --on-change update");
-    bench.run(&one).expect(78).says("it was several files or a directory, and is one file now");
+    let ended = bench.run(&one).expect(78);
+    let ended = ended.says("it was several files or a directory, and is one file now");
+    assert!(
+        !ended.stderr.contains("--on-change"),
+        "what is refused is no advice: {}",
+        ended.stderr
+    );
+    let ended = ended.says("name another output").says("or begin anew: rowmill run");
+    let advice = ended.stderr.split("begin anew: rowmill ").nth(1).unwrap().trim().to_owned();
     assert_eq!(server.count(), 4);
+    bench.run(&advice.replace('\'', "")).expect(0);
+    assert_output(&bench, "a.out", &["a 1", "a 2", "a 3"]);
 }
 
 #[test]

@@ -97,7 +97,9 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
                 format!("rowmill work --work-dir {} does its damaged rows again", typed.work_dir());
             line(DAMAGED, "nothing was published, nothing was deleted", next)
         }
-        Error::Drift { .. } => line(MISMATCH, UNTOUCHED, for_drift(typed)),
+        Error::Drift { drift, .. } => {
+            line(MISMATCH, UNTOUCHED, typed.drifted(drift.is_of_identity()))
+        }
         Error::NoInputKept => {
             line(MISMATCH, UNTOUCHED, "leave --include-input out, or begin anew".to_owned())
         }
@@ -190,15 +192,6 @@ fn of_transfer(error: &Error, typed: &Typed<'_>) -> Line {
     };
     let again = if code == IO { typed.resumed() } else { typed.again() };
     Line { code, what: error.to_string(), safe, next: format!("{next}: {again}") }
-}
-
-fn for_drift(typed: &Typed<'_>) -> String {
-    format!(
-        "give the same input and options as before; or ask what is new and keep the other answers: {} \
-         --on-change update; or begin anew: {}",
-        typed.resumed(),
-        typed.overwriting()
-    )
 }
 
 fn for_key(error: &Error) -> String {

@@ -61,6 +61,25 @@ impl Typed<'_> {
         self.with(&["--resume"], Some("--overwrite"))
     }
 
+    /// What to do where this command is not what was planned; `is_of_identity` says that rows are told
+    /// apart by something else, so that no update can keep their answers.
+    pub(super) fn drifted(&self, is_of_identity: bool) -> String {
+        let words = self.without("--on-change");
+        let plain = Typed(&words);
+        let (update, anew) = (plain.resumed(), plain.overwriting());
+        match is_of_identity {
+            true => format!(
+                "give the same input and options as before; or name another output and another \
+                 --work-dir (no answer can be kept: rows are told apart by something else now); or begin \
+                 anew: {anew}"
+            ),
+            false => format!(
+                "give the same input and options as before; or ask what is new and keep the other \
+                 answers: {update} --on-change update; or begin anew: {anew}"
+            ),
+        }
+    }
+
     /// What tells how the command is used.
     pub(super) fn help(&self) -> String {
         let word = |at: usize| {
