@@ -110,6 +110,9 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let mut files = reads(&args.prompt, &args.schema, &args.model);
     files.extend(args.config.files());
     files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
+    if let Some(log) = &args.screen.tell.log_file {
+        question.inputs.stay_apart_from("--log-file", log)?;
+    }
     let settings = Settings {
         command: "plan",
         screen: Some(&args.screen),

@@ -43,6 +43,9 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
     let answerer = bounded(answerer, &args.pace, &reach)?;
     files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
     files.extend(within_dirs(&args.outputs, question.inputs.names()));
+    if let Some(log) = &args.screen.tell.log_file {
+        question.inputs.stay_apart_from("--log-file", log)?;
+    }
     let settings = Settings {
         command: "run",
         screen: Some(&args.screen),
