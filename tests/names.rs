@@ -347,6 +347,23 @@ fn where_all_go_to_one_endpoint_each_model_has_its_price_and_its_answers() {
 }
 
 #[test]
+fn an_estimate_counts_rows_that_ask_the_same_with_the_model_they_name() {
+    let bench = Bench::new();
+    // Three texts in five lines, and two in two.
+    let asked = [(1, "qq"), (1, "qq"), (4, "zz"), (2, "qq"), (1, "qq"), (3, "qq"), (5, "zz")];
+    let lines = asked.into_iter().zip(1..).map(|((text, model), number)| {
+        let line = line(text, model);
+        line.replace(&format!("\"r{text}\""), &format!("\"id{number}\""))
+    });
+    bench.write("in.jsonl", lines.collect::<String>());
+    let estimate = "estimate in.jsonl --dedupe --base-url http://127.0.0.1:9/v1 --json";
+    let found: Value = serde_json::from_str(&bench.run(estimate).expect(0).stdout).unwrap();
+    let of = |place: usize| ["model", "selected", "calls"].map(|what| found[place][what].clone());
+    assert_eq!(of(0), [json!("qq"), json!(5), json!(3)]);
+    assert_eq!(of(1), [json!("zz"), json!(2), json!(2)]);
+}
+
+#[test]
 fn dry_runs_and_status_name_the_models() {
     let (a, b) = (Server::echo(), Server::echo());
     let bench = bench(4, &["small", "large:70b"]);

@@ -373,6 +373,26 @@ fn a_process_that_dies_between_the_upload_and_its_record_uploads_once_more() {
 }
 
 #[test]
+fn a_signal_during_an_upload_is_heeded_and_the_upload_made_up_for() {
+    let depot = Depot::start(|seen| if seen.nth == 1 { Say::Hold } else { Say::status(200) });
+    let server = Server::echo();
+    let mut bench = Bench::with_rows(20);
+    bench.set("OPENAI_BASE_URL", &server.url());
+    let url = depot.url("/out.jsonl") + &query(1);
+    let ask = format!("run in.jsonl {ASK} -o {url} --drain-timeout 1");
+    let running = bench.start(&ask);
+    depot.wait_for(1);
+    running.signal("-TERM");
+    // The server never answers: it is the time to drain that ends it.
+    let ended = kept_secret(&bench, running.wait()).expect(143);
+    let ended = ended.says("ending: waiting for the upload under way, 1 s at most");
+    assert!(!ended.stderr.contains("calls in flight"), "{ended:?}");
+    ended.says("--resume");
+    run(&bench, &format!("{ask} --resume")).expect(0);
+    assert_eq!((depot.of("PUT").len(), server.count()), (2, 20));
+}
+
+#[test]
 fn of_several_outputs_only_what_is_missing_is_uploaded() {
     let broken = AtomicUsize::new(1);
     let depot = Depot::start(move |seen| match seen.path() {

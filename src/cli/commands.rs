@@ -156,6 +156,7 @@ fn work(args: &WorkArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         lock_wait: args.session.lock_wait,
         allowed: args.allow_failed,
         deadline: args.session.deadline(&args.pace),
+        drain_timeout: Some(args.pace.drain_timeout()),
         work_dir: args.work_dir.clone(),
         files,
         ..Settings::default()

@@ -123,7 +123,7 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             let next = format!("plan it first: rowmill plan INPUT --work-dir {}", shown(work_dir));
             line(MISMATCH, UNTOUCHED, next)
         }
-        Error::Interrupted => line(TERMINATED, KEPT, typed.again()),
+        Error::Interrupted => line(TERMINATED, KEPT, typed.resumed()),
     }
 }
 

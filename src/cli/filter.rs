@@ -63,8 +63,13 @@ fn pass(args: &FilterArgs, ahead: Vec<u8>, typed: &Typed<'_>) -> Result<ExitCode
     files.extend(args.config.files());
     let telemetry = args.telemetry_output.clone();
     files.extend(telemetry.map(|path| ("the file of --telemetry-output", path)));
-    let settings =
-        Settings { command: "filter", tell: Some(&args.tell), files, ..Settings::default() };
+    let settings = Settings {
+        command: "filter",
+        tell: Some(&args.tell),
+        drain_timeout: Some(args.pace.drain_timeout()),
+        files,
+        ..Settings::default()
+    };
     within(settings, typed, |surroundings| {
         let options = options(args, surroundings)?;
         let (job, answerer, options) = (&job, &answerer, &options);

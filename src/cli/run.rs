@@ -53,6 +53,7 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
         lock_wait: args.session.lock_wait,
         allowed: args.allow_failed,
         deadline: args.session.deadline(&args.pace),
+        drain_timeout: Some(args.pace.drain_timeout()),
         work_dir: work_dir.clone(),
         files,
         ..Settings::default()

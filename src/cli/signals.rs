@@ -1,7 +1,8 @@
-//! Signals: the first drains, the second stops at once, the third does what it does by default.
+//! Signals: the first drains for a while, the second stops at once, the third does what it does by default.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -46,8 +47,12 @@ impl Caught {
     }
 }
 
-/// Installs the handlers; a thread of their own carries signals to the trigger.
-pub(super) fn install(trigger: Trigger, is_quiet: bool) -> Caught {
+/// How long what is in flight may take to end, where no option says it.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Installs the handlers; a thread of their own carries signals to the trigger. What is in flight at the first one
+/// may end for as long as `drain_timeout`.
+pub(super) fn install(trigger: Trigger, drain_timeout: Duration, is_quiet: bool) -> Caught {
     let caught = Caught::default();
     // A file beyond its size limit is an error of a write, not the end of the process.
     let ignored = Arc::new(AtomicUsize::new(0));
@@ -67,8 +72,18 @@ pub(super) fn install(trigger: Trigger, is_quiet: bool) -> Caught {
             }
             first.note(signal);
             let text = match trigger.next() {
-                Stage::Draining => "ending: waiting for the calls in flight; again to stop at once",
-                Stage::Running | Stage::Aborting => "stopping",
+                Stage::Draining => {
+                    abort_after(drain_timeout, trigger.clone());
+                    let seconds = drain_timeout.as_secs_f64();
+                    let what = match trigger.is_uploading() {
+                        true => "the upload under way",
+                        false => "the calls in flight",
+                    };
+                    format!(
+                        "ending: waiting for {what}, {seconds} s at most; again to stop at once"
+                    )
+                }
+                Stage::Running | Stage::Aborting => "stopping".to_owned(),
             };
             if !is_quiet {
                 super::exit::say(&format!("rowmill: {text}"));
@@ -78,6 +93,16 @@ pub(super) fn install(trigger: Trigger, is_quiet: bool) -> Caught {
     // Without the thread signals would be swallowed; without room for it nothing works anyway.
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(carry);
     caught
+}
+
+/// Stops what still drains then. Work keeps the same time by itself; an upload has nobody else who does.
+fn abort_after(drain_timeout: Duration, trigger: Trigger) {
+    let abort = move || {
+        std::thread::sleep(drain_timeout);
+        trigger.advance(Stage::Aborting);
+    };
+    // Without room for it a second signal still stops at once.
+    let _ = std::thread::Builder::new().name("drain".to_owned()).spawn(abort);
 }
 
 /// Whether whoever started this process wants a signal ignored, as `nohup` does.

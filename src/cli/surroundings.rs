@@ -13,7 +13,7 @@ use super::args::{ScreenArgs, TellArgs};
 use super::deadline::{self, Deadline, Kept};
 use super::ending::Judge;
 use super::exit::{self, Line};
-use super::signals::{self, Caught};
+use super::signals::{self, Caught, DRAIN_TIMEOUT};
 use super::typed::Typed;
 use crate::launch::Launcher;
 use crate::pipeline::{self, Context, Error};
@@ -48,6 +48,8 @@ pub(super) struct Settings<'a> {
     pub(super) allowed: Option<Allowance>,
     /// When it is to have ended, and how long calls may take to end.
     pub(super) deadline: Option<(&'a Deadline, Duration)>,
+    /// How long what is in flight at a signal may take to end, where an option says it.
+    pub(super) drain_timeout: Option<Duration>,
     pub(super) work_dir: PathBuf,
     /// Files that the command reads or writes, each named as messages name it: the log is none of
     /// them.
@@ -89,7 +91,8 @@ impl<'a> Surroundings<'a> {
             progress.emit(&Event::Note(note));
         }
         let (trigger, shutdown) = shutdown::channel();
-        let caught = signals::install(trigger.clone(), is_quiet);
+        let drain_timeout = settings.drain_timeout.unwrap_or(DRAIN_TIMEOUT);
+        let caught = signals::install(trigger.clone(), drain_timeout, is_quiet);
         let mut it = Self {
             trigger,
             shutdown,

@@ -1,6 +1,6 @@
 //! Counts what a plan would send, before anything is sent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Error, of_lines};
 use crate::input::{Sources, identify, read_shard};
@@ -76,7 +76,7 @@ fn count(
     let around = tokenizer.around(job.protocol, job.instruction.as_deref(), job.schema.as_deref());
     let mut counted = wanted(manifest);
     let mut bounds = Bounds::default();
-    sample((dir, manifest, sources), job, counted.asked, &mut |prompt| {
+    sample((dir, manifest, sources), job, counted.asked, &mut |prompt, _| {
         counted.rows += 1;
         match prompt {
             Ok(prompt) => {
@@ -89,12 +89,13 @@ fn count(
     Ok((counted, bounds.mean()))
 }
 
-/// Hands over what rows ask, as many as are to be counted, spread evenly over all.
+/// Hands over what rows ask, as many as are to be counted, spread evenly over all, and how many rows each stands
+/// for: itself and those that take its outcome.
 pub(super) fn sample(
     (dir, manifest, sources): (&Held, &Manifest, &Sources),
     job: &JobSpec,
     asked: u64,
-    take: &mut dyn FnMut(Result<Prompt, Failure>),
+    take: &mut dyn FnMut(Result<Prompt, Failure>, u64),
 ) -> Result<(), Error> {
     let template = Template::parse(&job.prompt);
     let ranges = || manifest.ranges().filter(|(_, shard)| shard.wanted > 0);
@@ -107,6 +108,9 @@ pub(super) fn sample(
         let renames = dir.exceptions(number, shard)?;
         let left_out: HashSet<u64> =
             renames.into_iter().filter(|it| it.id.is_none()).map(|it| it.row).collect();
+        let originals = dir.twins(number, shard)?.originals;
+        let served: HashMap<u64, u64> =
+            originals.into_iter().map(|it| (it.row, it.twins)).collect();
         for (index, row) in (0..rows.len()).zip(shard.first_row..) {
             if !manifest.chosen.contains(row) || left_out.contains(&row) {
                 continue;
@@ -115,11 +119,12 @@ pub(super) fn sample(
             if !(nth - 1).is_multiple_of(step) {
                 continue;
             }
-            take(rows.text(index).and_then(|text| {
+            let prompt = rows.text(index).and_then(|text| {
                 let object = rows.object(index, &text)?;
                 identify(&object, job.identity(), shard.own_row(row))?;
                 template.ask(&object, job)
-            }));
+            });
+            take(prompt, 1 + served.get(&row).copied().unwrap_or_default());
         }
     }
     Ok(())

@@ -19,6 +19,8 @@ type Asked = (Option<String>, String, Option<String>);
 #[derive(Debug, Default)]
 struct Lines {
     rows: u64,
+    /// These and those that take their outcomes.
+    answered: u64,
     tokens: u64,
     bounds: Bounds,
 }
@@ -36,13 +38,16 @@ pub(super) fn estimate(
     let names = Names::of(job, manifest.base_url.is_some());
     let mut by_model: BTreeMap<Asked, Lines> = BTreeMap::new();
     let (mut rows, mut invalid) = (0_u64, 0_u64);
-    sample((dir, manifest, sources), job, all.asked, &mut |prompt| {
+    let (mut answered, mut unasked) = (0_u64, 0_u64);
+    sample((dir, manifest, sources), job, all.asked, &mut |prompt, stands_for| {
         rows += 1;
+        answered += stands_for;
         let prompt = prompt.ok();
         let request = prompt.as_ref().and_then(|prompt| prompt.request.as_deref());
         let asked = request.and_then(|request| asked_of(request, names.as_ref(), answerer));
         let (Some(prompt), Some((member, asked))) = (&prompt, asked) else {
             invalid += 1;
+            unasked += stands_for;
             return;
         };
         let tokenizer = Tokenizer::of(&asked.1);
@@ -52,6 +57,7 @@ pub(super) fn estimate(
         };
         let lines = by_model.entry(asked).or_default();
         lines.rows += 1;
+        lines.answered += stands_for;
         lines.tokens += tokens_of(prompt, tokenizer, tokenizer.around(job.protocol, None, None));
         lines.bounds.note(request.map(|request| request.most_tokens));
     })?;
@@ -59,14 +65,13 @@ pub(super) fn estimate(
         return Ok(vec![Estimate::of_nothing(&job.models_shown(), manifest.rows(), &all)]);
     }
     let is_one = by_model.len() == 1;
-    let mut left = invalid;
+    let mut left = (invalid, unasked);
     let estimates = by_model.into_iter().map(|(asked, lines)| {
-        let invalid = std::mem::take(&mut left);
+        let (invalid, unasked) = std::mem::take(&mut left);
         let sampled = lines.rows + invalid;
-        let share = |of: u64| share(of, sampled, rows);
         let counted = Counted {
-            selected: share(all.selected),
-            asked: share(all.asked),
+            selected: share(all.selected, lines.answered + unasked, answered),
+            asked: share(all.asked, sampled, rows),
             rows: sampled,
             invalid,
             tokens: lines.tokens,

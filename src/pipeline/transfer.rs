@@ -344,7 +344,10 @@ pub(super) fn upload(
         )));
         return Ok(None);
     };
-    match put(file, staged, link, shutdown, sink) {
+    shutdown.note_upload(true);
+    let put = put(file, staged, link, shutdown, sink);
+    shutdown.note_upload(false);
+    match put {
         Ok(()) => Ok(Some(rfc3339(now_ms()))),
         Err(Trouble::Ours(error)) => Err(error),
         Err(Trouble::Refused(reason) | Trouble::NoWay(reason) | Trouble::Passing(reason, _)) => {
@@ -362,7 +365,7 @@ fn put(
 ) -> Result<(), Trouble> {
     /// How long nothing may move, or an answer not come.
     const PATIENCE: Duration = Duration::from_secs(300);
-    // What is decided may be carried out, unless somebody insists.
+    // What is decided may be carried out while the run drains, and no longer.
     let stop = || shutdown.stage() == Stage::Aborting;
     let transfer = begin(PATIENCE, &stop)?;
     let mut patience = Patience { tries: 0, shutdown, what: format!("uploading to {link}") };

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::super::deadline::{Deadline, deadline};
 use super::super::parse::{duration, some_time};
+use super::super::signals::DRAIN_TIMEOUT;
 use crate::http::Limits;
 use crate::job::Money;
 use crate::policy::Durability;
@@ -104,7 +105,7 @@ impl PaceArgs {
     }
 
     pub(in crate::cli) fn drain_timeout(&self) -> Duration {
-        self.drain_timeout.unwrap_or(Duration::from_secs(30))
+        self.drain_timeout.unwrap_or(DRAIN_TIMEOUT)
     }
 }
 
