@@ -642,3 +642,37 @@ fn members_of_a_pool_put_their_own_models_in() {
     bench.run("run in.jsonl -o images.jsonl -m both").expect(0);
     assert_eq!((one.count(), other.count()), (before.0, before.1 + 9));
 }
+
+#[test]
+fn failures_to_try_again_are_named_by_lines_out_and_by_lines_in() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 2" | "text 3" if call.nth == 1 => Reply::status(400),
+        _ => Reply::body(completion("fine")),
+    });
+    let bench = Bench::new();
+    bench.write("in.jsonl", chats(4));
+    let url = server.url();
+    let ask = format!("run in.jsonl -o out.jsonl --error-output errors.jsonl --base-url {url}");
+    bench.run(&ask).expect(3);
+    let errors = bench.read("errors.jsonl");
+    let again = |ids: &str, code, text: &str| {
+        let before = server.count();
+        bench.write("ids", ids);
+        bench.run(&format!("{ask} --resume --retry-ids ids")).expect(code).says(text);
+        let calls = server.calls();
+        calls[before..].iter().map(|call| call.prompt.clone()).collect::<Vec<_>>()
+    };
+    // An answer's own name is no row's, and a line whose row has no id names none.
+    let nobody =
+        "{\"id\":\"c2\",\"custom_id\":\"c9\"}\n{\"id\":\"c3\",\"custom_id\":null}\nc1\nc1\n";
+    let none =
+        "warning: --retry-ids names 2 ids, and no row of the plan that failed has one of them";
+    assert!(again(nobody, 3, none).is_empty());
+    assert!(again("\n", 3, "warning: --retry-ids names no id").is_empty());
+    let one = "--retry-ids names 3 ids: 1 of rows that failed, 2 of no row of the plan or of one";
+    let first = errors.lines().next().unwrap();
+    assert_eq!(again(&format!("{first}\n{nobody}"), 3, one), ["text 2"]);
+    let requests = bench.read("in.jsonl");
+    let third = requests.lines().nth(2).unwrap();
+    assert_eq!(again(third, 0, "--retry-ids names 1 id, of rows that failed"), ["text 3"]);
+}

@@ -13,6 +13,7 @@ mod ours;
 mod prepare;
 mod preview;
 mod publish;
+mod retry;
 mod session;
 mod stages;
 mod takeover;
@@ -45,6 +46,7 @@ pub use prepare::{is_pipe, not_rows};
 pub use transfer::beginning;
 
 use prepare::{give_up, open_ahead, prepare};
+use retry::chosen;
 use targets::{Targets, remove_empty};
 
 /// What every command needs of its surroundings.
@@ -228,7 +230,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         links: &run.outputs.links,
         overwrites: *policy == Policy::Overwrite,
     };
-    let retry = run.work.retry.clone().with_originals(&dir, &manifest)?;
+    let retry = chosen(run.work.retry.clone(), &dir, &manifest, context)?;
     let run = &Run { work: work::Options { retry, ..run.work.clone() }, ..run.clone() };
     let has_work = work::has_work(&dir, &manifest, &run.work)?;
     let unchanged = if has_work { None } else { publish::unchanged(&dir, &publication)? };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::inputs::Inputs;
 use super::prepare::{clear, give_up, make_plan, open_ahead, redo, settle};
 use super::preview::render;
+use super::retry::chosen;
 use super::targets::{OutputPaths, Targets};
 use super::{Context, End, Error, Finished, OnChange, Place, Policy, Question, hold, interrupted};
 use super::{Preview, publish, session};
@@ -82,7 +83,7 @@ pub fn work(
     }
     let sources = planned_inputs(&dir, &manifest, input)?;
     let answerer = answerer(&manifest)?;
-    let retry = options.retry.clone().with_originals(&dir, &manifest)?;
+    let retry = chosen(options.retry.clone(), &dir, &manifest, context)?;
     let options = &work::Options { retry, ..options.clone() };
     let body = |dir: &mut Held, context: &mut Context<'_>| {
         let report = work::run(

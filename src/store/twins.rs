@@ -183,7 +183,7 @@ impl WorkDir {
         self.shard_dir(shard).join("journal")
     }
 
-    /// The originals of the twins that have one of these ids.
+    /// The originals of the twins that have one of these ids, beside these.
     ///
     /// # Errors
     /// When a file of the plan's is not as it was planned.
@@ -191,11 +191,12 @@ impl WorkDir {
         &self,
         manifest: &Manifest,
         is_one: &dyn Fn(IdHash) -> bool,
-    ) -> Result<Vec<u64>, Error> {
+    ) -> Result<Vec<(IdHash, u64)>, Error> {
         let mut found = Vec::new();
         for (number, entry) in manifest.published_shards().filter(|(_, it)| it.twin_rows() > 0) {
             let twins = self.twins(number, entry)?.twins;
-            found.extend(twins.iter().filter(|it| is_one(it.id.hash())).map(|twin| twin.of));
+            let ids = twins.iter().map(|twin| (twin.id.hash(), twin.of));
+            found.extend(ids.filter(|(id, _)| is_one(*id)));
         }
         Ok(found)
     }

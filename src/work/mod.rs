@@ -64,7 +64,7 @@ pub use structured::Structured;
 pub use wallet::Assumed;
 use wallet::Wallet;
 
-pub use retry::Retry;
+pub use retry::{NamedIds, Retry};
 
 pub use server::{Launch, Launched, Server};
 

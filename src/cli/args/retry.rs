@@ -1,16 +1,16 @@
 //! Which rows that failed before are tried again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use crate::dialect::id_of;
+use crate::format::json::Object;
 use crate::input;
-use crate::job::{FailureKind, Id, IdHash};
+use crate::job::{FailureKind, Id};
 use crate::pipeline::Error;
-use crate::work::Retry;
+use crate::work::{NamedIds, Retry};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]
@@ -18,8 +18,8 @@ pub(in crate::cli) struct RetryArgs {
     /// Try only those rows again that failed like this, by `error.class`: timeout,bad_response
     #[arg(long, value_name = "CLASSES", value_delimiter = ',', value_parser = class)]
     retry_class: Vec<FailureKind>,
-    /// Try only those rows again whose ids are in this file: one a line, or lines with an `id` as
-    /// outputs have them
+    /// Try only those rows again whose ids are in this file: one a line, or lines with a `custom_id` or else
+    /// an `id`, as inputs and outputs have them
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) retry_ids: Option<PathBuf>,
 }
@@ -31,7 +31,7 @@ impl RetryArgs {
             return Ok(if by_default { Retry::All } else { Retry::None });
         }
         let ids = self.retry_ids.as_deref().map(read_ids).transpose()?;
-        Ok(Retry::Only { kinds: self.retry_class.clone(), ids, rows: HashSet::new() })
+        Ok(Retry::Only { kinds: self.retry_class.clone(), ids, rows: HashMap::new() })
     }
 }
 
@@ -43,17 +43,10 @@ fn class(text: &str) -> Result<FailureKind, String> {
     })
 }
 
-/// A line of an output, as far as it names a row.
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow)]
-    id: &'a RawValue,
-}
-
-fn read_ids(path: &Path) -> Result<HashSet<IdHash>, Error> {
+fn read_ids(path: &Path) -> Result<NamedIds, Error> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| input::Error::Unreadable { path: path.to_owned(), source })?;
-    let mut ids = HashSet::new();
+    let mut ids = NamedIds::default();
     let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty());
     for (line, number) in lines {
         let bad = |what: &str| {
@@ -61,16 +54,31 @@ fn read_ids(path: &Path) -> Result<HashSet<IdHash>, Error> {
             Error::Usage(format!("--retry-ids: line {number} of {place} {what}"))
         };
         if line.starts_with('{') {
-            let named: Named<'_> =
-                serde_json::from_str(line).map_err(|_| bad("is no JSON object with an \"id\""))?;
-            let id = Id::parse(named.id.get())
-                .map_err(|problem| bad(&format!("has an id that {problem}")))?;
-            ids.insert(id.hash());
+            let what = "is no JSON object with a \"custom_id\" or an \"id\"";
+            let object = Object::parse(line).map_err(|_| bad(what))?;
+            // In lines of `openai` the `id` is the answer's, not the row's.
+            let has_other = object.get("custom_id").is_some();
+            let token = match id_of(&object) {
+                Some(token) => token,
+                // So are lines written whose own `custom_id` could not be read, and they cannot be asked again.
+                None if has_other => continue,
+                None => return Err(bad(what)),
+            };
+            let id =
+                Id::parse(token).map_err(|problem| bad(&format!("has an id that {problem}")))?;
+            // There every id is a string, also that of a row that has a number.
+            let as_number = has_other.then(|| Id::parse(&id.text()).ok()).flatten();
+            let hashes: Vec<_> = [Some(id), as_number].iter().flatten().map(Id::hash).collect();
+            ids.add(&hashes);
             continue;
         }
         // A bare number may be an integer, or the text of a string.
-        ids.extend(Id::parse(line).ok().map(|id| id.hash()));
-        ids.insert(Id::from_text(line).hash());
+        let hashes: Vec<_> = [Id::parse(line).ok(), Some(Id::from_text(line))]
+            .iter()
+            .flatten()
+            .map(Id::hash)
+            .collect();
+        ids.add(&hashes);
     }
     Ok(ids)
 }
