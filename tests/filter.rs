@@ -580,6 +580,41 @@ fn attempts_and_what_happens_are_noted_where_that_is_wanted() {
 }
 
 #[test]
+fn a_file_that_is_read_is_not_written() {
+    let server = Server::start(|call| Reply::Answer(answer_to(&call.prompt)));
+    let bench = Bench::with_server(&server);
+    let add =
+        |name: &str| File::options().append(true).create(true).open(bench.path(name)).unwrap();
+    let refused = |options: &str, output: File, text: &str| {
+        let (rows, kept) = (rows(3), "kept\n");
+        bench.write("in.jsonl", &rows);
+        bench.write("out.jsonl", kept);
+        let mut command = bench.command(words(&format!("{ASK} {options}")));
+        command.stdin(File::open(bench.path("in.jsonl")).unwrap()).stdout(output);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let ended = Ended { code: output.status.code().unwrap(), stdout: String::new(), stderr };
+        ended.expect(2).says(text).says("nothing was changed");
+        assert_eq!((bench.read("in.jsonl"), &*bench.read("out.jsonl")), (rows, kept));
+    };
+    refused("", add("in.jsonl"), "standard output must not be the file of standard input");
+    for option in ["--telemetry-output", "--log-file"] {
+        let text = |of: &str| format!("{option} must not be the file of standard {of}");
+        refused(&format!("{option} in.jsonl"), add("out.jsonl"), &text("input"));
+        refused(&format!("{option} out.jsonl"), add("out.jsonl"), &text("output"));
+        // Under another name as well.
+        std::os::unix::fs::symlink("in.jsonl", bench.path(&option[2..])).unwrap();
+        refused(&format!("{option} {}", &option[2..]), add("out.jsonl"), &text("input"));
+    }
+    assert_eq!(server.count(), 0);
+    // What is no file may be both.
+    let ask = "filter -m passthrough -p {{text}} --telemetry-output /dev/null --log-file /dev/null";
+    let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
+    let mut command = bench.command(words(ask));
+    assert!(command.stdin(null()).stdout(null()).stderr(Stdio::null()).status().unwrap().success());
+}
+
+#[test]
 fn what_makes_no_sense_in_a_pipe_is_refused() {
     let bench = Bench::new();
     bench.write("pool.toml", "[pool.all]\nmembers = [\"openai.a\", \"openai.b\"]\n");
