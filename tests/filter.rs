@@ -517,6 +517,48 @@ fn who_does_not_read_keeps_nobody_from_ending_it() {
 }
 
 #[test]
+fn lines_in_a_pipe_that_others_write_to_stay_whole() {
+    const ATOMIC: usize = 4096;
+    let bench = Bench::new();
+    let row = |number: usize| {
+        let length = if number % 50 == 0 { 3 * ATOMIC } else { number * 37 % 900 };
+        format!("{{\"text\":\"{}\"}}\n", "x".repeat(length))
+    };
+    bench.write("in.jsonl", (1..=20_000).map(row).collect::<String>());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // What is written at once is read at once, up to what nobody can part.
+    if rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::DIRECT).is_err() {
+        eprintln!("SKIPPED: this kernel's pipes keep no packets");
+        return;
+    }
+    let mut command = bench.command(words("filter -m passthrough -p {{text}} --quiet"));
+    command.stdin(File::open(bench.path("in.jsonl")).unwrap()).stdout(writer);
+    let child = command.spawn().unwrap();
+    drop(command);
+    let mut open = Open { child, stdin: None, stdout: None, said: String::new() };
+    // Nobody reads, so that there is more than goes out at once.
+    open.stalls_at();
+    let (mut packet, mut begun, mut count) = (vec![0; 1 << 16], 0, 0);
+    loop {
+        let length = reader.read(&mut packet).unwrap();
+        if length == 0 {
+            break;
+        }
+        for (place, line) in packet[..length].split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let is_whole = begun == 0 && line.ends_with(b"\n");
+            begun += line.len();
+            assert!(is_whole || place == 0 || begun > ATOMIC, "a line is parted");
+            if line.ends_with(b"\n") {
+                assert!(is_whole || begun > ATOMIC, "a line of {begun} bytes is parted");
+                (begun, count) = (0, count + 1);
+            }
+        }
+    }
+    assert_eq!((begun, count), (0, 20_000));
+    assert!(open.child.wait().unwrap().success());
+}
+
+#[test]
 fn answers_that_do_not_fit_a_schema_are_asked_for_again() {
     let server = Server::start(|call| {
         let messages = call.body["messages"].as_array().unwrap().len();

@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Cursor, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -68,8 +68,36 @@ pub(super) fn pipes(args: &FilterArgs, ahead: Vec<u8>) -> Result<Pipes, Error> {
         },
     };
     let input = Box::new(Cursor::new(ahead).chain(std::io::stdin()));
-    let output = Box::new(std::io::stdout());
+    let output: Box<dyn Write + Send> = match facts(std::io::stdout()) {
+        Some(meta) if meta.file_type().is_fifo() => Box::new(Pieces(std::io::stdout())),
+        _ => Box::new(std::io::stdout()),
+    };
     Ok(Pipes { input, output, telemetry, readers: readers() })
+}
+
+/// So many bytes at most are written to a pipe without those of others between them (pipe(7), Linux).
+const PIPE_BUF: usize = 4096;
+
+/// A pipe that others may write to as well: lines go out whole, as many at a time as nobody can part.
+struct Pieces<W>(W);
+
+impl<W: Write> Write for Pieces<W> {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
+        self.0.write(piece(lines))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The first lines that fit, or the first line where that alone does not.
+fn piece(lines: &[u8]) -> &[u8] {
+    if lines.len() <= PIPE_BUF {
+        return lines;
+    }
+    let end = memchr::memrchr(b'\n', &lines[..PIPE_BUF]).or_else(|| memchr::memchr(b'\n', lines));
+    end.map_or(lines, |at| &lines[..=at])
 }
 
 /// Reads some of standard input, unless nobody reads standard output any more before there is any.
