@@ -615,6 +615,14 @@ fn attempts_and_what_happens_are_noted_where_that_is_wanted() {
     let log = bench.lines("log.jsonl");
     let end = log.last().unwrap();
     assert_eq!((&end["event"], &end["ok"], &end["calls"]), (&json!("end"), &json!(3), &json!(3)));
+    // Somebody was cut off there: that line stays as it is, and no other is joined to it.
+    bench.write("torn.jsonl", "{\"id\":\"r9");
+    let torn = format!("{ASK} --telemetry-output torn.jsonl");
+    bench.pipe(&torn, rows(2).as_bytes()).expect(0);
+    let text = bench.read("torn.jsonl");
+    let (first, rest) = text.split_once('\n').unwrap();
+    assert_eq!((first, rest.lines().count()), ("{\"id\":\"r9", 2), "{text}");
+    assert!(rest.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
     let same = format!("{ASK} --telemetry-output log.jsonl --log-file log.jsonl");
     bench.pipe(&same, b"").expect(2).says("--log-file must not be the file of --telemetry-output");
     let nowhere = format!("{ASK} --telemetry-output no/such/place");

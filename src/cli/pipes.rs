@@ -4,6 +4,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Cursor, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -13,6 +14,7 @@ use super::dialect::Piece;
 use crate::pipeline::Error;
 use crate::shutdown::{Shutdown, Stage, Trigger, channel};
 use crate::store;
+use crate::telemetry::is_torn;
 use crate::work::Pipes;
 
 /// Refuses a file that is two of what is read and written: lines out that are read as rows never end, each
@@ -59,7 +61,7 @@ fn is_one(one: Option<&Metadata>, other: Option<&Metadata>) -> bool {
 pub(super) fn pipes(args: &FilterArgs, ahead: Vec<u8>) -> Result<Pipes, Error> {
     let telemetry = match args.telemetry_output.clone() {
         None => None,
-        Some(path) => match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
+        Some(path) => match Attempts::open(&path) {
             Ok(file) => Some((path, Box::new(file) as Box<dyn Write>)),
             Err(source) => {
                 let error = store::Error::Io { what: "open", path, source };
@@ -73,6 +75,39 @@ pub(super) fn pipes(args: &FilterArgs, ahead: Vec<u8>) -> Result<Pipes, Error> {
         _ => Box::new(std::io::stdout()),
     };
     Ok(Pipes { input, output, telemetry, readers: readers() })
+}
+
+/// A file that lines of attempts are appended to.
+struct Attempts {
+    file: File,
+    // Whether the last line before lacks its end.
+    is_torn: bool,
+}
+
+impl Attempts {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        // Opened anew, for a pipe that is open for reading has a reader; and one may append to what one cannot read.
+        let is_torn = file.metadata()?.is_file()
+            && File::open(path).and_then(|file| is_torn(&file)).unwrap_or_default();
+        Ok(Self { file, is_torn })
+    }
+}
+
+impl Write for Attempts {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        if !self.is_torn {
+            return self.file.write(line);
+        }
+        // One write, as for any line: others may append as well.
+        self.file.write_all(&[b"\n", line].concat())?;
+        self.is_torn = false;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// So many bytes at most are written to a pipe without those of others between them (pipe(7), Linux).
