@@ -349,9 +349,22 @@ fn what_cannot_succeed_ends_it_and_fails_no_row() {
     }
 }
 
+/// Whether this process does, and so what it starts, as under `nohup`.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+}
+
 #[test]
 fn a_signal_ends_what_is_under_way_and_says_what_is_left() {
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 143)] {
+        if signal == "-HUP" && ignores_hangups() {
+            eprintln!(
+                "SKIPPED: whoever started the tests ignores SIGHUP, and so does what they start"
+            );
+            continue;
+        }
         let server = Server::start(|call| match call.prompt.as_str() {
             "text 1" | "text 3" => Reply::Hold(answer_to(&call.prompt)),
             _ => Reply::Answer(answer_to(&call.prompt)),
@@ -517,6 +530,48 @@ fn who_does_not_read_keeps_nobody_from_ending_it() {
 }
 
 #[test]
+fn lines_in_a_pipe_that_others_write_to_stay_whole() {
+    const ATOMIC: usize = 4096;
+    let bench = Bench::new();
+    let row = |number: usize| {
+        let length = if number % 50 == 0 { 3 * ATOMIC } else { number * 37 % 900 };
+        format!("{{\"text\":\"{}\"}}\n", "x".repeat(length))
+    };
+    bench.write("in.jsonl", (1..=20_000).map(row).collect::<String>());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // What is written at once is read at once, up to what nobody can part.
+    if rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::DIRECT).is_err() {
+        eprintln!("SKIPPED: this kernel's pipes keep no packets");
+        return;
+    }
+    let mut command = bench.command(words("filter -m passthrough -p {{text}} --quiet"));
+    command.stdin(File::open(bench.path("in.jsonl")).unwrap()).stdout(writer);
+    let child = command.spawn().unwrap();
+    drop(command);
+    let mut open = Open { child, stdin: None, stdout: None, said: String::new() };
+    // Nobody reads, so that there is more than goes out at once.
+    open.stalls_at();
+    let (mut packet, mut begun, mut count) = (vec![0; 1 << 16], 0, 0);
+    loop {
+        let length = reader.read(&mut packet).unwrap();
+        if length == 0 {
+            break;
+        }
+        for (place, line) in packet[..length].split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let is_whole = begun == 0 && line.ends_with(b"\n");
+            begun += line.len();
+            assert!(is_whole || place == 0 || begun > ATOMIC, "a line is parted");
+            if line.ends_with(b"\n") {
+                assert!(is_whole || begun > ATOMIC, "a line of {begun} bytes is parted");
+                (begun, count) = (0, count + 1);
+            }
+        }
+    }
+    assert_eq!((begun, count), (0, 20_000));
+    assert!(open.child.wait().unwrap().success());
+}
+
+#[test]
 fn answers_that_do_not_fit_a_schema_are_asked_for_again() {
     let server = Server::start(|call| {
         let messages = call.body["messages"].as_array().unwrap().len();
@@ -573,10 +628,53 @@ fn attempts_and_what_happens_are_noted_where_that_is_wanted() {
     let log = bench.lines("log.jsonl");
     let end = log.last().unwrap();
     assert_eq!((&end["event"], &end["ok"], &end["calls"]), (&json!("end"), &json!(3), &json!(3)));
+    // Somebody was cut off there: that line stays as it is, and no other is joined to it.
+    bench.write("torn.jsonl", "{\"id\":\"r9");
+    let torn = format!("{ASK} --telemetry-output torn.jsonl");
+    bench.pipe(&torn, rows(2).as_bytes()).expect(0);
+    let text = bench.read("torn.jsonl");
+    let (first, rest) = text.split_once('\n').unwrap();
+    assert_eq!((first, rest.lines().count()), ("{\"id\":\"r9", 2), "{text}");
+    assert!(rest.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{text}");
     let same = format!("{ASK} --telemetry-output log.jsonl --log-file log.jsonl");
     bench.pipe(&same, b"").expect(2).says("--log-file must not be the file of --telemetry-output");
     let nowhere = format!("{ASK} --telemetry-output no/such/place");
     bench.pipe(&nowhere, b"").expect(73).says("nothing was read");
+}
+
+#[test]
+fn a_file_that_is_read_is_not_written() {
+    let server = Server::start(|call| Reply::Answer(answer_to(&call.prompt)));
+    let bench = Bench::with_server(&server);
+    let add =
+        |name: &str| File::options().append(true).create(true).open(bench.path(name)).unwrap();
+    let refused = |options: &str, output: File, text: &str| {
+        let (rows, kept) = (rows(3), "kept\n");
+        bench.write("in.jsonl", &rows);
+        bench.write("out.jsonl", kept);
+        let mut command = bench.command(words(&format!("{ASK} {options}")));
+        command.stdin(File::open(bench.path("in.jsonl")).unwrap()).stdout(output);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let ended = Ended { code: output.status.code().unwrap(), stdout: String::new(), stderr };
+        ended.expect(2).says(text).says("nothing was changed");
+        assert_eq!((bench.read("in.jsonl"), &*bench.read("out.jsonl")), (rows, kept));
+    };
+    refused("", add("in.jsonl"), "standard output must not be the file of standard input");
+    for option in ["--telemetry-output", "--log-file"] {
+        let text = |of: &str| format!("{option} must not be the file of standard {of}");
+        refused(&format!("{option} in.jsonl"), add("out.jsonl"), &text("input"));
+        refused(&format!("{option} out.jsonl"), add("out.jsonl"), &text("output"));
+        // Under another name as well.
+        std::os::unix::fs::symlink("in.jsonl", bench.path(&option[2..])).unwrap();
+        refused(&format!("{option} {}", &option[2..]), add("out.jsonl"), &text("input"));
+    }
+    assert_eq!(server.count(), 0);
+    // What is no file may be both.
+    let ask = "filter -m passthrough -p {{text}} --telemetry-output /dev/null --log-file /dev/null";
+    let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
+    let mut command = bench.command(words(ask));
+    assert!(command.stdin(null()).stdout(null()).stderr(Stdio::null()).status().unwrap().success());
 }
 
 #[test]

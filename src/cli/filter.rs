@@ -1,17 +1,11 @@
-//! Rows and requests that pass by: what the arguments ask for, the pipes, and what is said at the end.
+//! Rows and requests that pass by: what the arguments ask for, and what is said at the end.
 
-use std::fs::OpenOptions;
-use std::io::{Cursor, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
-
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
 use super::args::{FilterArgs, OnMissingFieldArg};
 use super::commands::{bounded, reads, within};
-use super::dialect::Piece;
 use super::exit::{self, Line};
+use super::pipes;
 use super::question::asked_of_rows;
 use super::signals::Cause;
 use super::surroundings::{Failed, Settings, Surroundings};
@@ -20,10 +14,8 @@ use super::typed::Typed;
 use crate::job::{Dialect, JobSpec, Money};
 use crate::pipeline::{self, Error};
 use crate::policy::Durability;
-use crate::shutdown::{Shutdown, Stage, Trigger, channel};
-use crate::store;
 use crate::telemetry::{Event, Sink, grouped};
-use crate::work::{self, Passed, PassedEnd, Passing, Pipes, Retry, Tally};
+use crate::work::{self, Passed, PassedEnd, Passing, Retry, Tally};
 
 const WHOLE: &str = "every line out is whole";
 const NOT_KEPT: &str = "every line out is whole; rows without one are not kept, so feed them again";
@@ -33,7 +25,8 @@ const UNREAD: &str = "nothing was read";
 
 /// Asks about rows of standard input as they come.
 pub(super) fn filter(mut args: FilterArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
-    if !args.look(&mut read_some)? {
+    pipes::check(&args)?;
+    if !args.look(&mut pipes::read_some)? {
         if !args.tell.quiet {
             exit::say(&summary(&Tally::default()));
         }
@@ -76,7 +69,7 @@ fn pass(args: &FilterArgs, ahead: Vec<u8>, typed: &Typed<'_>) -> Result<ExitCode
         let (is_unseen, is_ordered) = (args.is_unseen, args.ordered);
         let passing = Passing { job, answerer, options, format, is_unseen, is_ordered };
         let passed = surroundings.with(|context| {
-            let pipes = pipes(args, ahead)?;
+            let pipes = pipes::pipes(args, ahead)?;
             Ok(work::stream(passing, pipes, context.shutdown, context.sink)?)
         });
         let passed = match passed {
@@ -152,69 +145,6 @@ fn options(args: &FilterArgs, surroundings: &mut Surroundings<'_>) -> Result<wor
         retry: Retry::None,
         shards: None,
     })
-}
-
-fn pipes(args: &FilterArgs, ahead: Vec<u8>) -> Result<Pipes, Error> {
-    let telemetry = match args.telemetry_output.clone() {
-        None => None,
-        Some(path) => match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
-            Ok(file) => Some((path, Box::new(file) as Box<dyn Write>)),
-            Err(source) => {
-                let error = store::Error::Io { what: "open", path, source };
-                return Err(error.into());
-            }
-        },
-    };
-    let input = Box::new(Cursor::new(ahead).chain(std::io::stdin()));
-    let output = Box::new(std::io::stdout());
-    Ok(Pipes { input, output, telemetry, readers: readers() })
-}
-
-/// Reads some of standard input, unless nobody reads standard output any more before there is any.
-fn read_some(bytes: &mut Vec<u8>) -> std::io::Result<Piece> {
-    const PIECE: usize = 64 << 10;
-    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-    let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
-    let polled = poll(&mut fds, None);
-    let is_gone = fds[1].revents().intersects(PollFlags::ERR | PollFlags::HUP);
-    if polled.is_ok() && fds[0].revents().is_empty() && is_gone {
-        return Ok(Piece::Unwanted);
-    }
-    let before = bytes.len();
-    bytes.resize(before + PIECE, 0);
-    // As much as that goes past the buffer of standard input: what is not read here is read later.
-    let read = stdin.lock().read(&mut bytes[before..]);
-    bytes.truncate(before + read.as_ref().copied().unwrap_or_default());
-    match read {
-        Ok(0) => Ok(Piece::End),
-        Ok(_) => Ok(Piece::More),
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Piece::More),
-        Err(error) => Err(error),
-    }
-}
-
-/// More than running once nobody reads standard output any more: where nothing is to be written for long,
-/// nothing else would tell.
-fn readers() -> Shutdown {
-    let (trigger, readers) = channel();
-    // Without the thread it is told by the next line.
-    let _ = std::thread::Builder::new().name("readers".to_owned()).spawn(move || watch(&trigger));
-    readers
-}
-
-fn watch(trigger: &Trigger) {
-    let stdout = std::io::stdout();
-    loop {
-        // That it has gone, or is none, is told unasked.
-        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => {}
-            Ok(_) if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => {
-                return trigger.advance(Stage::Aborting);
-            }
-            Ok(_) | Err(_) => return,
-        }
-    }
 }
 
 /// `300 rows: 298 ok, 2 failed · 305 calls · 5,400 tokens · $0.0123`

@@ -19,6 +19,7 @@ mod model;
 mod models;
 mod names;
 mod parse;
+mod pipes;
 mod pool;
 mod preview;
 mod price;

@@ -4,8 +4,8 @@
 //! carry none.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -83,19 +83,6 @@ impl Log {
     /// [`LogError::Open`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let failed = |source| LogError::Open { path: path.to_owned(), source };
-        let is_torn = |file: &mut File| -> io::Result<bool> {
-            let kind = file.metadata()?.file_type();
-            if !kind.is_file() {
-                return Ok(false);
-            }
-            if file.seek(SeekFrom::End(0))? == 0 {
-                return Ok(false);
-            }
-            file.seek(SeekFrom::End(-1))?;
-            let mut last = [0];
-            file.read_exact(&mut last)?;
-            Ok(last != *b"\n")
-        };
         // Opening a pipe would wait for its reader.
         if let Ok(meta) = std::fs::metadata(path)
             && !meta.is_file()
@@ -105,8 +92,8 @@ impl Log {
         }
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let mut file = options.open(path).map_err(failed)?;
-        let is_torn = is_torn(&mut file).map_err(failed)?;
+        let file = options.open(path).map_err(failed)?;
+        let is_torn = is_torn(&file).map_err(failed)?;
         Ok(Self::new(Box::new(file), path, is_torn))
     }
 
@@ -278,6 +265,21 @@ impl Log {
             }
         }
     }
+}
+
+/// Whether the last line of a file lacks its end, because somebody was cut off: what is appended begins with it
+/// then. What is no regular file has no such line.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_torn(file: &File) -> io::Result<bool> {
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.read_exact_at(&mut last, meta.len() - 1)?;
+    Ok(last != *b"\n")
 }
 
 /// Whole seconds, and one more for what is left.

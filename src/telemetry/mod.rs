@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use escape::escape;
 pub use histogram::{Histogram, Spread};
-pub use log::{Log, LogError};
+pub use log::{Log, LogError, is_torn};
 pub use progress::{Progress, Style, grouped};
 pub use tee::Tee;
 
