@@ -46,18 +46,7 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
     if let Some(log) = &args.screen.tell.log_file {
         question.inputs.stay_apart_from("--log-file", log)?;
     }
-    let settings = Settings {
-        command: "run",
-        screen: Some(&args.screen),
-        note: args.config.note(),
-        lock_wait: args.session.lock_wait,
-        allowed: args.allow_failed,
-        deadline: args.session.deadline(&args.pace),
-        drain_timeout: Some(args.pace.drain_timeout()),
-        work_dir: work_dir.clone(),
-        files,
-        ..Settings::default()
-    };
+    let settings = Settings { work_dir: work_dir.clone(), files, ..settings(args) };
     within(settings, typed, |surroundings| {
         let work = work_options(
             (&args.pace, &args.session),
@@ -95,6 +84,19 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
         print_summary(&args.outputs, &finished, surroundings);
         Ok(surroundings.judge().line(Ok(&finished)))
     })
+}
+
+fn settings(args: &RunArgs) -> Settings<'_> {
+    Settings {
+        command: "run",
+        screen: Some(&args.screen),
+        note: args.config.note(),
+        lock_wait: args.session.lock_wait,
+        allowed: args.allow_failed,
+        deadline: args.session.deadline(&args.pace),
+        drain_timeout: Some(args.pace.drain_timeout()),
+        ..Settings::default()
+    }
 }
 
 /// The work directory of a run, and one of fast-agent's whose answers are taken over: that stays as it is, so that
