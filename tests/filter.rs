@@ -534,7 +534,7 @@ fn lines_in_a_pipe_that_others_write_to_stay_whole() {
     const ATOMIC: usize = 4096;
     let bench = Bench::new();
     let row = |number: usize| {
-        let length = if number % 50 == 0 { 3 * ATOMIC } else { number * 37 % 900 };
+        let length = if number.is_multiple_of(50) { 3 * ATOMIC } else { number * 37 % 900 };
         format!("{{\"text\":\"{}\"}}\n", "x".repeat(length))
     };
     bench.write("in.jsonl", (1..=20_000).map(row).collect::<String>());
