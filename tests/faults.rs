@@ -238,6 +238,17 @@ fn retry_after_is_understood_in_every_spelling() {
 }
 
 #[test]
+fn short_waits_that_are_asked_for_again_and_again_are_an_outage_of_the_length_allowed() {
+    let wait = vec![("retry-after", "1".to_owned())];
+    let server = Server::start(move |_| Reply::Status(503, wait.clone(), "busy".into()));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let ended = bench.run(&format!("{ASK} -c 1 --max-outage 1.7")).expect(69);
+    let ended = ended.says("the endpoint was out of reach for 1 s").says("3 rows are left");
+    assert!(!ended.stderr.contains("longer than --max-outage"), "{ended:?}");
+}
+
+#[test]
 fn a_refused_key_or_an_empty_account_stops_the_run_and_fails_no_row() {
     let quota = json!({"error": {"message": "You exceeded your current quota",
                                  "type": "insufficient_quota", "code": "insufficient_quota"}});

@@ -286,3 +286,24 @@ fn a_limit_on_file_sizes_is_an_io_error_not_a_death() {
     bench.run(&format!("{ASK} -o out.jsonl --resume")).expect(0);
     assert!(server.count() <= 104);
 }
+
+#[test]
+fn with_resume_what_went_to_standard_output_is_written_again_without_a_call() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.write("prompts.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n");
+    let rows = (format!("{ASK} -o -"), "in.jsonl.rowmill", 3);
+    let prompts = ("run prompts.jsonl -m m".to_owned(), "prompts.jsonl.rowmill", 2);
+    for (ask, work_dir, count) in [rows, prompts] {
+        let before = server.count();
+        let first = bench.run(&format!("{ask} --resume")).expect(0);
+        assert_eq!((first.stdout.lines().count(), server.count() - before), (count, count));
+        assert!(bench.exists(work_dir), "{ask}");
+        let again = bench.run(&format!("{ask} --resume")).expect(0);
+        assert_eq!((again.stdout, server.count() - before), (first.stdout, count), "{ask}");
+        bench.run(&format!("{ask} --overwrite")).expect(0);
+        assert_eq!(server.count() - before, 2 * count, "{ask}");
+        assert!(!bench.exists(work_dir), "without --resume it goes");
+    }
+}

@@ -17,6 +17,7 @@ use super::typed::Typed;
 use crate::job::Dialect;
 use crate::pipeline::{self, Error, OnChange, Place, Policy, Question, Run};
 use crate::report::Expecting;
+use crate::store::Target;
 use crate::work::Retry;
 
 /// Runs a job to its end.
@@ -117,9 +118,13 @@ fn work_dirs(
 /// are not spelled as the input's it stays as well: such an output does not say enough to go on from.
 fn is_temporary(args: &RunArgs, is_named: bool, question: &Question, format: Dialect) -> bool {
     let is_wanted = is_named || args.keep_work_dir;
+    // The same command again is to make no call: what went to a pipe cannot be taken over from there.
+    let is_streamed =
+        matches!(Target::resolve(&args.outputs.output), Ok(Target::Stdout | Target::Stream(_)));
     // What changes can only be told where the old plan is kept; and that outputs are at their URLs,
     // or which are of which of several inputs, is told by nothing else.
     let is_needed = args.change.on_change() != OnChange::Stop
+        || args.resume && is_streamed
         || !args.outputs.links.is_empty()
         || question.inputs.are_several();
     !is_wanted && !is_needed && format == question.job.dialect

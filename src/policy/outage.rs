@@ -43,7 +43,7 @@ pub enum Trouble {
     Paused(Instant),
     /// It has been out of reach for longer than allowed.
     Down(Duration),
-    /// It asked to be left alone for this time, which is longer than allowed.
+    /// It asked to be left alone for this time, which by itself is longer than it may be out of reach.
     AsksTooMuch(Duration),
 }
 
@@ -168,7 +168,8 @@ impl Outage {
         })
     }
 
-    /// A call showed that the endpoint must be left alone, at least for as long as it asked.
+    /// A call showed that the endpoint must be left alone, at least for as long as it asked. Where that
+    /// reaches beyond the outage allowed, the last try is made at the end of it.
     pub fn troubled(&mut self, now: Instant, asked: Option<Duration>, random: f64) -> Trouble {
         let since = *self.since.get_or_insert(now);
         (self.first, self.first_failed) = (0, 0);
@@ -181,13 +182,14 @@ impl Outage {
         if out >= self.max {
             return Trouble::Down(out);
         }
+        if let Some(asked) = asked.filter(|asked| *asked > self.max) {
+            self.until = self.until.max(now + asked);
+            return Trouble::AsksTooMuch(asked);
+        }
         let half = backoff(self.failures - 1, 1.0) / 2;
         let wait = half + backoff(self.failures - 1, random) / 2;
-        let wait = wait.min(self.max - out);
-        self.until = self.until.max(now + asked.map_or(wait, |asked| asked.max(wait)));
-        if self.until.saturating_duration_since(since) > self.max {
-            return Trouble::AsksTooMuch(self.until.saturating_duration_since(now));
-        }
+        let wait = asked.map_or(wait, |asked| asked.max(wait)).min(self.max - out);
+        self.until = self.until.max(now + wait);
         Trouble::Paused(self.until)
     }
 
@@ -376,5 +378,31 @@ mod tests {
             outage.troubled(start, asked, 0.0),
             Trouble::AsksTooMuch(Duration::from_secs(3600))
         );
+    }
+
+    #[test]
+    fn pauses_that_are_asked_for_last_up_to_what_is_allowed_and_end_with_a_last_try() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut outage = Outage::new(MAX, start);
+        let asked = Some(Duration::from_secs(40));
+        for (now, until) in [(0, 40), (40, 80), (80, 100)] {
+            assert_eq!(outage.troubled(at(now), asked, 1.0), Trouble::Paused(at(until)));
+            // One that was under way asks for as much, and changes nothing but the time.
+            assert_eq!(outage.troubled(at(now), asked, 1.0), Trouble::Paused(at(until)));
+            assert_eq!(outage.may_call(at(until)), MayCall::Probe);
+        }
+        assert_eq!(outage.troubled(at(100), asked, 1.0), Trouble::Down(MAX));
+    }
+
+    #[test]
+    fn one_that_is_spared_has_what_it_asked_for() {
+        let start = Instant::now();
+        let mut outage = Outage::new(MAX, start);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(outage.troubled(start, Some(hour), 0.0), Trouble::AsksTooMuch(hour));
+        outage.spare(start, 0.0);
+        assert_eq!(outage.troubled(start, None, 0.0), Trouble::Paused(start + hour));
+        assert_eq!(outage.may_call(start + MAX), MayCall::Wait(start + hour));
     }
 }

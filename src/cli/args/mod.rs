@@ -127,8 +127,9 @@ pub(in crate::cli) struct RunArgs {
     pub(in crate::cli) screen: ScreenArgs,
     /// The work directory; by default the output's path with .rowmill behind it, or the input's name
     /// where the output is standard output. A default one is
-    /// removed once all rows have answers and are published, unless --on-change says update or new-only or
-    /// --output-format is not the input's; a named one is kept. One of fast-agent's, with --resume: its
+    /// removed once all rows have answers and are published, unless --on-change says update or new-only,
+    /// --output-format is not the input's, or --resume is given and the output is standard output or a pipe,
+    /// which no answers can be taken over from; a named one is kept. One of fast-agent's, with --resume: its
     /// answers are taken over, it stays as it is, and the default one is used
     #[arg(long, value_name = "DIR", help_heading = "Work")]
     pub(in crate::cli) work_dir: Option<PathBuf>,
