@@ -268,6 +268,48 @@ fn a_run_that_was_killed_goes_on_with_the_plans_names() {
 }
 
 #[test]
+fn a_plan_is_worked_though_no_line_is_asked_of_its_own_model() {
+    let dria = |number: usize, model: &str| {
+        format!(
+            "{{\"custom_id\":\"00000000-0000-4000-8000-{number:012}\",\"type\":\"completions\",\"version\":\"v1\",\
+             \"body\":{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"text {number}\"}}]}}}}\n"
+        )
+    };
+    let all = |line: &dyn Fn(usize, &str) -> String| {
+        (1..=30).map(|number| line(number, ["small", "large:70b"][number % 2])).collect::<String>()
+    };
+    for lines in [all(&line), all(&dria)] {
+        for (said, of_a, of_b) in [
+            ("[models]\nsmall = \"a.x\"\n\"large:70b\" = \"a.x\"\n", 30, 0),
+            (TWO, 15, 15),
+            ("[models]\n\"*\" = \"b.x\"\n", 0, 30),
+            ("[models]\nsmall = \"a.x\"\n\"*\" = \"b.x\"\n", 15, 15),
+            ("", 15, 15),
+        ] {
+            let (a, b, bench) = (Server::echo(), Server::echo(), keyed());
+            bench.write("in.jsonl", &lines);
+            config(&bench, &[("a", &a), ("b", &b)], said);
+            let maps = match said {
+                "" => "--map-model small=a.x --map-model *=b.y",
+                _ => "",
+            };
+            bench.run(&format!("plan in.jsonl --work-dir w --shard-rows 10 {maps}")).expect(0);
+            // The plan says what names stand for.
+            config(&bench, &[("a", &a), ("b", &b)], "");
+            bench.run("work --work-dir w --serve vllm").expect(2).says("names in lines");
+            bench.run("work --work-dir w --base-url http://127.0.0.1:9/v1").expect(2);
+            bench.run("work --work-dir w --shard 1-2").expect(0);
+            assert_eq!(a.count() + b.count(), 20, "{said}");
+            bench.run("work --work-dir w").expect(0);
+            bench.run("merge --work-dir w -o out.jsonl").expect(0);
+            assert_eq!((a.count(), b.count()), (of_a, of_b), "{said}");
+            let ids = bench.lines("out.jsonl");
+            assert!(ids.len() == 30 && ids.iter().all(|line| line["error"].is_null()), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_name_that_stands_for_another_model_is_another_question_for_its_lines_alone() {
     let (a, b) = (Server::echo(), Server::echo());
     let bench = bench(60, &["small", "large:70b", "small"]);

@@ -92,6 +92,7 @@ fn settings(args: &RunArgs) -> Settings<'_> {
         command: "run",
         screen: Some(&args.screen),
         note: args.config.note(),
+        lines: args.input.note.clone(),
         lock_wait: args.session.lock_wait,
         allowed: args.allow_failed,
         deadline: args.session.deadline(&args.pace),

@@ -85,10 +85,18 @@ impl Serving {
         let model = &manifest.job.model;
         let is_called = *model != crate::provider::PASSTHROUGH;
         // Only what is typed counts: an endpoint in the environment is none that was planned for.
-        let has_place = manifest.base_url.is_some() || manifest.pool.is_some();
+        let has_names = !manifest.job.names.is_empty();
+        let has_place = manifest.base_url.is_some() || manifest.pool.is_some() || has_names;
         let is_served = is_called && !has_place && asked.base_url.is_none();
         if let (Some(_), Some(command)) = (&manifest.pool, &args.serve) {
             let text = format!("--serve {command} is for one model, and the plan is for a pool");
+            return Err(Error::Usage(text));
+        }
+        // Where no endpoint is asked for each line's own model, the plan's place is empty, and still nobody's to fill.
+        if let (true, Some(command)) = (has_names, &args.serve) {
+            let text = format!(
+                "--serve {command} is for one model, and in the plan the names in lines say who answers"
+            );
             return Err(Error::Usage(text));
         }
         match &args.serve {
