@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use rowmill::job::Money;
 
-use crate::support::server::{Reply, Server, answer_to};
+use crate::support::server::{Reply, Server, answer_to, completion};
 use crate::support::{Bench, assert_same, rows};
 
 const ASK: &str = "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m";
@@ -366,4 +366,124 @@ fn what_has_no_price_or_is_no_price_is_refused_with_what_to_do() {
         bench.run(ASK).expect(2).says(&format!("rowmill.toml:{line}: ")).says(says);
     }
     assert_eq!(server.count(), 0);
+}
+
+/// Lines of requests with these urls and bodies, of the model `m`.
+fn requests(asked: &[(&str, Value)]) -> String {
+    let mut lines = String::new();
+    for (number, (url, body)) in asked.iter().enumerate() {
+        let mut body = body.clone();
+        body["model"] = json!("m");
+        let id = format!("r{number}");
+        let line = json!({"custom_id": id, "method": "POST", "url": url, "body": body});
+        lines += &format!("{line}\n");
+    }
+    lines
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A message with a part.
+fn part(part: &Value) -> Value {
+    json!({"max_tokens": 1, "messages": [{"role": "user", "content": [part]}]})
+}
+
+#[test]
+fn a_cap_knows_how_many_answers_a_request_asks_for_and_what_it_encloses() {
+    let server = Server::echo();
+    let bench = bench(&server, 1);
+    let run = "run in.jsonl -o out.jsonl -m m --overwrite";
+    let said = [json!({"role": "user", "content": "x"})];
+    let data = "A".repeat(100_000);
+    let uri = format!("data:image/png;base64,{data}");
+    // An answer costs $1000 a million tokens, a prompt $100, and it is taken for a quarter longer than guessed.
+    let dear = [
+        (CHAT, json!({"n": 100, "max_tokens": 100, "messages": said}), "1"),
+        (CHAT, json!({"n": 1e2, "max_completion_tokens": 1e2, "messages": said}), "9"),
+        (CHAT, json!({"n": 100, "messages": said}), "90"),
+        ("/v1/completions", json!({"max_tokens": 100, "prompt": vec!["x"; 100]}), "9"),
+        ("/v1/completions", json!({"max_tokens": 100, "prompt": vec![[7, 8]; 100]}), "9"),
+        ("/v1/completions", json!({"max_tokens": 100, "n": 2, "best_of": 100, "prompt": "x"}), "9"),
+        (CHAT, part(&json!({"type": "image_url", "image_url": {"url": uri}})), "0.3"),
+        (CHAT, part(&json!({"type": "input_audio", "input_audio": {"data": data}})), "0.3"),
+        (CHAT, part(&json!({"type": "image_url", "image_url": {"url": "http://h/a"}})), "0.18"),
+        (
+            "/v1/responses",
+            json!({"max_output_tokens": 1, "input": [{"role": "user",
+            "content": [{"type": "input_image", "image_url": uri}]}]}),
+            "0.3",
+        ),
+    ];
+    for (url, body, cap) in dear {
+        let line = requests(&[(url, body)]);
+        bench.write("in.jsonl", &line);
+        let shown = &line[..line.len().min(200)];
+        let ended = bench.run(&format!("{run} --max-cost {cap}"));
+        assert_eq!((ended.code, server.count()), (4, 0), "{shown} {}", ended.stderr);
+    }
+    // And no more than that.
+    let cheap = [
+        (CHAT, json!({"n": 1, "max_tokens": 100, "messages": said})),
+        ("/v1/completions", json!({"max_tokens": 100, "prompt": vec![7; 100]})),
+        (CHAT, part(&json!({"type": "input_audio", "input_audio": {"data": data}}))),
+    ];
+    for (index, (url, body)) in cheap.into_iter().enumerate() {
+        bench.write("in.jsonl", requests(&[(url, body)]));
+        bench.run(&format!("{run} --max-cost 0.4")).expect(0);
+        assert_eq!(server.count(), index + 1);
+    }
+}
+
+#[test]
+fn a_cap_learns_of_answers_that_go_beyond_their_bound() {
+    let server = Server::start(|call| {
+        let mut body: Value = serde_json::from_str(&completion(&call.prompt)).unwrap();
+        body["usage"]["completion_tokens"] = json!(1000);
+        Reply::body(body.to_string())
+    });
+    let bench = bench(&server, 1);
+    let asked: Vec<_> = (0..30)
+        .map(|number| {
+            let said = [json!({"role": "user", "content": format!("text {number}")})];
+            (CHAT, json!({"max_tokens": 10, "messages": said}))
+        })
+        .collect();
+    bench.write("in.jsonl", requests(&asked));
+    bench.run("run in.jsonl -o out.jsonl -m m -c 1 --max-cost 5").expect(4);
+    assert_eq!(server.count(), 4, "each costs $1.0011");
+}
+
+#[test]
+fn an_estimate_knows_how_many_answers_requests_ask_for_and_what_it_leaves_out() {
+    let server = Server::echo();
+    let bench = bench(&server, 1);
+    let said = [json!({"role": "user", "content": "x"})];
+    let of = |asked: &[(&str, Value)], options: &str| -> (Value, String) {
+        bench.write("in.jsonl", requests(asked));
+        let line = format!("estimate in.jsonl {options}");
+        let told = bench.run(&format!("{line} --json")).expect(0).stdout;
+        (serde_json::from_str(&told).unwrap(), bench.run(&line).expect(0).stdout)
+    };
+    let several = (CHAT, json!({"n": 99, "max_tokens": 100, "messages": said}));
+    let one = (CHAT, json!({"max_tokens": 100, "messages": said}));
+    for options in ["-m m", ""] {
+        let (told, text) = of(&[several.clone(), one.clone()], options);
+        let told = match told {
+            Value::Array(mut all) => all.remove(0),
+            told => told,
+        };
+        assert_eq!((&told["calls"], &told["answers"]), (&json!(2), &json!(100)));
+        assert_eq!(told["output_tokens"], json!({"low": 100, "high": 10_000}));
+        assert_eq!(told["leaves_out_attachments"], json!(false));
+        assert!(text.contains("of 100 answers"), "{text}");
+        let image = part(&json!({"type": "image_url", "image_url": {"url": "http://h/a"}}));
+        let (told, text) = of(&[(CHAT, image)], options);
+        let told = told.get(0).unwrap_or(&told);
+        assert_eq!(told["leaves_out_attachments"], json!(true));
+        assert!(text.contains("without images, sound and files"), "{text}");
+    }
+    let score = ("/v1/score", json!({"text_1": "a", "text_2": "b"}));
+    let (told, text) = of(&[score], "-m m");
+    assert_eq!(told["answer_from"], "none");
+    assert!(text.contains("vectors or scores"), "{text}");
 }

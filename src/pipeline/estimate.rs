@@ -49,10 +49,10 @@ fn of_model(
     };
     let tokenizer = Tokenizer::of(name);
     let (counted, own) = count((dir, manifest, sources), job, tokenizer)?;
-    let expecting = Expecting { most: job.max_answer_tokens().or(own), ..*expecting };
+    let expecting = Expecting { most: job.max_answer_tokens().or(own.mean()), ..*expecting };
     let estimate =
         Estimate::new((name, tokenizer.name(), rows), &counted, &expecting, price.as_ref());
-    let has_attachments = job.attachment_field.is_some();
+    let has_attachments = job.attachment_field.is_some() || own.has_files;
     let is_pool = answerer.teams.get(model).is_some_and(|team| team.len() > 1);
     let whole = |place: &String| format!("{place}.{name}");
     let priced_as = is_pool.then(|| place.as_ref().map_or_else(|| name.clone(), whole));
@@ -72,7 +72,7 @@ fn count(
     (dir, manifest, sources): (&Held, &Manifest, &Sources),
     job: &JobSpec,
     tokenizer: Tokenizer,
-) -> Result<(Counted, Option<u64>), Error> {
+) -> Result<(Counted, Bounds), Error> {
     let around = tokenizer.around(job.protocol, job.instruction.as_deref(), job.schema.as_deref());
     let mut counted = wanted(manifest);
     let mut bounds = Bounds::default();
@@ -81,12 +81,12 @@ fn count(
         match prompt {
             Ok(prompt) => {
                 counted.tokens += tokens_of(&prompt, tokenizer, around);
-                bounds.note(prompt.request.as_ref().map(|request| request.most_tokens));
+                bounds.note(prompt.request.as_deref());
             }
             Err(_) => counted.invalid += 1,
         }
     })?;
-    Ok((counted, bounds.mean()))
+    Ok((Counted { answers: bounds.answers, ..counted }, bounds))
 }
 
 /// Hands over what rows ask, as many as are to be counted, spread evenly over all, and how many rows each stands
@@ -138,29 +138,35 @@ pub(super) fn tokens_of(prompt: &Prompt, tokenizer: Tokenizer, around: u64) -> u
     tokenizer.count(&text) + numbers + around
 }
 
-/// What requests say of the most tokens of their answers.
+/// What requests say of their answers, and whether they enclose what is not counted.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     sum: u64,
-    of: u64,
+    is_any_bound: bool,
     is_any_open: bool,
+    /// How many answers there are to be.
+    pub(super) answers: u64,
+    /// Whether there are images, sound or documents.
+    pub(super) has_files: bool,
 }
 
 impl Bounds {
-    /// Takes note of a request's; of rows that are none there is nothing to note.
-    pub(super) fn note(&mut self, own: Option<Option<u64>>) {
-        match own {
-            None => {}
-            Some(None) => self.is_any_open = true,
-            Some(Some(most)) => {
+    /// Takes note of a request's; of rows that are none there is nothing to note but that they have one answer.
+    pub(super) fn note(&mut self, request: Option<&Request>) {
+        self.answers = self.answers.saturating_add(request.map_or(1, |request| request.answers));
+        let Some(request) = request else { return };
+        self.has_files |= request.files > 0 || request.file.is_some();
+        match request.most_tokens {
+            None => self.is_any_open = true,
+            Some(most) => {
                 self.sum = self.sum.saturating_add(most);
-                self.of += 1;
+                self.is_any_bound = true;
             }
         }
     }
 
-    /// What that comes to for each, where all bound them.
+    /// What that comes to for each answer, where all are bounded.
     pub(super) fn mean(&self) -> Option<u64> {
-        (self.of > 0 && !self.is_any_open).then(|| self.sum.div_ceil(self.of))
+        (self.is_any_bound && !self.is_any_open).then(|| self.sum.div_ceil(self.answers.max(1)))
     }
 }

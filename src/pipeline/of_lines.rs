@@ -59,7 +59,7 @@ pub(super) fn estimate(
         lines.rows += 1;
         lines.answered += stands_for;
         lines.tokens += tokens_of(prompt, tokenizer, tokenizer.around(job.protocol, None, None));
-        lines.bounds.note(request.map(|request| request.most_tokens));
+        lines.bounds.note(request);
     })?;
     if by_model.is_empty() {
         return Ok(vec![Estimate::of_nothing(&job.models_shown(), manifest.rows(), &all)]);
@@ -75,6 +75,7 @@ pub(super) fn estimate(
             rows: sampled,
             invalid,
             tokens: lines.tokens,
+            answers: lines.bounds.answers,
             ..all
         };
         let expecting = Expecting { most: lines.bounds.mean(), ..*expecting };
@@ -87,7 +88,8 @@ pub(super) fn estimate(
         let told = (model.as_str(), tokenizer, manifest.rows());
         let estimate = Estimate::new(told, &counted, &expecting, price.as_ref());
         let asked_model = (!is_one).then(|| shown(&asked));
-        Estimate { asked_model, ..estimate }
+        let leaves_out_attachments = lines.bounds.has_files;
+        Estimate { asked_model, leaves_out_attachments, ..estimate }
     });
     Ok(estimates.collect())
 }

@@ -26,7 +26,7 @@ pub use concurrency::Concurrency;
 pub use estimate::{Estimate, Size};
 pub use outage::{MayCall, Outage, Trouble};
 pub use pace::{Bounds, Ended, Follows, Hold, Pace, Permit, Reception};
-pub use purse::{Funds, Learned, Purse};
+pub use purse::{Answers, Funds, Learned, Purse};
 pub use rate::{Rate, Taken};
 pub use restart::{DEATHS_MOST, restart_after};
 pub use retry::{Decision, backoff, decide, retries_of};

@@ -66,13 +66,35 @@ impl Purse {
     }
 }
 
+/// What is known of a call's answers before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// The most tokens that they may have together, where that is said.
+    pub most: Option<u64>,
+    /// How many it asks for.
+    pub count: u64,
+}
+
+impl From<Option<u64>> for Answers {
+    /// One answer of at most so many tokens.
+    fn from(most: Option<u64>) -> Self {
+        Self { most, count: 1 }
+    }
+}
+
 /// What is learned of calls from those that have ended, so that estimates are high enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Learned {
     // How many tokens of a prompt there may be for a thousand that were guessed.
     input_per_mille: u64,
-    // The longest answer there was.
+    // The longest answer there was, of calls of which is not known how many they asked for.
+    before: Option<u64>,
+    // The longest there was of one.
     longest: Option<u64>,
+    // The most there was of calls that were to have none.
+    unasked: u64,
+    // How many tokens of answers there may be for a thousand that are said to be the most.
+    beyond_per_mille: u64,
 }
 
 /// Tokens of an answer where none has come yet and nobody said how long it may be.
@@ -81,17 +103,28 @@ const FIRST_ANSWER: u64 = 1024;
 const FIRST_PER_MILLE: u64 = 1250;
 
 impl Learned {
-    /// Of answers of which the longest so far is known, or not.
+    /// Of calls of which it is known how long the answers to one were at most so far, or not.
     #[must_use]
     pub fn new(longest: Option<u64>) -> Self {
-        Self { input_per_mille: FIRST_PER_MILLE, longest }
+        Self {
+            input_per_mille: FIRST_PER_MILLE,
+            before: longest,
+            longest: None,
+            unasked: 0,
+            beyond_per_mille: 1000,
+        }
     }
 
     /// Takes note of a call whose prompt was guessed to have so many tokens, and that used so many.
-    pub fn saw(&mut self, guessed: u64, input: u64, output: u64) {
-        let ratio = input.saturating_mul(1000).div_ceil(guessed.max(1));
-        self.input_per_mille = self.input_per_mille.max(ratio);
-        self.longest = self.longest.max(Some(output));
+    pub fn saw(&mut self, guessed: u64, answers: Answers, (input, output): (u64, u64)) {
+        let ratio = |of: u64, to: u64| of.saturating_mul(1000).div_ceil(to.max(1));
+        self.input_per_mille = self.input_per_mille.max(ratio(input, guessed));
+        self.longest = self.longest.max(Some(output.div_ceil(answers.count.max(1))));
+        match answers.most {
+            Some(0) => self.unasked = self.unasked.max(output),
+            Some(most) => self.beyond_per_mille = self.beyond_per_mille.max(ratio(output, most)),
+            None => {}
+        }
     }
 
     /// The tokens that a prompt may have which was guessed to have so many.
@@ -100,14 +133,25 @@ impl Learned {
         guessed.saturating_mul(self.input_per_mille).div_ceil(1000)
     }
 
-    /// The tokens that an answer may have: what it may have at most, where that is said, else a
-    /// quarter more than the longest had.
+    /// The tokens that a call's answers may have: what they may have at most, where that is said, and as much more as
+    /// others had beyond what was said of them; else a quarter more than the longest had.
     #[must_use]
-    pub fn output(&self, most: Option<u64>) -> u64 {
-        most.unwrap_or_else(|| match self.longest {
-            Some(longest) => longest.saturating_add(longest.div_ceil(4)),
-            None => FIRST_ANSWER,
-        })
+    pub fn output(&self, answers: impl Into<Answers>) -> u64 {
+        let Answers { most, count } = answers.into();
+        match most {
+            Some(0) => self.unasked,
+            Some(most) => {
+                let beyond = u128::from(most) * u128::from(self.beyond_per_mille);
+                u64::try_from(beyond.div_ceil(1000)).unwrap_or(u64::MAX)
+            }
+            None => {
+                let longest = self.longest.map(|longest| longest.saturating_mul(count));
+                match longest.max(self.before) {
+                    Some(longest) => longest.saturating_add(longest.div_ceil(4)),
+                    None => FIRST_ANSWER.saturating_mul(count),
+                }
+            }
+        }
     }
 }
 
@@ -137,12 +181,24 @@ mod tests {
     fn estimates_grow_with_what_is_seen_and_a_bound_is_a_bound() {
         let mut learned = Learned::new(None);
         assert_eq!((learned.input(100), learned.output(None)), (125, 1024));
-        learned.saw(100, 110, 40);
+        let open = Answers::from(None);
+        learned.saw(100, open, (110, 40));
         assert_eq!((learned.input(100), learned.output(None)), (125, 50));
-        learned.saw(100, 300, 20);
+        learned.saw(100, open, (300, 20));
         assert_eq!((learned.input(100), learned.output(None)), (300, 50));
         assert_eq!(learned.output(Some(7)), 7);
         assert_eq!(Learned::new(Some(100)).output(None), 125);
+        // Several answers are as many times as long; what earlier calls asked for is not known.
+        let ten = Answers { most: None, count: 10 };
+        assert_eq!((learned.output(ten), Learned::new(None).output(ten)), (500, 10_240));
+        assert_eq!(Learned::new(Some(100)).output(ten), 125);
+        learned.saw(100, ten, (100, 1000));
+        assert_eq!((learned.output(None), learned.output(ten)), (125, 1250));
+        // Who has gone beyond what was said may do so again.
+        learned.saw(100, Some(100).into(), (100, 250));
+        assert_eq!((learned.output(Some(7)), learned.output(Some(0))), (18, 0));
+        learned.saw(100, Some(0).into(), (100, 3));
+        assert_eq!((learned.output(Some(7)), learned.output(Some(0))), (18, 3));
     }
 
     proptest! {

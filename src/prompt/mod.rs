@@ -6,6 +6,7 @@
 //!
 //! Of lines that are requests themselves see [`Request`].
 
+mod extent;
 mod request;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 use crate::format::json::{self, Object};
 use crate::job::{Failure, FailureKind, JobSpec, Modality, OnMissingField, Reference};
 
+pub use extent::tokens_of_files;
 pub use request::{Request, kinds_of};
 
 /// The template of a job that has none: it shows the model the whole row.

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::Prompt;
+use super::extent::{self, Extent};
 use crate::dialect::rules::ROWMILL;
-use crate::dialect::{Dialect, Problem, dria, openai, prompts, words};
+use crate::dialect::{Dialect, Problem, dria, openai, prompts};
 use crate::format::json::Object;
 use crate::job::{Endpoint, Failure, FailureKind, JobSpec, Kinds, Modality, OWN_MODEL};
 
@@ -21,12 +22,18 @@ pub struct Request {
     pub stands_for: Option<String>,
     /// The service tier that its body asks for.
     pub tier: Option<String>,
-    /// The most tokens of an answer, where its body bounds them; 0 where none are written.
+    /// The most tokens of all its answers together, where its body bounds them; 0 where none are written.
     pub most_tokens: Option<u64>,
+    /// How many answers it asks for: to each of its prompts as many as `n` or `best_of` says.
+    pub answers: u64,
     /// Whether its answer is the same each time: embeddings, and a temperature of 0.
     pub is_settled: bool,
-    /// The bytes of its body without data URIs.
+    /// The bytes of its body without what of it is a file: a data URI, or base64 in a part for it.
     pub words: usize,
+    /// The images, sound and documents in its body, or named by it.
+    pub files: u64,
+    /// The tokens that those are guessed to have.
+    pub file_tokens: u64,
     /// Where its file is, of sound: an http(s) URL or a data URI.
     pub file: Option<String>,
 }
@@ -53,15 +60,20 @@ fn of_openai(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
         let (server, known) = (ROWMILL.title, ROWMILL.urls());
         return Err(Problem::UnknownUrl { url: url.into_owned(), server, known });
     };
+    let parameter = |name: &'static str| line.parameter(name);
+    let (answers, extent) = (answers(endpoint, &parameter), Extent::of(body));
     let request = Request {
         url: url.into_owned(),
         endpoint,
         stands_for: stands_for(line.model().as_deref(), job),
         model: line.model().map(Into::into),
         tier: line.text("service_tier").map(Into::into),
-        most_tokens: most_tokens(endpoint, &|name| line.parameter(name)),
+        most_tokens: most_tokens(endpoint, answers, &parameter),
+        answers,
         is_settled: is_settled(endpoint, line.parameter("temperature")),
-        words: words(body),
+        words: extent.words,
+        files: extent.files,
+        file_tokens: extent.file_tokens(),
         file: line.text("file_url").filter(|_| endpoint.takes_sound()).map(Into::into),
     };
     Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
@@ -73,15 +85,20 @@ fn of_dria(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
         return Err(Problem::Stream(ROWMILL.title));
     }
     let (endpoint, body) = (Endpoint::ChatCompletions, line.body());
+    let parameter = |name: &'static str| line.parameter(name);
+    let (answers, extent) = (answers(endpoint, &parameter), Extent::of(body));
     let request = Request {
         url: endpoint.url().to_owned(),
         endpoint,
         stands_for: stands_for(line.model().as_deref(), job),
         model: line.model().map(Into::into),
         tier: line.text("service_tier").map(Into::into),
-        most_tokens: most_tokens(endpoint, &|name| line.parameter(name)),
+        most_tokens: most_tokens(endpoint, answers, &parameter),
+        answers,
         is_settled: is_settled(endpoint, line.parameter("temperature")),
-        words: words(body),
+        words: extent.words,
+        files: extent.files,
+        file_tokens: extent.file_tokens(),
         file: None,
     };
     Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
@@ -93,16 +110,23 @@ fn stands_for(model: Option<&str>, job: &JobSpec) -> Option<String> {
     job.stands_for(model).map(str::to_owned)
 }
 
-/// The most tokens of an answer, in the words of all protocols.
+/// How many answers a body asks for; what is no text is one.
+fn answers<'a>(endpoint: Endpoint, parameter: &dyn Fn(&'static str) -> Option<&'a str>) -> u64 {
+    if endpoint.writes_text() { extent::answers(parameter) } else { 1 }
+}
+
+/// The most tokens of so many answers, in the words of all protocols.
 fn most_tokens<'a>(
     endpoint: Endpoint,
+    answers: u64,
     parameter: &dyn Fn(&'static str) -> Option<&'a str>,
 ) -> Option<u64> {
     if matches!(endpoint, Endpoint::Embeddings | Endpoint::Score | Endpoint::Rerank) {
         return Some(0);
     }
     let names = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-    names.into_iter().find_map(|name| parameter(name)?.parse().ok())
+    let each = names.into_iter().find_map(|name| extent::count(parameter(name)?))?;
+    Some(each.saturating_mul(answers))
 }
 
 fn is_settled(endpoint: Endpoint, temperature: Option<&str>) -> bool {

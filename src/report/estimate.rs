@@ -36,8 +36,11 @@ pub struct Estimate {
     /// Whether those are only some of the rows that are called for.
     #[serde(skip)]
     pub is_sample: bool,
-    /// Whether rows have attachments: those are not counted.
+    /// Whether rows have attachments, or requests images, sound or documents: those are not counted.
     pub leaves_out_attachments: bool,
+    /// Answers, where calls ask for other than one each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
     /// Tokens of all answers.
     pub output_tokens: Range<u64>,
     /// Tokens of one answer.
@@ -76,7 +79,7 @@ pub enum AnswerFrom {
     MeanSoFar,
     /// Nobody knows.
     Assumed,
-    /// There are none: vectors, or no call at all.
+    /// There are none: vectors, scores, or no call at all.
     None,
 }
 
@@ -110,6 +113,15 @@ pub struct Expecting {
 }
 
 impl Expecting {
+    /// The same, where what is known of calls so far is of several answers each.
+    fn of_each(&self, calls: u64, answers: u64) -> Self {
+        let each = |mean: u64| match answers {
+            0 => mean,
+            _ => mean.saturating_mul(calls).div_ceil(answers),
+        };
+        Self { mean: self.mean.map(each), ..*self }
+    }
+
     /// The tokens of an answer, and how that is known. Where it is only known how many there may be at
     /// most, the least is what answers had so far, or one.
     #[must_use]
@@ -143,18 +155,21 @@ pub struct Counted {
     pub invalid: u64,
     /// Tokens of all others' prompts, with what goes in around them.
     pub tokens: u64,
+    /// How many answers those ask for.
+    pub answers: u64,
 }
 
 impl Counted {
-    /// Rows that cannot be asked about, calls, and tokens, of all that are to be asked about.
-    fn scaled(&self) -> (u64, u64, u64) {
+    /// Rows that cannot be asked about, calls, tokens and answers, of all that are to be asked about.
+    fn scaled(&self) -> (u64, u64, u64, u64) {
         let scaled = |part: u64, of: u64, whole: u64| {
             let exact = u128::from(part) * u128::from(whole) / u128::from(of.max(1));
             u64::try_from(exact).unwrap_or(u64::MAX)
         };
         let invalid = scaled(self.invalid, self.rows, self.asked);
         let calls = (self.asked - invalid).saturating_mul(self.repeats);
-        (invalid, calls, scaled(self.tokens, self.rows - self.invalid, calls))
+        let of_calls = |part| scaled(part, self.rows - self.invalid, calls);
+        (invalid, calls, of_calls(self.tokens), of_calls(self.answers))
     }
 }
 
@@ -167,11 +182,11 @@ impl Estimate {
         expecting: &Expecting,
         price: Option<&Price>,
     ) -> Self {
-        let (invalid, calls, input_tokens) = counted.scaled();
-        let (answer_tokens, answer_from) = expecting.answer();
+        let (invalid, calls, input_tokens, answers) = counted.scaled();
+        let (answer_tokens, answer_from) = expecting.of_each(calls, answers).answer();
         let output_tokens = Range {
-            low: answer_tokens.low.saturating_mul(calls),
-            high: answer_tokens.high.saturating_mul(calls),
+            low: answer_tokens.low.saturating_mul(answers),
+            high: answer_tokens.high.saturating_mul(answers),
         };
         let cost = |price: &Price| {
             let of = |output_tokens| {
@@ -192,6 +207,7 @@ impl Estimate {
             counted_rows: counted.rows,
             is_sample: counted.rows < counted.asked,
             leaves_out_attachments: false,
+            answers: (answers != calls).then_some(answers),
             output_tokens,
             answer_tokens,
             answer_from,
@@ -261,7 +277,7 @@ impl fmt::Display for Estimate {
         if self.leaves_out_attachments {
             writeln!(
                 f,
-                "               without what is attached to rows, which nobody can count here"
+                "               without images, sound and files, which nobody can count here"
             )?;
         }
         let answer = self.answer_tokens;
@@ -274,9 +290,10 @@ impl fmt::Display for Estimate {
             AnswerFrom::Assumed => {
                 format!("{answer} an answer is only assumed: --expect-output says better")
             }
-            AnswerFrom::None => "answers are vectors".to_owned(),
+            AnswerFrom::None => "answers have none: they are vectors or scores".to_owned(),
         };
-        writeln!(f, "output tokens  {}, {how}", self.output_tokens)?;
+        let answers = self.answers.map(|it| format!(" of {it} answers")).unwrap_or_default();
+        writeln!(f, "output tokens  {}{answers}, {how}", self.output_tokens)?;
         let (Some(price), Some(cost)) = (&self.price, &self.cost_usd) else {
             let hint = self.hint.as_deref().unwrap_or("no price is known");
             return writeln!(f, "cost           unknown: {hint}");
@@ -325,6 +342,7 @@ mod tests {
             rows: 100,
             invalid: 10,
             tokens: 9000,
+            answers: 90,
         };
         let expecting = Expecting { expected: Some(10), ..Expecting::default() };
         let about = ("gpt-4o-mini", "o200k_base", 1200);
@@ -341,11 +359,21 @@ mod tests {
         }
         // Counted in full, with each row asked twice, or only some rows asked at all.
         for (asked, repeats, calls) in [(100, 2, 180), (50, 1, 45)] {
-            let counted = Counted { asked, repeats, rows: asked, invalid: asked / 10, ..counted };
+            let (rows, invalid) = (asked, asked / 10);
+            let answers = rows - invalid;
+            let counted = Counted { asked, repeats, rows, invalid, answers, ..counted };
             let estimate = Estimate::new(about, &counted, &expecting, None);
             assert_eq!((estimate.selected, estimate.calls), (1000, calls));
             assert!(!estimate.to_string().contains("spread"), "{estimate}");
         }
+        // Several answers a call: what is known of calls so far is of all of them.
+        let several = Counted { answers: 900, ..counted };
+        let estimate = Estimate::new(about, &several, &expecting, None);
+        assert_eq!((estimate.calls, estimate.answers), (900, Some(9000)));
+        assert_eq!((estimate.output_tokens.low, estimate.answer_tokens.low), (90_000, 10));
+        let so_far = Expecting { mean: Some(500), ..Expecting::default() };
+        let estimate = Estimate::new(about, &several, &so_far, None);
+        assert_eq!((estimate.output_tokens.low, estimate.answer_tokens.low), (450_000, 50));
         let unknown = Estimate::new(about, &counted, &expecting, None);
         assert!(unknown.to_string().contains("cost           unknown"), "{unknown}");
     }

@@ -80,8 +80,11 @@ mod tests {
             stands_for: None,
             tier: tier.map(Into::into),
             most_tokens: None,
+            answers: 1,
             is_settled: false,
             words: 0,
+            files: 0,
+            file_tokens: 0,
             file: None,
         }
     }

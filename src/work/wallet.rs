@@ -8,8 +8,9 @@ use super::attempt::Flight;
 use super::lane::{Lane, LaneIndex, Lanes};
 use super::pricing::OwnPrice;
 use crate::job::{Attempt, JobSpec, Money};
-use crate::policy::{Funds, Learned, Purse};
+use crate::policy::{Answers, Funds, Learned, Purse};
 use crate::price::{Price, Spent};
+use crate::prompt::tokens_of_files;
 use crate::provider::Correction;
 use crate::tokens::Tokenizer;
 
@@ -46,6 +47,8 @@ pub(super) struct Reserved {
     money: Money,
     /// The tokens that the prompt was guessed to have.
     guessed: u64,
+    /// What is known of its answers.
+    answers: Answers,
 }
 
 /// Why a call cannot be paid for.
@@ -62,15 +65,15 @@ fn tokens(lane: &Lane) -> Tokenizer {
     Tokenizer::of(&lane.name).guess()
 }
 
-/// A guess at what is attached: text is as long as it is, and of pictures, sound and documents nobody
-/// knows before the first answer.
+/// A guess at what is attached, and at what a request encloses: text is as long as it is, and of pictures, sound and
+/// documents nobody knows before the first answer.
 fn attached(message: &Message) -> u64 {
-    const FILE: u64 = 1500;
+    let enclosed = message.request.as_ref().map_or(0, |request| request.file_tokens);
     let length = message.attached.len() as u64;
     let is_encoded = memchr::memmem::find(&message.attached, b"base64").is_some();
     match length {
-        0 => 0,
-        _ if is_encoded || message.request.is_some() => FILE + length / 100,
+        0 => enclosed,
+        _ if is_encoded || message.request.is_some() => tokens_of_files(1, length),
         _ => length.div_ceil(4),
     }
 }
@@ -116,8 +119,12 @@ impl Wallet {
         correction: Option<&Correction>,
     ) -> Result<Reserved, Short> {
         // Of a tier whose price is not known, that of others is the best guess.
+        let request = message.request.as_ref();
+        let most = request.and_then(|request| request.most_tokens);
+        let most = most.or(self.most.get(index).copied().flatten());
+        let answers = Answers { most, count: request.map_or(1, |request| request.answers) };
         let Some(price) = lane.pricing.of_call(own).or(lane.pricing.price.as_ref()) else {
-            return Ok(Reserved { money: Money::ZERO, guessed: 0 });
+            return Ok(Reserved { money: Money::ZERO, guessed: 0, answers });
         };
         let tokens = tokens(lane);
         let around = self.around.get(index).copied().unwrap_or_default();
@@ -128,11 +135,9 @@ impl Wallet {
         };
         let guessed = words + attached(message) + around + again;
         let mut state = self.state();
-        let own = message.request.as_ref().and_then(|request| request.most_tokens);
-        let most = own.or(self.most.get(index).copied().flatten());
-        let money = price.estimate(state.learned.input(guessed), state.learned.output(most));
+        let money = price.estimate(state.learned.input(guessed), state.learned.output(answers));
         match state.purse.reserve(money) {
-            Funds::Reserved => Ok(Reserved { money, guessed }),
+            Funds::Reserved => Ok(Reserved { money, guessed, answers }),
             Funds::Wait => {
                 state.is_awaited = true;
                 Err(Short::Now)
@@ -147,7 +152,7 @@ impl Wallet {
     /// Takes what a call has cost; where the endpoint did not say, what was set aside for it, which the
     /// attempt is told for later sessions. True when somebody waits for what it may have left.
     pub(super) fn settle(&self, flight: &Flight, attempt: &mut Attempt) -> bool {
-        let Some(Reserved { money, guessed }) = flight.reserved else { return false };
+        let Some(Reserved { money, guessed, answers }) = flight.reserved else { return false };
         attempt.assumed = attempt.is_unpriced().then_some(money);
         let mut state = self.state();
         if attempt.assumed.is_some() {
@@ -156,7 +161,7 @@ impl Wallet {
         }
         state.purse.settle(money, attempt.cost.or(attempt.assumed).unwrap_or_default());
         if let Some(usage) = &attempt.usage {
-            state.learned.saw(guessed, usage.input_tokens, usage.output_tokens);
+            state.learned.saw(guessed, answers, (usage.input_tokens, usage.output_tokens));
         }
         std::mem::take(&mut state.is_awaited)
     }
