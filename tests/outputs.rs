@@ -30,6 +30,13 @@ fn a_link_is_followed_and_stays_a_link() {
     assert!(bench.path("dangling.jsonl").is_symlink());
     bench.run(&format!("{ASK} -o lost.jsonl")).expect(73).says("is not there");
     bench.run(&format!("{ASK} -o real")).expect(73).says("is a directory");
+    for place in ["-o new/", "-o new/.", "-o real/", "-o new.jsonl --summary-output new/"] {
+        let ended = bench.run(&format!("{ASK} {place}")).expect(2);
+        ended.says("names a directory: those are for several inputs");
+        for name in ["new", "new.jsonl", "new.rowmill", "new.jsonl.rowmill", "real/.rowmill"] {
+            assert!(!bench.exists(name), "{place} made {name}");
+        }
+    }
     bench.run(&format!("{ASK} -o no/such/dir/out.jsonl")).expect(73);
     let calls = server.count();
     assert_eq!(calls, 6);

@@ -132,7 +132,7 @@ fn a_directory_has_a_directory_of_outputs_also_with_one_file_or_none() {
     let ended = ended.says("name another output").says("or begin anew: rowmill run");
     let advice = ended.stderr.split("begin anew: rowmill ").nth(1).unwrap().trim().to_owned();
     assert_eq!(server.count(), 4);
-    bench.run(&advice.replace('\'', "")).expect(0);
+    bench.run(&advice).expect(0);
     assert_output(&bench, "a.out", &["a 1", "a 2", "a 3"]);
 }
 

@@ -135,6 +135,13 @@ impl Targets {
                 let text = format!("{name} cannot be standard output; only --output can");
                 return Err(Error::Usage(text));
             }
+            if !is_dir && !is_link(path) && names_dir(path) {
+                let (name, path) = (option(role), path.display());
+                return Err(Error::Usage(format!(
+                    "{name} must be a file, and {path} names a directory: those are for several \
+                     inputs, or a directory of them"
+                )));
+            }
             dirs.extend(is_dir.then(|| path.to_owned()));
         }
         let of = |name: Option<&str>| -> Result<merge::Outputs, Error> {
@@ -360,6 +367,12 @@ fn staging(dir: &Path) -> Result<PathBuf, Error> {
 /// A path as manifests have it.
 pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Whether a path can only be that of a directory.
+fn names_dir(path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    path.ends_with(b"/") || path.ends_with(b"/.")
 }
 
 fn option(role: Role) -> &'static str {
