@@ -164,6 +164,9 @@ fn what_cannot_be_meant_is_refused_before_anything_is_made() {
             "in -o out --summary-output out/a.jsonl",
             "--summary-output must not be the file of --output",
         ),
+        ("in -o out --log-file in/log.jsonl", "--log-file must not be in/log.jsonl: all .jsonl"),
+        ("in -o out --summary-output ./in/s.JSONL", "so it would be one the next time"),
+        ("two/x.csv in -o two --telemetry-output in", "--telemetry-output must not be"),
         ("in -o so --error-output se --summary-output se", "in which --error-output is to stand"),
         ("in -o so --summary-output so", "--summary-output must not be"),
         ("in -o so --error-output so/a.jsonl", "--output must not be"),
@@ -185,6 +188,11 @@ fn what_cannot_be_meant_is_refused_before_anything_is_made() {
         assert!(!bench.exists(name), "{name}");
     }
     assert_eq!(server.count(), 0);
+    // What is no input the next time is fine beside inputs, or deeper in their directory.
+    let beside =
+        "-o in/out --log-file in/log.txt --summary-output in/.s.jsonl --work-dir other/job";
+    bench.run(&format!("run in {beside} -p {{{{text}}}} -m m")).expect(0);
+    bench.run(&format!("run in {beside} -p {{{{text}}}} -m m --resume")).expect(0);
     // Beside an input, where it is not one.
     bench.run("run two/x.csv in/b.jsonl -o two -p {{text}} -m m").expect(0);
     assert_output(&bench, "two/x.jsonl", &["x"]);

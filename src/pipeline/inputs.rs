@@ -17,7 +17,13 @@ pub enum Inputs {
     One(PathBuf),
     /// Files that are each told apart by a name, which is that of their outputs in the directories
     /// that the command says.
-    Several(Vec<NamedInput>),
+    Several {
+        /// The files, in order.
+        files: Vec<NamedInput>,
+        /// Where the directories are that the command names: all `.jsonl` files in them are inputs,
+        /// whenever it is typed.
+        dirs: Vec<PathBuf>,
+    },
 }
 
 /// One of several inputs.
@@ -42,10 +48,13 @@ impl Inputs {
         {
             return Ok(Self::One(one.clone()));
         }
-        let mut all = Vec::new();
+        let (mut all, mut dirs) = (Vec::new(), Vec::new());
         for path in paths {
             match path.is_dir() {
-                true => all.extend(files_in(path)?),
+                true => {
+                    all.extend(files_in(path)?);
+                    dirs.extend(path.canonicalize());
+                }
                 false => all.push(path.clone()),
             }
         }
@@ -72,7 +81,7 @@ impl Inputs {
             }
             inputs.push(NamedInput { path, name });
         }
-        Ok(Self::Several(inputs))
+        Ok(Self::Several { files: inputs, dirs })
     }
 
     /// The input of a plan.
@@ -86,14 +95,15 @@ impl Inputs {
             path: path(it),
             name: it.name.clone().unwrap_or_default(),
         };
-        Self::Several(manifest.sources.iter().map(named).collect())
+        let files = manifest.sources.iter().map(named).collect();
+        Self::Several { files, dirs: Vec::new() }
     }
 
     /// Where the files are.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let (one, several) = match self {
             Self::One(path) => (Some(path.as_path()), &[][..]),
-            Self::Several(inputs) => (None, &inputs[..]),
+            Self::Several { files, .. } => (None, &files[..]),
         };
         one.into_iter().chain(several.iter().map(|input| input.path.as_path()))
     }
@@ -102,7 +112,7 @@ impl Inputs {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let several = match self {
             Self::One(_) => &[][..],
-            Self::Several(inputs) => inputs,
+            Self::Several { files, .. } => files,
         };
         several.iter().map(|input| input.name.as_str())
     }
@@ -110,18 +120,38 @@ impl Inputs {
     /// Whether each has outputs of its own in a directory.
     #[must_use]
     pub fn are_several(&self) -> bool {
-        matches!(self, Self::Several(_))
+        matches!(self, Self::Several { .. })
+    }
+
+    /// Refuses a file that is to be written, by the option that says so, where the same command would
+    /// read it as an input the next time.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn stay_apart_from(&self, option: &str, file: &Path) -> Result<(), Error> {
+        let Self::Several { dirs, .. } = self else { return Ok(()) };
+        let parent = file.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
+        let Ok(parent) = parent.canonicalize() else { return Ok(()) };
+        // One that is there is an input already, which is told as such.
+        if !dirs.contains(&parent) || !is_taken(file) || file.exists() {
+            return Ok(());
+        }
+        let (file, parent) = (file.display(), parent.display());
+        Err(Error::Usage(format!(
+            "{option} must not be {file}: all .jsonl files in {parent} are inputs, so it would be one \
+             the next time"
+        )))
     }
 
     /// Opens them.
     pub(super) fn open(&self) -> Result<Sources, Error> {
         Ok(match self {
             Self::One(path) => Source::open(path)?.into(),
-            Self::Several(inputs) => {
+            Self::Several { files, .. } => {
                 let open = |NamedInput { path, name }: &NamedInput| {
                     Ok(Source { name: Some(name.clone()), ..Source::open(path)? })
                 };
-                Sources::several(inputs.iter().map(open).collect::<Result<_, Error>>()?)
+                Sources::several(files.iter().map(open).collect::<Result<_, Error>>()?)
             }
         })
     }
@@ -133,12 +163,9 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let is_hidden =
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let is_jsonl = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("jsonl"));
         // What cannot be looked at, as a link to nowhere, is an input all the same: it is told where it
         // is opened, not passed over.
-        if is_jsonl && !is_hidden && !path.is_dir() {
+        if is_taken(&path) && !path.is_dir() {
             files.push(path);
         }
     }
@@ -147,6 +174,12 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         true => Err(input::Error::NoInputs { path: dir.to_owned() }.into()),
         false => Ok(files),
     }
+}
+
+/// Whether a directory stands for a file of this name among others.
+fn is_taken(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && path.extension().is_some_and(|it| it.eq_ignore_ascii_case("jsonl"))
 }
 
 /// What the outputs of an input are called: as it is, but for CSV, of which the answers are JSON Lines.

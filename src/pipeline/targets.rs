@@ -159,8 +159,8 @@ impl Targets {
         };
         let each = match inputs {
             Inputs::One(_) => vec![of(None)?],
-            Inputs::Several(all) => {
-                all.iter().map(|it| of(Some(&it.name))).collect::<Result<_, _>>()?
+            Inputs::Several { files, .. } => {
+                files.iter().map(|it| of(Some(&it.name))).collect::<Result<_, _>>()?
             }
         };
         // It may stand among the outputs, in a directory that is still to be made.
@@ -234,6 +234,9 @@ impl Targets {
             }
             for it in by {
                 known.insert(it, format!("the file of {name}"));
+            }
+            if let Target::File(file) = target {
+                inputs.stay_apart_from(name, file)?;
             }
             if let (Target::File(file), Some(inside)) = (target, &inside)
                 && file.starts_with(inside)
