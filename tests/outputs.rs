@@ -45,6 +45,35 @@ fn a_link_is_followed_and_stays_a_link() {
 }
 
 #[test]
+fn a_name_that_cannot_be_staged_is_told_before_any_call() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let name = |length: usize| "x".repeat(length - 6) + ".jsonl";
+    bench.write(&format!("many/{}", name(240)), rows(1));
+    for (words, place) in [
+        ("run in.jsonl", format!("-o {}", name(240))),
+        ("run in.jsonl", format!("-o out.jsonl --summary-output {}", name(228))),
+        ("run many", "-o outs".to_owned()),
+        ("run many", "-o outs/deeper".to_owned()),
+    ] {
+        let ask = ASK.replace("run in.jsonl", words);
+        assert!(ask.contains(words));
+        bench
+            .run(&format!("{ask} --work-dir job {place}"))
+            .expect(73)
+            .says("bytes, and may have 227");
+        for made in ["job", "outs", "out.jsonl", name(240).as_str()] {
+            assert!(!bench.exists(made), "{made}");
+        }
+    }
+    assert_eq!(server.count(), 0);
+    // Whatever is below that can be published.
+    bench.run(&format!("{ASK} --work-dir job -o {}", name(227))).expect(0);
+    assert_eq!(bench.lines(&name(227)).len(), 3);
+}
+
+#[test]
 fn an_output_may_be_neither_the_input_nor_another_output() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

@@ -220,6 +220,7 @@ impl Targets {
         let inside = real_dir(work_dir).ok();
         let holding = self.holding(inside.as_deref());
         for (role, target) in self.all() {
+            target.check_name()?;
             let (name, by) = (option(role), target.known_by());
             if let Target::File(file) = target
                 && let Some(what) = holding.get(file.as_path())

@@ -8,11 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lock::{self, Lock};
+use super::stage::staged_name;
 use super::workdir::GLANCES;
 use super::{Error, Holder, disk};
 
 /// The extended attribute that says what an output is an output of.
 pub(super) const TAG: &str = "user.rowmill.job";
+
+/// Bytes of a name on most file systems.
+const NAME_BYTES: usize = 255;
+/// Of a run's name what names of files have.
+const RUN_IN_NAMES: &str = "00000000";
 
 /// An output's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +136,30 @@ impl Target {
         }
         let real = real_dir(dir).map_err(|error| refuse(error.to_string()))?;
         Ok(Self::File(real.join(name)))
+    }
+
+    /// Makes sure that its name is short enough for the file system, also while it is staged. To be called
+    /// before anything is paid for: it is staged only once all is done.
+    ///
+    /// # Errors
+    /// When it is too long.
+    pub fn check_name(&self) -> Result<(), Error> {
+        let Self::File(path) = self else { return Ok(()) };
+        let within = path.ancestors().skip(1).find_map(|dir| rustix::fs::statvfs(dir).ok());
+        // Some file systems do not say.
+        let most = within.map_or(0, |it| usize::try_from(it.f_namemax).unwrap_or(usize::MAX));
+        let most = if most == 0 { NAME_BYTES } else { most };
+        let length = path.file_name().map_or(0, |name| name.len());
+        let added = staged_name(path, RUN_IN_NAMES, u32::MAX).len().saturating_sub(length);
+        if length + added <= most {
+            return Ok(());
+        }
+        let reason = format!(
+            "its name has {length} bytes, and may have {} here, since it is called a little longer while it \
+             is written",
+            most.saturating_sub(added)
+        );
+        Err(Error::Target { path: path.clone(), reason })
     }
 
     /// What it is known by: two are the same file, under whatever names, where they share any of it.
