@@ -146,6 +146,11 @@ fn names_that_nobody_answers_to_are_all_listed_before_anything_is_sent() {
     assert_eq!(a.count(), 0);
     assert!(!bench.exists("w"), "nothing is left behind");
     crate::support::assert_same(&bench.snapshot(), &before);
+    // Of several files the first one counts, whatever the numbers of its lines.
+    bench.write("two/a.jsonl", bench.read("in.jsonl"));
+    bench.write("two/b.jsonl", bench.read("in.jsonl").lines().nth(1).unwrap());
+    let ended = bench.run(&RUN.replace("in.jsonl", "two").replace("out.jsonl", "outs")).expect(65);
+    ended.says("\"q\": 11 lines, first line 2 of two/a.jsonl");
     // They may fail instead.
     let ended = bench.run(&format!("{RUN} --skip-bad-lines")).expect(3);
     assert_eq!(ended.summary()["failures"], json!({"no_model": 20}));

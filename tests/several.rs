@@ -229,7 +229,8 @@ fn ids_are_unique_within_a_file() {
     fs::create_dir(bench.path("mine")).unwrap();
     bench.run(&ASK.replace("-o out", "-o mine")).expect(65);
     assert!(bench.exists("mine"), "what was there stays, also empty");
-    bench.run(&format!("{ASK} --on-duplicate suffix")).expect(0);
+    let ended = bench.run(&format!("{ASK} --on-duplicate suffix")).expect(0);
+    ended.says("and are given ids of their own; the first is row 3 of in/b.jsonl");
     assert_eq!(bench.lines("out/b.jsonl")[2]["id"], "r1-2");
     assert_eq!(bench.lines("out/c.jsonl")[1]["id"], "r1-2");
     // They keep their names, and their answers, when a file comes before them.
@@ -239,7 +240,10 @@ fn ids_are_unique_within_a_file() {
     assert_eq!(bench.lines("out/c.jsonl")[1]["id"], "r1-2");
     assert_eq!(server.count(), 10);
     let first = ASK.replace("-o out", "-o first").replace("job", "other");
-    bench.run(&format!("{first} --on-duplicate first")).expect(0);
+    let ended = bench.run(&format!("{first} --on-duplicate first")).expect(0);
+    ended.says(
+        "2 rows have the id of an earlier row and are left out; the first is row 3 of in/b.jsonl",
+    );
     assert_eq!(bench.lines("first/b.jsonl").len(), 2);
     assert_eq!(bench.lines("first/c.jsonl").len(), 1);
 }

@@ -24,7 +24,7 @@ pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem, input_salt};
 pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
 pub use money::{Money, NoMoney, Spending};
-pub use names::{ANY_NAME, NameCounts, NamedModel, Names, OwnModels};
+pub use names::{ANY_NAME, FirstLine, NameCounts, NamedModel, Names, OwnModels};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
 pub use pool::{Kinds, Pool, PoolMember, PoolModel};
 pub use protocol::{Protocol, Transport};

@@ -1,6 +1,7 @@
 //! Names of models in the lines of request files, and the models that answer to them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,18 +63,38 @@ impl Names {
 /// How many different names are told apart: more are the lines' own business.
 const NAMES_MOST: usize = 1000;
 
+/// Where something is first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FirstLine {
+    /// Its row among those of all inputs: by this lines follow one another.
+    pub row: u64,
+    /// Its number in its file, from 1.
+    pub line: u64,
+    /// The file, where there are several.
+    pub file: Option<String>,
+}
+
+impl fmt::Display for FirstLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{} of {file}", self.line),
+            None => self.line.fmt(f),
+        }
+    }
+}
+
 /// How many lines have which name, and in which line each is first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameCounts {
-    /// By name: how many lines, and the number of the first.
-    pub names: BTreeMap<String, (u64, u64)>,
+    /// By name: how many lines, and the first.
+    pub names: BTreeMap<String, (u64, FirstLine)>,
     /// Lines with further names.
     pub more: u64,
 }
 
 impl NameCounts {
-    /// Takes note of a name in a line behind those noted before; its number is asked for once a name.
-    pub fn note(&mut self, name: &str, line: impl Fn() -> u64) {
+    /// Takes note of a name in a line behind those noted before; which that is is asked once a name.
+    pub fn note(&mut self, name: &str, line: impl Fn() -> FirstLine) {
         match self.names.get_mut(name) {
             Some((lines, _)) => *lines += 1,
             None => self.add(name, (1, line())),
@@ -81,10 +102,12 @@ impl NameCounts {
     }
 
     /// Takes note of lines with a name, of which the first is told.
-    fn add(&mut self, name: &str, (lines, first): (u64, u64)) {
+    fn add(&mut self, name: &str, (lines, first): (u64, FirstLine)) {
         if let Some((sum, earliest)) = self.names.get_mut(name) {
             *sum += lines;
-            *earliest = first.min(*earliest);
+            if first < *earliest {
+                *earliest = first;
+            }
         } else if self.names.len() < NAMES_MOST {
             self.names.insert(name.to_owned(), (lines, first));
         } else {
@@ -95,7 +118,7 @@ impl NameCounts {
     /// Adds those of other lines.
     pub fn merge(&mut self, other: &Self) {
         self.more += other.more;
-        other.names.iter().for_each(|(name, counts)| self.add(name, *counts));
+        other.names.iter().for_each(|(name, counts)| self.add(name, counts.clone()));
     }
 
     /// How many lines there are.
@@ -209,17 +232,18 @@ mod tests {
 
     #[test]
     fn lines_are_counted_by_their_names_and_the_first_is_known() {
+        let at = |row| FirstLine { row, line: 2 * row, file: None };
         let mut counts = NameCounts::default();
-        counts.note("b", || 7);
+        counts.note("b", || at(7));
         counts.note("b", || unreachable!());
-        counts.note("a", || 9);
+        counts.note("a", || at(9));
         let mut others = NameCounts::default();
-        others.note("b", || 3);
+        others.note("b", || at(3));
         counts.merge(&others);
-        assert_eq!(counts.names["b"], (3, 3));
+        assert_eq!(counts.names["b"], (3, at(3)));
         assert_eq!((counts.lines(), counts.models().names), (4, vec!["a".into(), "b".into()]));
         for number in 0..2000 {
-            counts.note(&format!("m{number}"), || number);
+            counts.note(&format!("m{number}"), || at(number));
         }
         assert_eq!((counts.names.len(), counts.lines()), (1000, 2004));
         assert!(counts.models().are_more);

@@ -21,6 +21,8 @@ pub(super) struct Settled {
     pub(super) skipped: u64,
     /// How many rows are duplicates.
     pub(super) count: u64,
+    /// The first of those.
+    pub(super) first: u64,
     /// The first lines of a request file that are refused for it, by their rows.
     pub(super) refused: Vec<(u64, BadLine)>,
 }
@@ -48,9 +50,7 @@ pub(super) fn settle(
         }
         Ok(())
     })?;
-    if count == 0 {
-        return Ok(Settled::default());
-    }
+    let Some(first) = found.keys().next().copied() else { return Ok(Settled::default()) };
     match job.on_duplicate {
         OnDuplicate::Error if job.skip_bad_lines => {
             for_each_range(job, &found, &mut scanned.shards, |number, shard, rows| {
@@ -59,11 +59,11 @@ pub(super) fn settle(
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok(Settled { uncalled: found, count, ..Settled::default() })
+            Ok(Settled { uncalled: found, count, first, ..Settled::default() })
         }
         OnDuplicate::Error if !job.dialect.is_rows() => {
             let refused = bad_lines(sources, job, &mut scanned.shards, &found)?;
-            Ok(Settled { count, refused, ..Settled::default() })
+            Ok(Settled { count, first, refused, ..Settled::default() })
         }
         OnDuplicate::Error => Err(refusal(sources, job, &scanned.shards, &found, count)),
         OnDuplicate::First => {
@@ -74,7 +74,7 @@ pub(super) fn settle(
                 Ok(())
             })?;
             let skipped = found.len() as u64;
-            Ok(Settled { uncalled: found, skipped, count, ..Settled::default() })
+            Ok(Settled { uncalled: found, skipped, count, first, ..Settled::default() })
         }
         OnDuplicate::Suffix => {
             let names = suffixes(dir, sources, job, &mut scanned.shards, &found)?;
@@ -85,7 +85,7 @@ pub(super) fn settle(
                 shard.duplicates = Some(dir.write_duplicates(number, &renames)?);
                 Ok(())
             })?;
-            Ok(Settled { count, ..Settled::default() })
+            Ok(Settled { count, first, ..Settled::default() })
         }
     }
 }

@@ -344,7 +344,7 @@ fn draw_up(
     let scan = scan::Scan { sources, job: &job, template, names, options, kept, shutdown };
     let mut scanned = scan.run(&dir.ids(), sink)?;
     let settled = duplicates::settle(dir, sources, &job, &mut scanned)?;
-    let duplicates::Settled { uncalled: left_out, skipped, count: total, refused } = settled;
+    let duplicates::Settled { uncalled: left_out, skipped, count: total, first, refused } = settled;
     if !job.dialect.is_rows() {
         let is_refused = !refused.is_empty();
         refuse_bad_lines(&job, &mut scanned, (refused, if is_refused { total } else { 0 }))?;
@@ -353,7 +353,7 @@ fn draw_up(
     if job.on_missing_field == OnMissingField::Error && !scanned.missing.is_empty() {
         return Err(Error::MissingFields { fields: scanned.missing });
     }
-    report(&job, sources, &scanned, total, sink);
+    report(&job, sources, &scanned, (total, first), sink);
     let generation = dir.generation();
     let requests = match scanned.requests.take() {
         Some(sorter) => Some(Requests { sorted: sorter.finish()?, left_out, generation }),
@@ -453,7 +453,7 @@ fn report(
     job: &JobSpec,
     sources: &Sources,
     scanned: &scan::Scanned,
-    duplicates: u64,
+    (duplicates, first): (u64, u64),
     sink: &mut dyn Sink,
 ) {
     if let Some((row, failure)) = &scanned.first_invalid {
@@ -486,7 +486,8 @@ fn report(
             OnDuplicate::Error => "will fail without a call",
         };
         sink.emit(&Event::Warning(format!(
-            "{duplicates} rows have the id of an earlier row and {what}"
+            "{duplicates} rows have the id of an earlier row and {what}; the first is {}",
+            flaws::named(sources, &scanned.shards, first)
         )));
     }
 }

@@ -1,7 +1,7 @@
 //! Models that lines name: how many name which, and what follows once all are read.
 
 use super::Error;
-use crate::job::{Failure, JobSpec, NameCounts, Names, OWN_MODEL};
+use crate::job::{Failure, FirstLine, JobSpec, NameCounts, Names, OWN_MODEL};
 use crate::price::Prices;
 use crate::prompt::Request;
 
@@ -19,7 +19,7 @@ impl Models {
     pub(super) fn note(
         &mut self,
         request: &Request,
-        line: impl Fn() -> u64,
+        line: impl Fn() -> FirstLine,
         (job, names): (&JobSpec, Option<&Names>),
     ) -> Result<(), Failure> {
         let Some(model) = request.model.as_deref().filter(|_| job.model == OWN_MODEL) else {

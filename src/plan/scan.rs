@@ -15,7 +15,7 @@ use super::names::Models;
 use super::{Cutting, Error, Options};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, HashingReader, ShardRows, Source, Sources, choose, id_hash, shard_of};
-use crate::job::{Dedupe, Failure, Identity, JobSpec, Names, OnMissingField};
+use crate::job::{Dedupe, Failure, FirstLine, Identity, JobSpec, Names, OnMissingField};
 use crate::prompt::{self, Prompt, Template};
 use crate::shutdown::{Shutdown, Stage};
 use crate::store::{Chosen, IdEntry, IdIndexWriter, RowHashes, ShardEntry, Sorter, spawn};
@@ -329,7 +329,8 @@ impl Scan<'_> {
         let asked = asked.transpose()?;
         id?;
         if let Some(request) = asked.as_ref().and_then(|it| it.request.as_ref()) {
-            let line = || rows.line(index);
+            let file = || file_of(self.sources.of(&parsed.entry));
+            let line = || FirstLine { row, line: rows.line(index), file: file() };
             parsed.models.note(request, line, (self.job, self.names.as_ref()))?;
         }
         if let Some(field) = &self.job.attachment_field {
