@@ -63,7 +63,7 @@ fn a_name_that_cannot_be_staged_is_told_before_any_call() {
             .run(&format!("{ask} --work-dir job {place}"))
             .expect(73)
             .says("bytes, and may have 227");
-        for made in ["job", "outs", "out.jsonl", &name(240)] {
+        for made in ["job", "outs", "out.jsonl", name(240).as_str()] {
             assert!(!bench.exists(made), "{made}");
         }
     }

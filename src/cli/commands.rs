@@ -111,9 +111,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     let mut files = reads(&args.prompt, &args.schema, &args.model);
     files.extend(args.config.files());
     files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
-    if let Some(log) = &args.screen.tell.log_file {
-        question.inputs.stay_apart_from("--log-file", log)?;
-    }
+    stay_apart(&question.inputs, &args.screen.tell)?;
     let settings = Settings {
         command: "plan",
         screen: Some(&args.screen),
@@ -321,6 +319,12 @@ pub(super) fn within_dirs<'n>(
     let sides = [&args.error_output, &args.telemetry_output, &args.output_delta];
     let dirs = || sides.into_iter().flatten().chain([&args.output]);
     names.flat_map(|name| dirs().map(move |dir| ("an output", dir.join(name)))).collect()
+}
+
+/// Refuses a log that would be an input the next time.
+pub(super) fn stay_apart(inputs: &pipeline::Inputs, tell: &TellArgs) -> Result<(), Error> {
+    let mut log = tell.log_file.iter();
+    log.try_for_each(|log| inputs.stay_apart_from("--log-file", log))
 }
 
 /// The plan in a work directory, where a log is wanted that might be one of its files.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::args::RunArgs;
 use super::commands::{
     IDS_FILE, bounded, check_stdout, default_work_dir, output_files, output_paths, print_summary,
-    reads, warn, within, within_dirs, work_options,
+    reads, stay_apart, warn, within, within_dirs, work_options,
 };
 use super::estimate::mean_so_far;
 use super::preview;
@@ -44,9 +44,7 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
     let answerer = bounded(answerer, &args.pace, &reach)?;
     files.extend(question.inputs.paths().map(|input| ("the input", input.to_owned())));
     files.extend(within_dirs(&args.outputs, question.inputs.names()));
-    if let Some(log) = &args.screen.tell.log_file {
-        question.inputs.stay_apart_from("--log-file", log)?;
-    }
+    stay_apart(&question.inputs, &args.screen.tell)?;
     let settings = Settings { work_dir: work_dir.clone(), files, ..settings(args) };
     within(settings, typed, |surroundings| {
         let work = work_options(

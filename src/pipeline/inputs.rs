@@ -132,7 +132,8 @@ impl Inputs {
         let Self::Several { dirs, .. } = self else { return Ok(()) };
         let parent = file.parent().filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
         let Ok(parent) = parent.canonicalize() else { return Ok(()) };
-        if !dirs.contains(&parent) || !is_taken(file) {
+        // One that is there is an input already, which is told as such.
+        if !dirs.contains(&parent) || !is_taken(file) || file.exists() {
             return Ok(());
         }
         let (file, parent) = (file.display(), parent.display());
