@@ -26,7 +26,7 @@ pub(super) fn check(args: &FilterArgs) -> Result<(), Error> {
     let (input, output) = (facts(std::io::stdin()), facts(std::io::stdout()));
     if is_one(input.as_ref(), output.as_ref()) {
         let text = "standard output must not be the file of standard input, or lines out would be read as \
-                    rows, and asked about: write to another file, and mind that > has emptied this one";
+                    rows, and asked about: write to another file (the shell's > has emptied this one, >> has not)";
         return Err(Error::Usage(text.to_owned()));
     }
     let files =
