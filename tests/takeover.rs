@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::depot::{Depot, Say};
 use crate::support::server::{Reply, Server, answer_to};
 use crate::support::{Bench, Snapshot, assert_same, rows, words};
 
@@ -37,7 +38,9 @@ const CALL_FAILED: &str = "\"I hit an internal error while calling the model: ge
 /// A work directory of fast-agent's over an input, in which each text is a chunk.
 fn work_dir(bench: &Bench, name: &str, input: &str, input_rows: usize, chunks: &[&str]) {
     let entry = |(index, _): (usize, &&str)| {
-        json!({"index": index, "offset": 0, "limit": 1,
+        // Rows that are left over are the first chunks'.
+        let (each, more) = (input_rows / chunks.len(), input_rows % chunks.len());
+        json!({"index": index, "offset": 0, "limit": each + usize::from(index < more),
             "output": format!("typed/elsewhere/chunk-{index:03}.jsonl"), "error_output": null,
             "telemetry_output": null, "summary_output": format!("summary.chunk-{index:03}.json")})
     };
@@ -279,6 +282,56 @@ fn rows_without_ids_are_found_by_what_fast_agent_counted() {
     work_dir(&bench, "wd", "in.csv", 3, &[&line(2, 3)]);
     bench.run(&NO_IDS.replace("in.jsonl", "in.csv")).expect(0).says("took over 1 answers");
     assert_output(&bench, 3, &[2]);
+}
+
+/// What comes by a pipe or from a URL has no path that would say that it is the input of then.
+#[test]
+fn row_numbers_prove_nothing_of_an_input_without_a_path() {
+    const NO_IDS: &str = "-o out.jsonl -p {{text}} -m m --work-dir wd --resume";
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let other = rows(3).replace("text ", "another ");
+    let depot = Depot::start({
+        let other = other.clone();
+        move |_| Say::document(other.clone())
+    });
+    let chunk = format!("{}\n{}\n", answer(1, 1), answer(3, 3));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&chunk]);
+    let before = bench.snapshot();
+    let url = depot.url("/in.jsonl");
+    for ended in [
+        bench.pipe(&format!("run - {NO_IDS}"), other.as_bytes()),
+        bench.run(&format!("run {url} {NO_IDS}")),
+        bench.run(&format!("run {url} {NO_IDS} --include-input")),
+        bench.pipe(&format!("run - {NO_IDS} --id-from hash"), other.as_bytes()),
+        bench.pipe(&format!("run /dev/stdin {NO_IDS}"), other.as_bytes()),
+    ] {
+        ended.expect(78).says("cannot be taken over");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+    // Who says that it is the same has it; and rows that are shown are compared.
+    let said = format!("run - {NO_IDS} --on-change new-only");
+    bench.pipe(&said, rows(3).as_bytes()).expect(0).says("took over 2 answers");
+    assert_output(&bench, 3, &[1, 3]);
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    fs::remove_dir_all(bench.path("out.jsonl.rowmill")).unwrap();
+    let shown = [
+        showing(&answer(1, 1), "{\"id\": \"r1\", \"text\": \"text 1\"}"),
+        showing(&answer(3, 3), "{\"id\": \"r3\", \"text\": \"of then\"}"),
+    ];
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&shown.join("\n")]);
+    let ask = format!("run - {NO_IDS}");
+    bench.pipe(&ask, rows(3).as_bytes()).expect(0).says("took over 1 answers");
+    assert_output(&bench, 3, &[1]);
+    // Of the URL that the manifest names as much is known as of a file.
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&chunk]);
+    let named =
+        bench.read("wd/manifest.json").replace(bench.path("in.jsonl").to_str().unwrap(), &url);
+    bench.write("wd/manifest.json", named);
+    bench.run(&format!("run {url} {NO_IDS}")).expect(0).says("took over 2 answers");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::Inputs;
 use super::ours;
-use super::prepare::{make_plan, update};
+use super::prepare::{is_pipe, make_plan, update};
 use super::targets::Targets;
 use super::{Context, Error, OnChange, Question, Run};
 use crate::format::fast_agent::{self, Numbering};
@@ -58,6 +58,8 @@ struct Theirs {
     survey: Survey,
     /// Nothing where there is an output only.
     manifest: Option<fast_agent::Manifest>,
+    /// Whether a path says that the rows now are of the input of then, as far as a path does.
+    is_by_path: bool,
 }
 
 /// Finds the answers that a run goes on from. Those in an output count; a directory of fast-agent's is read where
@@ -96,7 +98,7 @@ pub(super) fn find(
                     format!("they are about rows, and the input's dialect is {}", job.dialect);
                 return Err(refused(dir, &what, "give the input as it was, or another --work-dir"));
             }
-            is_over_this_input(dir, &manifest, &run.question)?;
+            let is_by_path = is_over_this_input(dir, &manifest, &run.question)?;
             let files = chunk_files(dir, &manifest);
             if files.is_empty() {
                 let text = format!("none of the chunk files of {} is there", dir.display());
@@ -120,27 +122,31 @@ fn chunk_files(dir: &Path, manifest: &fast_agent::Manifest) -> Vec<PathBuf> {
     manifest.chunks.iter().filter_map(|chunk| find(Path::new(&chunk.output))).collect()
 }
 
-/// Makes sure that a run of fast-agent's was over this input, as far as its path tells.
+/// Makes sure that a run of fast-agent's was over this input, as far as its path tells. Gives whether it does tell:
+/// what comes by a pipe, or from a URL that it did not name, may be anything.
 fn is_over_this_input(
     dir: &Path,
     manifest: &fast_agent::Manifest,
     question: &Question,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let Inputs::One(input) = &question.inputs else {
         let next = "give that one file, or another --work-dir";
         return Err(refused(dir, "they are about the rows of one input", next));
     };
-    if question.link.is_some() || input == Path::new("-") {
-        return Ok(());
+    if let Some(link) = &question.link {
+        return Ok(manifest.input == link.shown());
+    }
+    if is_pipe(input) {
+        return Ok(false);
     }
     let unreadable = |source| input::Error::Unreadable { path: input.clone(), source };
     let ours = input.canonicalize().map_err(unreadable)?;
     // What is not there any more was moved: then the number of rows must do.
-    let Ok(theirs) = Path::new(&manifest.input).canonicalize() else { return Ok(()) };
+    let Ok(theirs) = Path::new(&manifest.input).canonicalize() else { return Ok(true) };
     // What rowmill does not read was converted.
     let is_converted = Numbering::of_name(&manifest.input) == Some(Numbering::Rows);
     if ours == theirs || is_converted || Link::is_meant(&manifest.input) {
-        return Ok(());
+        return Ok(true);
     }
     let what = format!("they are about the rows of {}", theirs.display());
     Err(refused(dir, &what, "give that input, or another --work-dir"))
@@ -154,21 +160,23 @@ impl Found {
     fn of_fast_agent(
         mut earlier: Earlier,
         shown: &Path,
-        manifest: Option<fast_agent::Manifest>,
+        of_dir: Option<(fast_agent::Manifest, bool)>,
         job: &JobSpec,
     ) -> Result<Self, Error> {
+        let (manifest, is_by_path) = of_dir.unzip();
         let numbering = manifest.as_ref().and_then(|it| Numbering::of_name(&it.input));
         earlier.writer = Writer::FastAgent(numbering.unwrap_or(Numbering::Rows));
         let survey = plan::survey(&earlier, job)?;
         // Ids that several rows have, or that only count rows, say nothing of rows that moved.
         earlier.is_in_place = survey.are_by_number || job.on_duplicate != OnDuplicate::Error;
-        let theirs = Some(Theirs { survey, manifest });
+        let is_by_path = is_by_path.unwrap_or(false);
+        let theirs = Some(Theirs { survey, manifest, is_by_path });
         Ok(Self { earlier, shown: shown.to_owned(), theirs })
     }
 
     /// Makes sure that it can be told which rows the answers are for, before there is a plan.
     fn is_for(&self, job: &JobSpec, keeps_changed: bool) -> Result<(), Error> {
-        let Some(Theirs { survey, manifest }) = &self.theirs else { return Ok(()) };
+        let Some(Theirs { survey, manifest, is_by_path }) = &self.theirs else { return Ok(()) };
         let refuse = |what: &str, next: &str| Err(refused(&self.shown, what, next));
         if let Some((path, line)) = &survey.structured {
             let what = format!(
@@ -189,6 +197,17 @@ impl Found {
             Some(manifest) if Numbering::of_name(&manifest.input).is_none() => {
                 let what = "their rows were counted, and how is not known of such an input";
                 refuse(what, "begin anew, without it")
+            }
+            Some(manifest)
+                if is_by_number && !is_by_path && !survey.have_inputs && !keeps_changed =>
+            {
+                let what = "only their row numbers tell which rows they are for, and of what comes by a pipe or from \
+                            a URL nobody knows whether it is the input of then";
+                let next = format!(
+                    "give the file, as then ({}); or, if this is the same, say so with --on-change new-only",
+                    manifest.input
+                );
+                refuse(what, &next)
             }
             None if is_by_number && !survey.have_inputs && !keeps_changed => {
                 let what = "only their row numbers tell which rows they are for, and whether the input is as it was \
