@@ -335,6 +335,56 @@ fn row_numbers_prove_nothing_of_an_input_without_a_path() {
 }
 
 #[test]
+fn an_output_that_may_be_another_jobs_keeps_answers_to_other_rows() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let compact = |id: &str| {
+        format!(
+            "{{\"id\":\"{id}\",\"row_number\":1,\"ok\":true,\"result\":\"old\",\"error\":null}}\n"
+        )
+    };
+    let result = |id: &str| {
+        format!(
+            "{{\"id\":\"x\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"request_id\":\"x\",\
+             \"body\":{{\"choices\":[]}}}},\"error\":null}}\n"
+        )
+    };
+    let dria = |id: &str| {
+        format!("{{\"custom_id\":\"{id}\",\"model\":\"m\",\"result\":\"x\",\"token_count\":1}}\n")
+    };
+    let body = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
+    bench.write("rows.jsonl", rows(2));
+    bench.write(
+        "openai.jsonl",
+        format!("{{\"custom_id\":\"r1\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{body}}}\n"),
+    );
+    bench.write(
+        "dria.jsonl",
+        format!(
+            "{{\"custom_id\":\"r1\",\"type\":\"completions\",\"version\":\"v1\",\"body\":{body}}}\n"
+        ),
+    );
+    let of_rows = "run rows.jsonl -o out.jsonl --id-field id -p {{text}} -m m --resume";
+    let cases = [
+        (of_rows, format!("{}{}{}", compact("r1"), compact("z1"), compact("z2"))),
+        (of_rows, format!("{}\n{}\n{}\n", answer("r1", 1), answer("z1", 2), answer("z2", 3))),
+        ("run openai.jsonl -o out.jsonl --resume", result("z1") + &result("z2") + &result("r1")),
+        ("run dria.jsonl -o out.jsonl --resume", dria("z1") + &dria("z2")),
+    ];
+    for (line, output) in cases {
+        bench.write("out.jsonl", &output);
+        let before = bench.snapshot();
+        bench
+            .run(line)
+            .expect(78)
+            .says("2 of them are of rows that the input does not have")
+            .says("choose another --output");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
 fn ids_that_only_count_are_taken_where_rows_stand_as_they_did() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

@@ -142,6 +142,11 @@ fn noted(tag: &str) -> Option<Noted<'_>> {
     Some(Noted { question, input, bytes: words.next().and_then(|bytes| bytes.parse().ok()) })
 }
 
+/// Whether it is noted on an output that rowmill wrote it. Of which question it is was looked at before.
+pub(super) fn is_tagged(output: &Target) -> bool {
+    matches!(output.tag(), Tag::Is(tag) if noted(&tag).is_some())
+}
+
 /// What is noted on a run's output of an input.
 pub(super) fn tag(job: &JobSpec, source: &SourcePrint) -> String {
     format!("1 {} {} {}", question(job), source.blake3, source.bytes)

@@ -219,9 +219,24 @@ impl Found {
         }
     }
 
+    /// Makes sure that no answers are lost with an output that may be another job's.
+    fn is_ours_to_replace(&self, adopted: &Adopted, targets: &Targets) -> Result<(), Error> {
+        let is_replaced = targets.output_file() == Some(&*self.shown);
+        if !is_replaced || adopted.strangers == 0 || ours::is_tagged(targets.output()) {
+            return Ok(());
+        }
+        let what = format!(
+            "{} of them are of rows that the input does not have (or that cannot be read), nothing shows that this \
+             job wrote them, and they would be gone once the output is replaced",
+            adopted.strangers
+        );
+        let next = "choose another --output; or begin anew and give them up, with --overwrite";
+        Err(refused(&self.shown, &what, next))
+    }
+
     /// Makes sure that answers were taken for the rows they are for, as far as that can be told now.
-    fn is_taken(&self, adopted: &Adopted, job: &JobSpec) -> Result<(), Error> {
-        let Some(Theirs { survey, .. }) = &self.theirs else { return Ok(()) };
+    fn is_taken(&self, adopted: &Adopted, job: &JobSpec, rows: u64) -> Result<(), Error> {
+        let Some(Theirs { survey, manifest, .. }) = &self.theirs else { return Ok(()) };
         let astray = adopted.strangers + adopted.displaced;
         if survey.are_by_number && astray > 0 {
             let (what, next) = match job.identity() {
@@ -264,7 +279,7 @@ impl Found {
         say(format!("took over {rows} answers from {shown}{then}"));
         let of = match job.is_varied() {
             true => "rows or variants that the job does not have",
-            false => "rows that the input does not have",
+            false => "rows that the input does not have, or that cannot be read",
         };
         for (count, what) in [
             (strangers, format!("answers in it are of {of}")),
@@ -367,6 +382,7 @@ fn fill(
         }
     }
     let adopted = plan::adopt(dir, manifest, sources, &found.earlier, now_ms())?;
-    found.is_taken(&adopted, &run.question.job)?;
+    found.is_taken(&adopted, &run.question.job, manifest.rows())?;
+    found.is_ours_to_replace(&adopted, targets)?;
     Ok(adopted)
 }
