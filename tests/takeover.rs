@@ -385,6 +385,28 @@ fn an_output_that_may_be_another_jobs_keeps_answers_to_other_rows() {
 }
 
 #[test]
+fn a_body_that_holds_an_error_is_no_answer_whatever_its_status() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let request = |id: &str| {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": id}]});
+        let line =
+            json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
+        format!("{line}\n")
+    };
+    bench.write("in.jsonl", ["a", "b"].map(request).concat());
+    let result = |id: &str, body: Value| {
+        let response = json!({"status_code": 200, "request_id": "x", "body": body});
+        format!("{}\n", json!({"id": "x", "custom_id": id, "response": response, "error": null}))
+    };
+    let failed = json!({"error": {"message": "overloaded", "code": 503}});
+    let whole = json!({"choices": [], "error": null});
+    bench.write("out.jsonl", result("a", failed) + &result("b", whole));
+    bench.run("run in.jsonl -o out.jsonl --resume").expect(0).says("took over 1 answers");
+    assert_eq!(server.calls().iter().map(|call| &*call.prompt).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
 fn ids_that_only_count_are_taken_where_rows_stand_as_they_did() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);
