@@ -407,6 +407,34 @@ fn a_body_that_holds_an_error_is_no_answer_whatever_its_status() {
 }
 
 #[test]
+fn a_work_dir_beside_an_output_or_for_several_inputs_is_refused() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.write("b.jsonl", rows(3));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&answer("r2", 2)]);
+    let ask = format!("{ASK} --work-dir wd --resume");
+    let before = bench.snapshot();
+    bench
+        .run(&ask.replace("in.jsonl -o out.jsonl", "in.jsonl b.jsonl -o outs"))
+        .expect(2)
+        .says("about the rows of one input");
+    assert_same(&bench.snapshot(), &before);
+    for line in [answer("r1", 1), answer("r1", 1).replace(": ", ":").replace(", ", ",")] {
+        bench.write("out.jsonl", line);
+        let before = bench.snapshot();
+        bench
+            .run(&ask)
+            .expect(73)
+            .says("wd, a work directory of fast-agent's")
+            .says("to go on from wd, choose another --output or move ")
+            .says("leave --work-dir out");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
 fn ids_that_only_count_are_taken_where_rows_stand_as_they_did() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

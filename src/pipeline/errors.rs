@@ -160,6 +160,19 @@ pub enum Error {
         /// What to do first.
         next: String,
     },
+    /// There are answers of fast-agent's in a directory, and an output that is not known to have come of them.
+    #[error(
+        "{} exists, and answers are to be taken over from {}, a work directory of fast-agent's: nothing shows that \
+         one has what the other has",
+        output.display(),
+        theirs.display()
+    )]
+    TwoEarlier {
+        /// The output.
+        output: PathBuf,
+        /// The directory.
+        theirs: PathBuf,
+    },
     /// The work directory is one of fast-agent's, and the command does not say that it is to be gone on from.
     #[error("{} is a work directory of fast-agent's", work_dir.display())]
     OfFastAgent {

@@ -15,7 +15,7 @@ use crate::http::Link;
 use crate::input::{self, Source, Sources};
 use crate::job::{Dedupe, Identity, JobSpec, OnDuplicate};
 use crate::plan::{self, Adopted, Earlier, Survey, Writer};
-use crate::store::{Held, Kind, Manifest, WorkDir};
+use crate::store::{Held, Kind, Manifest, Tag, WorkDir};
 use crate::telemetry::{Event, now_ms};
 
 /// Whether a directory is a work directory of fast-agent's `batch run --parallel`.
@@ -29,7 +29,17 @@ fn read_manifest(dir: &Path) -> Option<fast_agent::Manifest> {
 }
 
 /// Makes sure that nothing is written to a directory of fast-agent's.
+///
+/// # Errors
+/// [`Error::Usage`] where something would be, or where there are several inputs: a run of its has one.
 pub(super) fn stays_out_of(theirs: &Path, run: &Run, targets: &Targets) -> Result<(), Error> {
+    if run.question.inputs.are_several() {
+        return Err(Error::Usage(format!(
+            "the answers in {} are about the rows of one input, and there are several: give that one, or another \
+             --work-dir",
+            theirs.display()
+        )));
+    }
     targets.stay_out_of(theirs)?;
     let beside = match run.place.path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -79,6 +89,10 @@ pub(super) fn find(
     let found = match (output.filter(|path| !holds_nothing(path)), &run.takes_over) {
         (Some(output), unread) => {
             if let Some(dir) = unread {
+                if !ours::is_tagged(targets.output()) && !may_be_of_before(targets, output, job)? {
+                    let (output, theirs) = (output.to_owned(), dir.clone());
+                    return Err(Error::TwoEarlier { output, theirs });
+                }
                 let (output, dir) = (output.display(), dir.display());
                 let text = format!("{output} is there and is gone on from; {dir} is not read");
                 context.sink.emit(&Event::Note(text));
@@ -110,6 +124,13 @@ pub(super) fn find(
     let keeps_changed = matches!(run.on_change, OnChange::Update(keeping) if keeping.changed_rows);
     found.is_for(job, keeps_changed)?;
     Ok(Some(found))
+}
+
+/// Whether an output that is there beside a directory of fast-agent's may be what came of that here, where no file
+/// can have a note that says so.
+fn may_be_of_before(targets: &Targets, output: &Path, job: &JobSpec) -> Result<bool, Error> {
+    let has_no_notes = targets.output().tag() == Tag::Unknown;
+    Ok(has_no_notes && job.dialect.is_rows() && !plan::is_of_fast_agent(output)?)
 }
 
 /// The files of answers in a directory of fast-agent's. Its manifest has their paths as they were typed then: the
