@@ -550,6 +550,44 @@ fn an_output_without_ids_is_gone_on_from_where_it_shows_its_rows_or_somebody_say
     assert_eq!(server.count(), 3);
 }
 
+/// How JSON is spelled does not prove who wrote it: rowmill counts rows, fast-agent lines and records from 2.
+#[test]
+fn numbers_that_may_count_rows_or_lines_are_not_guessed_at() {
+    const NO_IDS: &str = "-o out.jsonl -p {{text}} -m m --resume --on-change new-only";
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.csv", "id,text\nr1,text 1\nr2,text 2\nr3,text 3\n");
+    bench.write("blank.jsonl", format!("\n{}", rows(3)));
+    bench.write("in.jsonl", rows(3));
+    // rowmill's numbers, spelled by Python.
+    for (input, numbers) in [("in.csv", [2, 3]), ("blank.jsonl", [2, 3])] {
+        bench.write("out.jsonl", numbers.map(|row| answer(row, row) + "\n").concat());
+        let before = bench.snapshot();
+        bench
+            .run(&format!("run {input} {NO_IDS}"))
+            .expect(78)
+            .says("count rows, as rowmill's do, or lines, as fast-agent's do");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+    // A record behind the last row is fast-agent's; where no line is blank both count the same.
+    let of_record = |number: usize| {
+        let line = answer(number, number);
+        line.replace(&format!("old {number}"), &format!("old {}", number - 1)) + "\n"
+    };
+    for (input, output) in [
+        ("in.csv", [3, 4].map(of_record).concat()),
+        ("in.jsonl", [2, 3].map(|row| answer(row, row) + "\n").concat()),
+    ] {
+        bench.write("out.jsonl", output);
+        bench.run(&format!("run {input} {NO_IDS}")).expect(0).says("took over 2 answers");
+        assert_output(&bench, 3, &[2, 3]);
+        fs::remove_dir_all(bench.path("out.jsonl.rowmill")).unwrap();
+        fs::remove_file(bench.path("out.jsonl")).unwrap();
+    }
+    assert_eq!(server.count(), 2);
+}
+
 #[test]
 fn results_of_run_batch_are_gone_on_from() {
     let server = Server::echo();

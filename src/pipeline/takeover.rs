@@ -272,6 +272,14 @@ impl Found {
             };
             return Err(refused(&self.shown, what, next));
         }
+        // A number that no row has is that of a line, which only fast-agent counts.
+        let is_sure = manifest.is_some() || survey.have_inputs || survey.highest > rows;
+        let is_by_number = !matches!(job.identity(), Identity::Field(_));
+        if is_by_number && !is_sure && adopted.renumbered > 0 {
+            let what = "only their numbers tell which rows they are for, and whether these count rows, as rowmill's \
+                        do, or lines, as fast-agent's do, cannot be told";
+            return Err(refused(&self.shown, what, "choose another --output"));
+        }
         if adopted.rows == 0 && adopted.strangers > 0 && adopted.strangers == survey.answers {
             let what = "none of them is of a row that the input has";
             let next = "give the input and --id-field as they were, or begin anew, without it";

@@ -38,6 +38,10 @@ pub struct Adopted {
     pub failures: u64,
     /// Answers that do not fit the job's schema.
     pub unfit: u64,
+    /// Answers of rows that cannot be asked about here: they cannot be read, or have no id.
+    pub unreadable: u64,
+    /// Of those that were taken, whose own row number is another than their row's.
+    pub renumbered: u64,
     /// Lines that are torn, glued together or no envelopes.
     pub damaged: u64,
     /// The first of those: its file, and its line counted from 1.
@@ -356,6 +360,7 @@ impl Filling<'_> {
             adopted.changed += 1;
             return None;
         }
+        adopted.renumbered += u64::from(answer.number.is_some_and(|number| number != row));
         // It is taken for an answer to this question, which is all that is known of it.
         let asked = self.template.ask(&object, job).ok().map(|prompt| Asked {
             generation: self.generation,

@@ -289,6 +289,8 @@ pub struct Survey {
     pub are_by_number: bool,
     /// Whether all of them show their row.
     pub have_inputs: bool,
+    /// The highest row number in any of the lines, failures too.
+    pub highest: u64,
     /// The first that is no text, though the job has no schema: its file, and its line from 1.
     pub structured: Option<(PathBuf, u64)>,
 }
@@ -301,6 +303,8 @@ pub fn survey(earlier: &Earlier, job: &JobSpec) -> Result<Survey, Error> {
     let judge = Judge::new(earlier.writer, job);
     let mut found = Survey { are_by_number: true, have_inputs: true, ..Survey::default() };
     Files::open(&earlier.files)?.each(Dialect::Rows, &mut |place, answer| {
+        let number = answer.as_ref().and_then(|it| it.number);
+        found.highest = found.highest.max(number.unwrap_or_default());
         let Some(answer) = answer.filter(|it| judge.worth(it) == Worth::Answer) else {
             return Ok(());
         };
