@@ -589,6 +589,28 @@ fn numbers_that_may_count_rows_or_lines_are_not_guessed_at() {
 }
 
 #[test]
+fn what_stands_in_the_way_is_not_overwritten_with_answers() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.write("out.jsonl", answer("r1", 1));
+    bench.write("foreign.json", "{\"processed\": 3}\n");
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&answer("r1", 1)]);
+    let before = bench.snapshot();
+    for (line, option) in [
+        (format!("{ASK} --resume --telemetry-output foreign.json"), "--telemetry-output"),
+        (format!("{ASK} --resume --summary-output foreign.json"), "--summary-output"),
+        (format!("{ASK} --resume --work-dir wd").replace("out.jsonl", "foreign.json"), "--output"),
+    ] {
+        let ended = bench.run(&line).expect(73).says("foreign.json exists and is no file");
+        let ended = ended.says(&format!("give {option} another path, or move that file away"));
+        assert!(!ended.stderr.contains("--overwrite"), "{}", ended.stderr);
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
 fn results_of_run_batch_are_gone_on_from() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

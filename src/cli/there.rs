@@ -26,8 +26,12 @@ pub(super) fn of_what_is_there(error: &Error, typed: &Typed<'_>) -> Line {
             );
             line(CANNOT_CREATE, UNTOUCHED, next)
         }
-        Error::NotOurs { .. } => {
-            let next = format!("choose another path, or replace it: {}", typed.overwriting());
+        Error::NotOurs { option, may_begin_anew, .. } => {
+            let or = match may_begin_anew {
+                true => format!("replace it: {}", typed.overwriting()),
+                false => "move that file away, and run the same again".to_owned(),
+            };
+            let next = format!("give {option} another path, or {or}");
             line(CANNOT_CREATE, UNTOUCHED, next)
         }
         Error::OtherQuestion { .. } => {

@@ -131,6 +131,10 @@ pub enum Error {
     NotOurs {
         /// The output.
         path: PathBuf,
+        /// The option that names it.
+        option: &'static str,
+        /// Whether no answers that could be taken over are lost by beginning anew.
+        may_begin_anew: bool,
     },
     /// An output of one of several inputs is there, and the work directory that it came of is not.
     #[error(

@@ -135,7 +135,7 @@ pub(super) fn prepare(
             if policy == Policy::Resume && run.question.inputs.are_several() {
                 not_taken_over(targets)?;
             } else if policy == Policy::Resume {
-                ours::may_be_replaced(targets, &run.question.job)?;
+                ours::may_be_replaced(targets, &run.question.job, run.takes_over.is_some())?;
             }
             let found = match policy {
                 // Which answers are of which of several inputs nobody knows.

@@ -335,7 +335,8 @@ pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn option(role: Role) -> &'static str {
+/// The option that names an output.
+pub(super) fn option(role: Role) -> &'static str {
     match role {
         Role::Output => "--output",
         Role::Errors => "--error-output",
