@@ -611,6 +611,49 @@ fn what_stands_in_the_way_is_not_overwritten_with_answers() {
 }
 
 #[test]
+fn chunks_that_are_not_there_are_named() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(5));
+    let chunk = answer("r1", 1);
+    work_dir(&bench, "wd", "in.jsonl", 5, &[&chunk, "", ""]);
+    let ended = bench.run(&format!("{ASK} --work-dir wd --resume")).expect(0).says(
+        "2 of the 3 chunk files of wd are not there (chunk-001.jsonl, chunk-002.jsonl): their 3 rows are asked",
+    );
+    assert!(!ended.stderr.contains("does not add up"), "{}", ended.stderr);
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    let cut = bench.read("wd/manifest.json").replacen("\"limit\": 2", "\"limit\": 1", 1);
+    bench.write("wd/manifest.json", cut);
+    bench
+        .run(&format!("{ASK} --work-dir wd --resume"))
+        .expect(0)
+        .says("wd does not add up: its chunks are of 4 rows, and 5 were selected");
+}
+
+#[test]
+fn a_work_dir_at_the_default_place_is_named() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(2));
+    for stamp in ["20261119T100000Z-ffffffff", "20261120T100000Z-1234abcd"] {
+        work_dir(&bench, &format!(".out.jsonl.batch/{stamp}"), "in.jsonl", 2, &[&answer("r1", 1)]);
+    }
+    fs::create_dir(bench.path(".out.jsonl.batch/zzz")).unwrap();
+    bench
+        .run(&format!("{ASK} --resume"))
+        .expect(0)
+        .says("nothing to resume")
+        .says(".out.jsonl.batch/20261120T100000Z-1234abcd is a work directory of fast-agent's")
+        .says("--work-dir ");
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    bench
+        .run(&format!("{ASK} --resume --work-dir .out.jsonl.batch/20261120T100000Z-1234abcd"))
+        .expect(0)
+        .says("took over 1 answers");
+    assert_output(&bench, 2, &[1]);
+}
+
+#[test]
 fn results_of_run_batch_are_gone_on_from() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

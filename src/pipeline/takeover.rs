@@ -114,11 +114,8 @@ pub(super) fn find(
             }
             let is_by_path = is_over_this_input(dir, &manifest, &run.question)?;
             let files = chunk_files(dir, &manifest);
-            if files.is_empty() {
-                let text = format!("none of the chunk files of {} is there", dir.display());
-                context.sink.emit(&Event::Alert(text));
-            }
-            Found::of_fast_agent(earlier(files), dir, Some(manifest), job)?
+            warn_of_chunks(dir, &manifest, files.is_empty(), context);
+            Found::of_fast_agent(earlier(files), dir, Some((manifest, is_by_path)), job)?
         }
     };
     let keeps_changed = matches!(run.on_change, OnChange::Update(keeping) if keeping.changed_rows);
@@ -136,11 +133,65 @@ fn may_be_of_before(targets: &Targets, output: &Path, job: &JobSpec) -> Result<b
 /// The files of answers in a directory of fast-agent's. Its manifest has their paths as they were typed then: the
 /// directory may have been moved, and whoever reads it may stand elsewhere.
 fn chunk_files(dir: &Path, manifest: &fast_agent::Manifest) -> Vec<PathBuf> {
-    let find = |path: &Path| {
-        let beside = dir.join(path.file_name()?);
-        [beside, path.to_owned()].into_iter().find(|path| path.is_file())
-    };
-    manifest.chunks.iter().filter_map(|chunk| find(Path::new(&chunk.output))).collect()
+    manifest.chunks.iter().filter_map(|chunk| chunk_file(dir, chunk)).collect()
+}
+
+fn chunk_file(dir: &Path, chunk: &fast_agent::Chunk) -> Option<PathBuf> {
+    let path = Path::new(&chunk.output);
+    let beside = dir.join(path.file_name()?);
+    [beside, path.to_owned()].into_iter().find(|path| path.is_file())
+}
+
+/// Tells which chunk files are not there, and where a manifest does not add up. A chunk that was not begun has no file
+/// either: nobody can tell it from one that was lost.
+fn warn_of_chunks(
+    dir: &Path,
+    manifest: &fast_agent::Manifest,
+    are_all_missing: bool,
+    context: &mut Context<'_>,
+) {
+    const NAMED: usize = 10;
+    let dir_shown = dir.display();
+    let mut alert = |text: String| context.sink.emit(&Event::Alert(text));
+    let missing: Vec<_> =
+        manifest.chunks.iter().filter(|chunk| chunk_file(dir, chunk).is_none()).collect();
+    if are_all_missing {
+        alert(format!("none of the chunk files of {dir_shown} is there"));
+    } else if !missing.is_empty() {
+        let name = |chunk: &&fast_agent::Chunk| {
+            let path = Path::new(&chunk.output);
+            path.file_name().map_or(chunk.output.clone(), |it| it.to_string_lossy().into_owned())
+        };
+        let mut names: Vec<_> = missing.iter().take(NAMED).map(name).collect();
+        if missing.len() > NAMED {
+            names.push("…".to_owned());
+        }
+        let rows: Option<u64> = missing.iter().map(|chunk| chunk.limit).sum();
+        let rows = rows.map_or("their".to_owned(), |rows| format!("their {rows}"));
+        alert(format!(
+            "{} of the {} chunk files of {dir_shown} are not there ({}): {rows} rows are asked, whether or not they \
+             were answered",
+            missing.len(),
+            manifest.chunks.len(),
+            names.join(", ")
+        ));
+    }
+    let limits: Option<u64> = manifest.chunks.iter().map(|chunk| chunk.limit).sum();
+    if let (Some(rows), Some(selected)) = (limits, manifest.selected_rows)
+        && rows != selected
+    {
+        alert(format!(
+            "the manifest of {dir_shown} does not add up: its chunks are of {rows} rows, and {selected} were selected"
+        ));
+    }
+}
+
+/// A directory of fast-agent's at its default place beside an output: the last one, if there are several.
+pub(super) fn beside(targets: &Targets) -> Option<PathBuf> {
+    let output = targets.output_file()?;
+    let place = format!(".{}.batch", output.file_name()?.to_str()?);
+    let dirs = fs::read_dir(output.with_file_name(place)).ok()?;
+    dirs.filter_map(|entry| Some(entry.ok()?.path())).filter(|dir| is_of_fast_agent(dir)).max()
 }
 
 /// Makes sure that a run of fast-agent's was over this input, as far as its path tells. Gives whether it does tell:
