@@ -654,6 +654,42 @@ fn a_work_dir_at_the_default_place_is_named() {
 }
 
 #[test]
+fn a_whole_line_behind_a_torn_one_is_read_and_a_row_within_is_not() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(4));
+    // The row that it shows looks like a line itself, and is torn off right behind.
+    let within = showing(&answer("r3", 3), &answer("r4", 4).replace("old", "shown"));
+    let torn = within.strip_suffix('}').unwrap();
+    let lines = [
+        format!("{}{}", &answer("r1", 1)[..40], answer("r2", 2)),
+        format!("{torn}{}", answer("r1", 1)),
+    ];
+    work_dir(&bench, "wd", "in.jsonl", 4, &[&lines.join("\n")]);
+    bench
+        .run(&format!("{ASK} --work-dir wd --resume"))
+        .expect(0)
+        .says("took over 2 answers")
+        .says("2 lines of wd are no envelopes");
+    assert_output(&bench, 4, &[1, 2]);
+}
+
+#[test]
+fn answers_of_rows_that_cannot_be_read_here_are_told() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.csv", "id,text\nr1,text 1\nr2\nr3,text 3\n");
+    let chunk = [answer(2, 2), answer(3, 3), answer(4, 4)].join("\n");
+    work_dir(&bench, "wd", "in.csv", 3, &[&chunk]);
+    bench
+        .run("run in.csv -o out.jsonl -p {{text}} -m m --work-dir wd --resume")
+        .expect(3)
+        .says("took over 2 answers")
+        .says("1 answers in it are of rows that cannot be asked about");
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
 fn results_of_run_batch_are_gone_on_from() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);

@@ -343,7 +343,7 @@ impl Found {
     fn tell(&self, adopted: &Adopted, job: &JobSpec, context: &mut Context<'_>) {
         let shown = self.shown.display();
         let Adopted { rows, strangers, displaced, changed, .. } = *adopted;
-        let Adopted { empty, failures, unfit, damaged, .. } = *adopted;
+        let Adopted { empty, failures, unfit, unreadable, damaged, .. } = *adopted;
         let then = match &self.theirs {
             None if self.earlier.is_known => "",
             None => "; whether their rows have changed since is not known",
@@ -379,6 +379,11 @@ impl Found {
             (
                 empty,
                 "answers in it are empty, of rows that were interrupted; they are asked again"
+                    .into(),
+            ),
+            (
+                unreadable,
+                "answers in it are of rows that cannot be asked about, which are failures here"
                     .into(),
             ),
             (unfit, "answers in it do not fit the schema; their rows are asked again".into()),

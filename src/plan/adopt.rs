@@ -349,9 +349,11 @@ impl Filling<'_> {
         let answer = Answer::read(job.dialect, line)?;
         let result = answer.result?;
         // Rows that cannot be asked about have no answer, whatever an old file says.
-        let text = self.rows.text(index).ok()?;
-        let object = self.rows.object(index, &text).ok()?;
-        let own = identify(&object, job.identity(), row).ok()?;
+        let text = self.rows.text(index).inspect_err(|_| adopted.unreadable += 1).ok()?;
+        let object = self.rows.object(index, &text);
+        let object = object.inspect_err(|_| adopted.unreadable += 1).ok()?;
+        let own = identify(&object, job.identity(), row);
+        let own = own.inspect_err(|_| adopted.unreadable += 1).ok()?;
         if !self.from.is_in_place(&answer, row, self.rows.line(index)) {
             adopted.displaced += 1;
             return None;
