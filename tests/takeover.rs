@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::support::depot::{Depot, Say};
 use crate::support::server::{Reply, Server, answer_to};
 use crate::support::{Bench, Snapshot, assert_same, rows, words};
 
@@ -37,7 +38,9 @@ const CALL_FAILED: &str = "\"I hit an internal error while calling the model: ge
 /// A work directory of fast-agent's over an input, in which each text is a chunk.
 fn work_dir(bench: &Bench, name: &str, input: &str, input_rows: usize, chunks: &[&str]) {
     let entry = |(index, _): (usize, &&str)| {
-        json!({"index": index, "offset": 0, "limit": 1,
+        // Rows that are left over are the first chunks'.
+        let (each, more) = (input_rows / chunks.len(), input_rows % chunks.len());
+        json!({"index": index, "offset": 0, "limit": each + usize::from(index < more),
             "output": format!("typed/elsewhere/chunk-{index:03}.jsonl"), "error_output": null,
             "telemetry_output": null, "summary_output": format!("summary.chunk-{index:03}.json")})
     };
@@ -281,6 +284,156 @@ fn rows_without_ids_are_found_by_what_fast_agent_counted() {
     assert_output(&bench, 3, &[2]);
 }
 
+/// What comes by a pipe or from a URL has no path that would say that it is the input of then.
+#[test]
+fn row_numbers_prove_nothing_of_an_input_without_a_path() {
+    const NO_IDS: &str = "-o out.jsonl -p {{text}} -m m --work-dir wd --resume";
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let other = rows(3).replace("text ", "another ");
+    let depot = Depot::start({
+        let other = other.clone();
+        move |_| Say::document(other.clone())
+    });
+    let chunk = format!("{}\n{}\n", answer(1, 1), answer(3, 3));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&chunk]);
+    let before = bench.snapshot();
+    let url = depot.url("/in.jsonl");
+    for ended in [
+        bench.pipe(&format!("run - {NO_IDS}"), other.as_bytes()),
+        bench.run(&format!("run {url} {NO_IDS}")),
+        bench.run(&format!("run {url} {NO_IDS} --include-input")),
+        bench.pipe(&format!("run - {NO_IDS} --id-from hash"), other.as_bytes()),
+        bench.pipe(&format!("run /dev/stdin {NO_IDS}"), other.as_bytes()),
+    ] {
+        ended.expect(78).says("cannot be taken over");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+    // Who says that it is the same has it; and rows that are shown are compared.
+    let said = format!("run - {NO_IDS} --on-change new-only");
+    bench.pipe(&said, rows(3).as_bytes()).expect(0).says("took over 2 answers");
+    assert_output(&bench, 3, &[1, 3]);
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    fs::remove_dir_all(bench.path("out.jsonl.rowmill")).unwrap();
+    let shown = [
+        showing(&answer(1, 1), "{\"id\": \"r1\", \"text\": \"text 1\"}"),
+        showing(&answer(3, 3), "{\"id\": \"r3\", \"text\": \"of then\"}"),
+    ];
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&shown.join("\n")]);
+    let ask = format!("run - {NO_IDS}");
+    bench.pipe(&ask, rows(3).as_bytes()).expect(0).says("took over 1 answers");
+    assert_output(&bench, 3, &[1]);
+    // Of the URL that the manifest names as much is known as of a file.
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&chunk]);
+    let named =
+        bench.read("wd/manifest.json").replace(bench.path("in.jsonl").to_str().unwrap(), &url);
+    bench.write("wd/manifest.json", named);
+    bench.run(&format!("run {url} {NO_IDS}")).expect(0).says("took over 2 answers");
+}
+
+#[test]
+fn an_output_that_may_be_another_jobs_keeps_answers_to_other_rows() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let compact = |id: &str| {
+        format!(
+            "{{\"id\":\"{id}\",\"row_number\":1,\"ok\":true,\"result\":\"old\",\"error\":null}}\n"
+        )
+    };
+    let result = |id: &str| {
+        format!(
+            "{{\"id\":\"x\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"request_id\":\"x\",\
+             \"body\":{{\"choices\":[]}}}},\"error\":null}}\n"
+        )
+    };
+    let dria = |id: &str| {
+        format!("{{\"custom_id\":\"{id}\",\"model\":\"m\",\"result\":\"x\",\"token_count\":1}}\n")
+    };
+    let body = "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}";
+    bench.write("rows.jsonl", rows(2));
+    bench.write(
+        "openai.jsonl",
+        format!("{{\"custom_id\":\"r1\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{body}}}\n"),
+    );
+    bench.write(
+        "dria.jsonl",
+        format!(
+            "{{\"custom_id\":\"r1\",\"type\":\"completions\",\"version\":\"v1\",\"body\":{body}}}\n"
+        ),
+    );
+    let of_rows = "run rows.jsonl -o out.jsonl --id-field id -p {{text}} -m m --resume";
+    let cases = [
+        (of_rows, format!("{}{}{}", compact("r1"), compact("z1"), compact("z2"))),
+        (of_rows, format!("{}\n{}\n{}\n", answer("r1", 1), answer("z1", 2), answer("z2", 3))),
+        ("run openai.jsonl -o out.jsonl --resume", result("z1") + &result("z2") + &result("r1")),
+        ("run dria.jsonl -o out.jsonl --resume", dria("z1") + &dria("z2")),
+    ];
+    for (line, output) in cases {
+        bench.write("out.jsonl", &output);
+        let before = bench.snapshot();
+        bench
+            .run(line)
+            .expect(78)
+            .says("2 of them are of rows that the input does not have")
+            .says("choose another --output");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn a_body_that_holds_an_error_is_no_answer_whatever_its_status() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let request = |id: &str| {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": id}]});
+        let line =
+            json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
+        format!("{line}\n")
+    };
+    bench.write("in.jsonl", ["a", "b"].map(request).concat());
+    let result = |id: &str, body: Value| {
+        let response = json!({"status_code": 200, "request_id": "x", "body": body});
+        format!("{}\n", json!({"id": "x", "custom_id": id, "response": response, "error": null}))
+    };
+    let failed = json!({"error": {"message": "overloaded", "code": 503}});
+    let whole = json!({"choices": [], "error": null});
+    bench.write("out.jsonl", result("a", failed) + &result("b", whole));
+    bench.run("run in.jsonl -o out.jsonl --resume").expect(0).says("took over 1 answers");
+    assert_eq!(server.calls().iter().map(|call| &*call.prompt).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn a_work_dir_beside_an_output_or_for_several_inputs_is_refused() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.write("b.jsonl", rows(3));
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&answer("r2", 2)]);
+    let ask = format!("{ASK} --work-dir wd --resume");
+    let before = bench.snapshot();
+    bench
+        .run(&ask.replace("in.jsonl -o out.jsonl", "in.jsonl b.jsonl -o outs"))
+        .expect(2)
+        .says("about the rows of one input");
+    assert_same(&bench.snapshot(), &before);
+    for line in [answer("r1", 1), answer("r1", 1).replace(": ", ":").replace(", ", ",")] {
+        bench.write("out.jsonl", line);
+        let before = bench.snapshot();
+        bench
+            .run(&ask)
+            .expect(73)
+            .says("wd, a work directory of fast-agent's")
+            .says("to go on from wd, choose another --output or move ")
+            .says("leave --work-dir out");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+}
+
 #[test]
 fn ids_that_only_count_are_taken_where_rows_stand_as_they_did() {
     let server = Server::echo();
@@ -395,6 +548,145 @@ fn an_output_without_ids_is_gone_on_from_where_it_shows_its_rows_or_somebody_say
         .says("1 answers in it show other rows than there are now");
     assert_output(&bench, 3, &[1]);
     assert_eq!(server.count(), 3);
+}
+
+/// How JSON is spelled does not prove who wrote it: rowmill counts rows, fast-agent lines and records from 2.
+#[test]
+fn numbers_that_may_count_rows_or_lines_are_not_guessed_at() {
+    const NO_IDS: &str = "-o out.jsonl -p {{text}} -m m --resume --on-change new-only";
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.csv", "id,text\nr1,text 1\nr2,text 2\nr3,text 3\n");
+    bench.write("blank.jsonl", format!("\n{}", rows(3)));
+    bench.write("in.jsonl", rows(3));
+    // rowmill's numbers, spelled by Python.
+    for (input, numbers) in [("in.csv", [2, 3]), ("blank.jsonl", [2, 3])] {
+        bench.write("out.jsonl", numbers.map(|row| answer(row, row) + "\n").concat());
+        let before = bench.snapshot();
+        bench
+            .run(&format!("run {input} {NO_IDS}"))
+            .expect(78)
+            .says("count rows, as rowmill's do, or lines, as fast-agent's do");
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+    // A record behind the last row is fast-agent's; where no line is blank both count the same.
+    let of_record = |number: usize| {
+        let line = answer(number, number);
+        line.replace(&format!("old {number}"), &format!("old {}", number - 1)) + "\n"
+    };
+    for (input, output) in [
+        ("in.csv", [3, 4].map(of_record).concat()),
+        ("in.jsonl", [2, 3].map(|row| answer(row, row) + "\n").concat()),
+    ] {
+        bench.write("out.jsonl", output);
+        bench.run(&format!("run {input} {NO_IDS}")).expect(0).says("took over 2 answers");
+        assert_output(&bench, 3, &[2, 3]);
+        fs::remove_dir_all(bench.path("out.jsonl.rowmill")).unwrap();
+        fs::remove_file(bench.path("out.jsonl")).unwrap();
+    }
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
+fn what_stands_in_the_way_is_not_overwritten_with_answers() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    bench.write("out.jsonl", answer("r1", 1));
+    bench.write("foreign.json", "{\"processed\": 3}\n");
+    work_dir(&bench, "wd", "in.jsonl", 3, &[&answer("r1", 1)]);
+    let before = bench.snapshot();
+    for (line, option) in [
+        (format!("{ASK} --resume --telemetry-output foreign.json"), "--telemetry-output"),
+        (format!("{ASK} --resume --summary-output foreign.json"), "--summary-output"),
+        (format!("{ASK} --resume --work-dir wd").replace("out.jsonl", "foreign.json"), "--output"),
+    ] {
+        let ended = bench.run(&line).expect(73).says("foreign.json exists and is no file");
+        let ended = ended.says(&format!("give {option} another path, or move that file away"));
+        assert!(!ended.stderr.contains("--overwrite"), "{}", ended.stderr);
+        assert_same(&bench.snapshot(), &before);
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn chunks_that_are_not_there_are_named() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(5));
+    let chunk = answer("r1", 1);
+    work_dir(&bench, "wd", "in.jsonl", 5, &[&chunk, "", ""]);
+    let ended = bench.run(&format!("{ASK} --work-dir wd --resume")).expect(0).says(
+        "2 of the 3 chunk files of wd are not there (chunk-001.jsonl, chunk-002.jsonl): their 3 rows are asked",
+    );
+    assert!(!ended.stderr.contains("does not add up"), "{}", ended.stderr);
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    let cut = bench.read("wd/manifest.json").replacen("\"limit\": 2", "\"limit\": 1", 1);
+    bench.write("wd/manifest.json", cut);
+    bench
+        .run(&format!("{ASK} --work-dir wd --resume"))
+        .expect(0)
+        .says("wd does not add up: its chunks are of 4 rows, and 5 were selected");
+}
+
+#[test]
+fn a_work_dir_at_the_default_place_is_named() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(2));
+    for stamp in ["20261119T100000Z-ffffffff", "20261120T100000Z-1234abcd"] {
+        work_dir(&bench, &format!(".out.jsonl.batch/{stamp}"), "in.jsonl", 2, &[&answer("r1", 1)]);
+    }
+    fs::create_dir(bench.path(".out.jsonl.batch/zzz")).unwrap();
+    bench
+        .run(&format!("{ASK} --resume"))
+        .expect(0)
+        .says("nothing to resume")
+        .says(".out.jsonl.batch/20261120T100000Z-1234abcd is a work directory of fast-agent's")
+        .says("--work-dir ");
+    fs::remove_file(bench.path("out.jsonl")).unwrap();
+    bench
+        .run(&format!("{ASK} --resume --work-dir .out.jsonl.batch/20261120T100000Z-1234abcd"))
+        .expect(0)
+        .says("took over 1 answers");
+    assert_output(&bench, 2, &[1]);
+}
+
+#[test]
+fn a_whole_line_behind_a_torn_one_is_read_and_a_row_within_is_not() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(4));
+    // The row that it shows looks like a line itself, and is torn off right behind.
+    let within = showing(&answer("r3", 3), &answer("r4", 4).replace("old", "shown"));
+    let torn = within.strip_suffix('}').unwrap();
+    let lines = [
+        format!("{}{}", &answer("r1", 1)[..40], answer("r2", 2)),
+        format!("{torn}{}", answer("r1", 1)),
+    ];
+    work_dir(&bench, "wd", "in.jsonl", 4, &[&lines.join("\n")]);
+    bench
+        .run(&format!("{ASK} --work-dir wd --resume"))
+        .expect(0)
+        .says("took over 2 answers")
+        .says("2 lines of wd are no envelopes");
+    assert_output(&bench, 4, &[1, 2]);
+}
+
+#[test]
+fn answers_of_rows_that_cannot_be_read_here_are_told() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.csv", "id,text\nr1,text 1\nr2\nr3,text 3\n");
+    let chunk = [answer(2, 2), answer(3, 3), answer(4, 4)].join("\n");
+    work_dir(&bench, "wd", "in.csv", 3, &[&chunk]);
+    bench
+        .run("run in.csv -o out.jsonl -p {{text}} -m m --work-dir wd --resume")
+        .expect(3)
+        .says("took over 2 answers")
+        .says("1 answers in it are of rows that cannot be asked about");
+    assert_eq!(server.count(), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::deadline::{Deadline, Kept};
+use super::there::of_what_is_there;
 use super::typed::{Typed, quoted};
 use crate::input;
 use crate::job::{Money, NameCounts};
@@ -114,6 +115,7 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         | Error::NotOurs { .. }
         | Error::OtherQuestion { .. }
         | Error::NotTakenOver { .. }
+        | Error::TwoEarlier { .. }
         | Error::OfFastAgent { .. } => of_what_is_there(error, typed),
         Error::PlanLost { .. } => {
             let next = format!("put it back, or give the answers up: {}", typed.overwriting());
@@ -124,44 +126,6 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
             line(MISMATCH, UNTOUCHED, next)
         }
         Error::Interrupted => line(TERMINATED, KEPT, typed.resumed()),
-    }
-}
-
-/// What stands where outputs are to be, or where answers are to come from.
-fn of_what_is_there(error: &Error, typed: &Typed<'_>) -> Line {
-    let line = |code, safe, next: String| Line { code, what: error.to_string(), safe, next };
-    match error {
-        Error::OutputExists { .. } => {
-            let next = format!(
-                "replace it: {}, or take its answers over with --resume",
-                typed.overwriting()
-            );
-            line(CANNOT_CREATE, UNTOUCHED, next)
-        }
-        Error::OutputForeign { .. } => {
-            let next = "move it away and run the same command again".to_owned();
-            line(CANNOT_CREATE, KEPT, next)
-        }
-        Error::NoneTakenOver { .. } => {
-            let next = format!(
-                "name the work directory with --work-dir, or begin anew: {}",
-                typed.overwriting()
-            );
-            line(CANNOT_CREATE, UNTOUCHED, next)
-        }
-        Error::NotOurs { .. } => {
-            let next = format!("choose another path, or replace it: {}", typed.overwriting());
-            line(CANNOT_CREATE, UNTOUCHED, next)
-        }
-        Error::OtherQuestion { .. } => {
-            let next = format!("choose another output, or begin anew: {}", typed.overwriting());
-            line(MISMATCH, UNTOUCHED, next)
-        }
-        Error::NotTakenOver { next, .. } => line(MISMATCH, UNTOUCHED, next.clone()),
-        _ => {
-            let next = format!("take its answers over: {}", typed.resumed());
-            line(CANNOT_CREATE, UNTOUCHED, next)
-        }
     }
 }
 
@@ -202,7 +166,7 @@ fn for_key(error: &Error) -> String {
     format!("{first}, or name a file that holds it with --api-key-file")
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 

@@ -32,6 +32,7 @@ mod serving;
 mod signals;
 mod surroundings;
 mod system;
+mod there;
 mod typed;
 
 use std::ffi::OsString;

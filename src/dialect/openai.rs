@@ -306,7 +306,7 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     let status = response.get("status_code").and_then(|status| status.parse::<u16>().ok());
     let body = response.get("body").unwrap_or("null");
     let result = match status {
-        Some(200..=299) => Ok(content(body)),
+        Some(200..=299) if !tells_of_failure(body) => Ok(content(body)),
         Some(status) => Err(format!("{status}: {}", message(body))),
         None => return Err(Problem::Missing("response.status_code")),
     };
@@ -328,7 +328,13 @@ pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let status = response.get("status_code").and_then(|status| status.parse::<u16>().ok());
     let status = status.ok_or(Problem::Missing("response.status_code"))?;
     let body = response.get("body").filter(|body| body.starts_with('{'));
-    Ok(AnswerLine { id, answer: body.filter(|_| matches!(status, 200..=299)) })
+    let body = body.filter(|_| matches!(status, 200..=299));
+    Ok(AnswerLine { id, answer: body.filter(|body| !tells_of_failure(body)) })
+}
+
+/// Whether a body holds an error: there are servers that send one under a status of success.
+fn tells_of_failure(body: &str) -> bool {
+    Object::parse(body).is_ok_and(|body| body.get("error").is_some_and(|error| error != "null"))
 }
 
 /// The message of an error, wherever it stands in it.
@@ -581,6 +587,8 @@ mod tests {
             format!(r#"{{"status_code":{status},"request_id":"req_1","body":{body}}}"#)
         };
         let body = r#"{ "n": 1.50, "n": 2, "t": "\u00e9" }"#;
+        let null = line("null", &of("200", r#"{"choices":[],"error":null}"#));
+        assert!(read_answer(&null).unwrap().answer.is_some());
         let whole = line("null", &of("200", body));
         let held = read_answer(&whole).unwrap();
         assert_eq!((held.id, held.answer), (r#""r\u0031""#, Some(body)));
@@ -590,6 +598,8 @@ mod tests {
             line("null", &of("200", "null")),
             line("null", &of("200", r#""text""#)),
             line("{}", &of("200", body)),
+            line("null", &of("200", r#"{"error":{"message":"overloaded","code":503}}"#)),
+            line("null", &of("200", r#"{"choices":[],"error":"overloaded"}"#)),
             line(r#"{"code":"batch_expired","message":""}"#, "null"),
             // vLLM and FastDeploy
             line(r#""Request must not be sent in stream mode""#, &of("400", "null")),

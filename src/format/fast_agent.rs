@@ -17,6 +17,9 @@ pub struct Manifest {
     pub input: String,
     /// How many rows the input had.
     pub input_rows: u64,
+    /// How many of them were asked about, where it says so.
+    #[serde(default)]
+    pub selected_rows: Option<u64>,
     /// The files of answers. Versions before 0.7.21 called them shards.
     #[serde(alias = "shards")]
     pub chunks: Vec<Chunk>,
@@ -27,6 +30,9 @@ pub struct Manifest {
 pub struct Chunk {
     /// The file of its answers, relative to where the command was typed.
     pub output: String,
+    /// How many rows it has, where that is said.
+    #[serde(default)]
+    pub limit: Option<u64>,
 }
 
 /// Reads a manifest; nothing where the text is none of fast-agent's.

@@ -131,6 +131,10 @@ pub enum Error {
     NotOurs {
         /// The output.
         path: PathBuf,
+        /// The option that names it.
+        option: &'static str,
+        /// Whether no answers that could be taken over are lost by beginning anew.
+        may_begin_anew: bool,
     },
     /// An output of one of several inputs is there, and the work directory that it came of is not.
     #[error(
@@ -159,6 +163,19 @@ pub enum Error {
         what: String,
         /// What to do first.
         next: String,
+    },
+    /// There are answers of fast-agent's in a directory, and an output that is not known to have come of them.
+    #[error(
+        "{} exists, and answers are to be taken over from {}, a work directory of fast-agent's: nothing shows that \
+         one has what the other has",
+        output.display(),
+        theirs.display()
+    )]
+    TwoEarlier {
+        /// The output.
+        output: PathBuf,
+        /// The directory.
+        theirs: PathBuf,
     },
     /// The work directory is one of fast-agent's, and the command does not say that it is to be gone on from.
     #[error("{} is a work directory of fast-agent's", work_dir.display())]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Error;
-use super::targets::Targets;
+use super::targets::{Targets, option};
 use crate::dialect::detect::{Form, Side, form_of};
 use crate::format::envelope;
 use crate::input::{self, Source};
@@ -39,12 +39,19 @@ struct SummaryFile {
 }
 
 /// Makes sure that all outputs that are there are rowmill's, of a run that asked the same. An empty
-/// file is nobody's loss.
-pub(super) fn may_be_replaced(targets: &Targets, job: &JobSpec) -> Result<(), Error> {
+/// file is nobody's loss. `takes_over` says that answers are to be taken over from elsewhere.
+pub(super) fn may_be_replaced(
+    targets: &Targets,
+    job: &JobSpec,
+    takes_over: bool,
+) -> Result<(), Error> {
     for (role, target) in targets.all() {
         let Target::File(path) = target else { continue };
         if target.is_there() && !is_ours(role, job.dialect, path)? {
-            return Err(Error::NotOurs { path: path.clone() });
+            let is_side = role != Role::Output && targets.output().is_there();
+            let (path, option, may_begin_anew) =
+                (path.clone(), option(role), !takes_over && !is_side);
+            return Err(Error::NotOurs { path, option, may_begin_anew });
         }
     }
     match (targets.output().tag(), targets.output_file()) {
@@ -140,6 +147,11 @@ fn noted(tag: &str) -> Option<Noted<'_>> {
     let mut words = tag.strip_prefix("1 ")?.split(' ');
     let (question, input) = (words.next()?, words.next()?);
     Some(Noted { question, input, bytes: words.next().and_then(|bytes| bytes.parse().ok()) })
+}
+
+/// Whether it is noted on an output that rowmill wrote it. Of which question it is was looked at before.
+pub(super) fn is_tagged(output: &Target) -> bool {
+    matches!(output.tag(), Tag::Is(tag) if noted(&tag).is_some())
 }
 
 /// What is noted on a run's output of an input.

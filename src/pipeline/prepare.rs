@@ -135,7 +135,7 @@ pub(super) fn prepare(
             if policy == Policy::Resume && run.question.inputs.are_several() {
                 not_taken_over(targets)?;
             } else if policy == Policy::Resume {
-                ours::may_be_replaced(targets, &run.question.job)?;
+                ours::may_be_replaced(targets, &run.question.job, run.takes_over.is_some())?;
             }
             let found = match policy {
                 // Which answers are of which of several inputs nobody knows.
@@ -151,6 +151,13 @@ pub(super) fn prepare(
             if policy == Policy::Resume && there.is_empty() {
                 let text = "nothing to resume: starting from the first row".to_owned();
                 context.sink.emit(&Event::Note(text));
+                if let Some(theirs) = takeover::beside(targets) {
+                    let theirs = theirs.display();
+                    context.sink.emit(&Event::Note(format!(
+                        "{theirs} is a work directory of fast-agent's: its answers are taken over with --work-dir \
+                         {theirs}"
+                    )));
+                }
             }
             let (planned, sources) = make_plan(dir, &run.question, sources, there, context)?;
             Ok((planned.manifest, sources))

@@ -38,6 +38,10 @@ pub struct Adopted {
     pub failures: u64,
     /// Answers that do not fit the job's schema.
     pub unfit: u64,
+    /// Answers of rows that cannot be asked about here: they cannot be read, or have no id.
+    pub unreadable: u64,
+    /// Of those that were taken, whose own row number is another than their row's.
+    pub renumbered: u64,
     /// Lines that are torn, glued together or no envelopes.
     pub damaged: u64,
     /// The first of those: its file, and its line counted from 1.
@@ -345,9 +349,11 @@ impl Filling<'_> {
         let answer = Answer::read(job.dialect, line)?;
         let result = answer.result?;
         // Rows that cannot be asked about have no answer, whatever an old file says.
-        let text = self.rows.text(index).ok()?;
-        let object = self.rows.object(index, &text).ok()?;
-        let own = identify(&object, job.identity(), row).ok()?;
+        let text = self.rows.text(index).inspect_err(|_| adopted.unreadable += 1).ok()?;
+        let object = self.rows.object(index, &text);
+        let object = object.inspect_err(|_| adopted.unreadable += 1).ok()?;
+        let own = identify(&object, job.identity(), row);
+        let own = own.inspect_err(|_| adopted.unreadable += 1).ok()?;
         if !self.from.is_in_place(&answer, row, self.rows.line(index)) {
             adopted.displaced += 1;
             return None;
@@ -356,6 +362,7 @@ impl Filling<'_> {
             adopted.changed += 1;
             return None;
         }
+        adopted.renumbered += u64::from(answer.number.is_some_and(|number| number != row));
         // It is taken for an answer to this question, which is all that is known of it.
         let asked = self.template.ask(&object, job).ok().map(|prompt| Asked {
             generation: self.generation,

@@ -216,23 +216,44 @@ fn each_of_glued(
     line: Place<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<(), Error> {
-    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<&RawValue>();
-    let mut is_damaged = false;
-    while let Some(value) = values.next() {
-        let Ok(value) = value else {
-            is_damaged = true;
-            break;
-        };
-        let (bytes, end) = (value.get().as_bytes(), values.byte_offset());
-        match Answer::read(dialect, bytes) {
-            Some(answer) => {
-                let start = line.start + (end - bytes.len()) as u64;
-                visit(Place { start, length: bytes.len() as u64, ..line }, Some(answer))?;
+    let (mut begin, mut is_damaged) = (0, false);
+    loop {
+        let mut values =
+            serde_json::Deserializer::from_slice(&text[begin..]).into_iter::<&RawValue>();
+        let mut read = begin;
+        while let Some(Ok(value)) = values.next() {
+            let bytes = value.get().as_bytes();
+            read = begin + values.byte_offset();
+            match Answer::read(dialect, bytes) {
+                Some(answer) => {
+                    let start = line.start + (read - bytes.len()) as u64;
+                    visit(Place { start, length: bytes.len() as u64, ..line }, Some(answer))?;
+                }
+                None => is_damaged = true,
             }
-            None => is_damaged = true,
+        }
+        if text[read..].trim_ascii().is_empty() {
+            break;
+        }
+        is_damaged = true;
+        match behind_torn(&text[read..]) {
+            Some(next) => begin = read + next,
+            None => break,
         }
     }
     if is_damaged { visit(line, None) } else { Ok(()) }
+}
+
+/// Where the next line may begin behind a torn one that is glued to it: at an object with a first key that is a word,
+/// and not behind `:`, `,` or `[`. Such a thing stands nowhere in the beginning of one JSON value, so that nothing
+/// within the torn line (a row that it shows, say) is taken for a line.
+fn behind_torn(text: &[u8]) -> Option<usize> {
+    let begins = |at: &usize| {
+        let is_object = text[at + 2..].first().is_some_and(u8::is_ascii_alphabetic);
+        let before = text[..*at].trim_ascii_end().last();
+        is_object && before.is_some_and(|byte| !b":,[".contains(byte))
+    };
+    memchr::memmem::find_iter(text, b"{\"").filter(|at| *at > 0).find(begins)
 }
 
 /// Whether fast-agent wrote an output, as its first whole envelope tells.
@@ -289,6 +310,8 @@ pub struct Survey {
     pub are_by_number: bool,
     /// Whether all of them show their row.
     pub have_inputs: bool,
+    /// The highest row number in any of the lines, failures too.
+    pub highest: u64,
     /// The first that is no text, though the job has no schema: its file, and its line from 1.
     pub structured: Option<(PathBuf, u64)>,
 }
@@ -301,6 +324,8 @@ pub fn survey(earlier: &Earlier, job: &JobSpec) -> Result<Survey, Error> {
     let judge = Judge::new(earlier.writer, job);
     let mut found = Survey { are_by_number: true, have_inputs: true, ..Survey::default() };
     Files::open(&earlier.files)?.each(Dialect::Rows, &mut |place, answer| {
+        let number = answer.as_ref().and_then(|it| it.number);
+        found.highest = found.highest.max(number.unwrap_or_default());
         let Some(answer) = answer.filter(|it| judge.worth(it) == Worth::Answer) else {
             return Ok(());
         };
@@ -355,6 +380,7 @@ mod tests {
             "2 \"x\"",
             "1 \"x\"",
             "line 4 is none",
+            "2 \"x\"",
             "line 5 is none",
             "line 6 is none",
             "1 \"x\"",
@@ -362,7 +388,9 @@ mod tests {
         assert_eq!(visited(Dialect::Rows, &text, 0), expected.map(|line| line.to_owned()));
         let cut = text.find("\n\n").unwrap() + 2;
         let mut expected = expected.map(str::to_owned);
-        for (before, line) in expected[4..7].iter_mut().zip(["2", "3", "4"]) {
+        for (before, line) in
+            expected[4..8].iter_mut().filter(|it| it.ends_with("none")).zip(["2", "3", "4"])
+        {
             *before = format!("line {line} is none");
         }
         assert_eq!(visited(Dialect::Rows, &text, cut), expected);
