@@ -373,18 +373,14 @@ pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-<<<<<<< HEAD
 /// Whether a path can only be that of a directory.
 fn names_dir(path: &Path) -> bool {
     let path = path.as_os_str().as_encoded_bytes();
     path.ends_with(b"/") || path.ends_with(b"/.")
 }
 
-fn option(role: Role) -> &'static str {
-=======
 /// The option that names an output.
 pub(super) fn option(role: Role) -> &'static str {
->>>>>>> 9d4bd1c4536853a357545995958d83f7c635437a
     match role {
         Role::Output => "--output",
         Role::Errors => "--error-output",
