@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::depot::{Depot, Say};
 use crate::support::server::{Call, Reply, Server, completion};
-use crate::support::{Bench, words};
+use crate::support::{Bench, CANARY, words};
 
 fn fixture(directory: &str) -> String {
     let dialects = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/dialects");
@@ -401,6 +401,34 @@ fn prompts_are_asked_as_dria_asks_them() {
     let body = server.calls().pop().unwrap().body;
     assert_eq!(body["messages"][0]["content"], "Say What is in this picture?");
     assert!(body.get("max_tokens").is_none());
+}
+
+#[test]
+fn prompts_send_no_temperature_of_their_own_to_models_that_take_none() {
+    let server = Server::echo();
+    let mut bench = Bench::new();
+    for name in ["ANTHROPIC_API_KEY", "OPENROUTER_API_KEY"] {
+        bench.set(name, CANARY);
+    }
+    bench.write("in.jsonl", "{\"prompt\":\"Name a metal.\"}\n");
+    for (model, asked, says) in [
+        ("openai.gpt-4o-mini", (2048, json!(0.7)), ""),
+        ("openai.gpt-5-chat-latest", (2048, json!(0.7)), ""),
+        ("openai.o3-mini", (2048, Value::Null), ""),
+        ("gpt-5-mini", (2048, Value::Null), ""),
+        ("openrouter.openai/o4-mini", (2048, Value::Null), ""),
+        ("openai.o3-mini", (2048, json!(1)), "--temperature 1"),
+        ("anthropic.claude-haiku-4-5", (2048, json!(0.7)), ""),
+        ("anthropic.claude-haiku-4-5?reasoning=2048", (4096, Value::Null), ""),
+        ("anthropic.claude-haiku-4-5?reasoning=2048", (3000, Value::Null), "--max-tokens 3000"),
+    ] {
+        let url = server.url();
+        bench.run(&format!("run in.jsonl -m {model} --base-url {url} {says}")).expect(0);
+        let body = server.calls().pop().unwrap().body;
+        let most = [&body["max_tokens"], &body["max_completion_tokens"]];
+        let most = most.into_iter().find_map(Value::as_u64).unwrap();
+        assert_eq!((most, body["temperature"].clone()), asked, "{model} {says}");
+    }
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::http::Endpoint;
 use crate::job::{Dialect, JobSpec, OWN_MODEL, Parameters, Protocol, Transport};
 use crate::pipeline::Error;
 use crate::provider::{
-    Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, translate,
+    Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, takes_temperature,
+    translate,
 };
 use crate::store::NotedRoute;
 use crate::work::Member;
@@ -90,7 +91,7 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
         return of_requests(args, name, who, is_called, serving);
     }
     check_transport(provider, protocol, transport)?;
-    let parameters = parameters(args, name.parameters, provider, protocol)?;
+    let parameters = parameters(args, &name, provider, protocol)?;
     let base_url = is_called.then(|| who.place(args.base_url.as_deref(), None));
     let route = Route { who, transport, base_url, is_served: false };
     match serving {
@@ -312,19 +313,20 @@ fn check_transport(
 
 fn parameters(
     args: &ModelArgs,
-    named: Vec<(&'static str, String)>,
+    name: &ModelName,
     provider: &Provider,
     protocol: Protocol,
 ) -> Result<Parameters, Error> {
     let fields = args.params.iter().map(|it| (it.name.clone(), it.value.clone())).collect();
     let defaults = args.endpoint.as_ref().map(|endpoint| endpoint.parameters.clone());
-    let mut wanted = Wanted { named, fields, defaults: defaults.unwrap_or_default() };
+    let defaults = defaults.unwrap_or_default();
+    let mut wanted =
+        Wanted { named: name.parameters.clone(), fields, defaults, ..Wanted::default() };
     if args.dialect == Dialect::Prompts && !protocol.is_embeddings() {
         // As dria batch has them.
-        for (name, value) in [("max_tokens", "2048"), ("temperature", "0.7")] {
-            if !wanted.defaults.iter().any(|(other, _)| *other == name) {
-                wanted.defaults.push((name, value.to_owned()));
-            }
+        wanted.usual.push(("max_tokens", "2048".to_owned()));
+        if takes_temperature(&name.model) {
+            wanted.usual.push(("temperature", "0.7".to_owned()));
         }
     }
     let options = [

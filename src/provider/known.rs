@@ -269,3 +269,59 @@ impl Provider {
         if self.name.is_empty() { "the endpoint" } else { self.name }
     }
 }
+
+/// Whether a model takes a temperature, as far as its name tells, with or without its vendor's in front.
+/// OpenAI's that reason take none but 1 (<https://platform.openai.com/docs/guides/reasoning>), and Claude
+/// Opus 4.7 none at all
+/// (<https://platform.claude.com/docs/en/about-claude/models/migration-guide>).
+#[must_use]
+pub fn takes_temperature(model: &str) -> bool {
+    const WITHOUT: &[&str] =
+        &["o1", "o3", "o4-mini", "gpt-5", "claude-opus-4-7", "claude-opus-4.7", "claude-4.7-opus"];
+    let model = model.strip_prefix("ft:").unwrap_or(model);
+    let model = model.rsplit('/').next().unwrap_or(model);
+    let is_of = |family: &&str| {
+        let rest = model.strip_prefix(*family);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', ':', '@']))
+    };
+    !WITHOUT.iter().any(&is_of) || is_of(&"gpt-5-chat")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_take_no_temperature_are_known_by_their_names() {
+        for model in [
+            "o1",
+            "o1-2024-12-17",
+            "o3",
+            "o3-mini",
+            "o4-mini",
+            "ft:o4-mini-2025-04-16:org::id",
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-5.1",
+            "openai/gpt-5-nano",
+            "openai/o3:online",
+            "claude-opus-4-7",
+            "anthropic/claude-opus-4.7",
+        ] {
+            assert!(!takes_temperature(model), "{model}");
+        }
+        for model in [
+            "gpt-4o-mini",
+            "gpt-5-chat-latest",
+            "openai/gpt-5-chat",
+            "gpt-50",
+            "o365",
+            "llama-o1",
+            "openai/gpt-oss-20b",
+            "claude-opus-4-5",
+            "",
+        ] {
+            assert!(takes_temperature(model), "{model}");
+        }
+    }
+}

@@ -23,13 +23,14 @@ mod responses;
 mod secret;
 mod stream;
 mod structure;
+mod thinking;
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 
 pub use api::{Api, BadKey, NotPrepared};
 pub use attached::NotTaken;
-pub use known::{KNOWN, Provider};
+pub use known::{KNOWN, Provider, takes_temperature};
 pub use limits::{request_id, told};
 pub use listing::{Listed, Listing, Page};
 pub use name::{BadName, ModelName};

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::Api;
 use super::known::{Provider, Reasoning};
+use super::thinking::{budget, fitting};
 use crate::job::{Parameters, Protocol};
 
 /// The name of the parameter that says how calls travel.
@@ -158,6 +159,10 @@ pub struct Wanted {
     pub fields: Vec<(String, Box<RawValue>)>,
     /// By names of [`PARAMETERS`]: what is said unless the others say something else.
     pub defaults: Vec<(&'static str, String)>,
+    /// By names of [`PARAMETERS`]: what a dialect says where none of the others says anything. It gives way to
+    /// what else is wanted: thinking's tokens come on top of its `max_tokens`, and where a model thinks with
+    /// Messages its `temperature` is left out.
+    pub usual: Vec<(&'static str, String)>,
 }
 
 impl Wanted {
@@ -251,22 +256,39 @@ pub fn translate(
         set(&mut fields, name, value.clone())?;
     }
     let taken = taken(provider, protocol);
-    let is_named = |name| wanted.named.iter().any(|(other, _)| *other == name);
-    let defaults = wanted.defaults.iter().filter(|(name, _)| !is_named(*name));
-    for (at, (name, value)) in wanted.named.iter().chain(defaults).enumerate() {
-        if !taken.contains(name) {
+    let is_taken = |name: &'static str| match taken.contains(&name) {
+        true => Ok(()),
+        false => {
             let takes = if taken.is_empty() { "none".to_owned() } else { taken.join(", ") };
             let (who, protocol) = (provider.shown(), protocol.name());
-            return Err(BadParameter::NotTaken { who, name, protocol, takes });
+            Err(BadParameter::NotTaken { who, name, protocol, takes })
         }
-        if at >= wanted.named.len() {
-            let mut alone = Parameters::new();
-            say(&mut alone, provider, protocol, name, value)?;
-            if wanted.fields.iter().any(|(field, _)| alone.contains_key(field)) {
-                continue;
-            }
-        }
+    };
+    let has =
+        |said: &[(&'static str, String)], name: &str| said.iter().any(|(other, _)| *other == name);
+    for (name, value) in &wanted.named {
+        is_taken(name)?;
         say(&mut fields, provider, protocol, name, value)?;
+    }
+    let fill = |fields: &mut Parameters, name, value: &str| {
+        is_taken(name)?;
+        let mut alone = Parameters::new();
+        say(&mut alone, provider, protocol, name, value)?;
+        match wanted.fields.iter().any(|(field, _)| alone.contains_key(field)) {
+            true => Ok(()),
+            false => say(fields, provider, protocol, name, value),
+        }
+    };
+    for (name, value) in &wanted.defaults {
+        if !has(&wanted.named, name) {
+            fill(&mut fields, name, value)?;
+        }
+    }
+    for (name, value) in &wanted.usual {
+        let is_said = has(&wanted.named, name) || has(&wanted.defaults, name);
+        if let Some(value) = fitting(&fields, protocol, name, value).filter(|_| !is_said) {
+            fill(&mut fields, name, &value)?;
+        }
     }
     if protocol == Protocol::Messages {
         bound(&mut fields)?;
@@ -411,14 +433,7 @@ fn thinking(
 
 /// Messages wants the most tokens of an answer said; what is thought counts among them.
 fn bound(fields: &mut Parameters) -> Result<(), BadParameter> {
-    #[derive(serde::Deserialize)]
-    struct Thinking {
-        budget_tokens: u64,
-    }
-    let thinking = fields.get("thinking").map(|thinking| thinking.get());
-    let budget = thinking
-        .and_then(|thinking| serde_json::from_str::<Thinking>(thinking).ok())
-        .map_or(0, |thinking| thinking.budget_tokens);
+    let budget = budget(fields);
     match fields.get("max_tokens").map(|most| most.get().parse::<u64>()) {
         None => {
             let most = budget.saturating_add(MAX_TOKENS);
@@ -579,6 +594,56 @@ mod tests {
         ] {
             let told = body(text, None, &[(field, "1")]);
             assert!(told.contains("cannot be set this way"), "{text} {field}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_a_dialect_usually_says_gives_way() {
+        let usual = [("max_tokens", "2048"), ("temperature", "0.7")];
+        let usual = usual.map(|(name, value)| (name, value.to_owned())).to_vec();
+        for (text, defaults, expected) in [
+            ("m", vec![], r#"{"max_tokens":2048,"temperature":0.7}"#),
+            ("m?temperature=0", vec![("max_tokens", "5")], r#"{"max_tokens":5,"temperature":0}"#),
+            (
+                "anthropic.m?reasoning=2048",
+                vec![],
+                r#"{"max_tokens":4096,"thinking":{"budget_tokens":2048,"type":"enabled"}}"#,
+            ),
+            (
+                "anthropic.m?reasoning=off",
+                vec![],
+                r#"{"max_tokens":2048,"temperature":0.7,"thinking":{"type":"disabled"}}"#,
+            ),
+            (
+                "anthropic.m?reasoning=auto&temperature=1",
+                vec![],
+                r#"{"max_tokens":2048,"temperature":1,"thinking":{"type":"adaptive"}}"#,
+            ),
+            (
+                "openrouter.m?reasoning=3000",
+                vec![],
+                r#"{"max_tokens":5048,"reasoning":{"max_tokens":3000},"temperature":0.7}"#,
+            ),
+            (
+                "anthropic.m?reasoning=2048",
+                vec![("max_tokens", "2048")],
+                "max_tokens is 2048, and reasoning=2048 takes as many: allow more for the answer",
+            ),
+        ] {
+            let name = ModelName::parse(text, false).unwrap();
+            let provider = name.provider.unwrap_or(Provider::unnamed());
+            let defaults = defaults.into_iter().map(|(name, value)| (name, value.to_owned()));
+            let wanted = Wanted {
+                named: name.parameters,
+                defaults: defaults.collect(),
+                usual: usual.clone(),
+                ..Wanted::default()
+            };
+            let said = match translate(provider, provider.protocols[0], &wanted) {
+                Ok(fields) => serde_json::to_string(&fields).unwrap(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(said, expected, "{text}");
         }
     }
 }
