@@ -432,6 +432,22 @@ fn prompts_send_no_temperature_of_their_own_to_models_that_take_none() {
 }
 
 #[test]
+fn answers_to_prompts_are_merged_to_standard_output_unless_a_place_is_said() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n");
+    bench.run("plan in.jsonl --work-dir job -m m").expect(0);
+    bench.run("work --work-dir job").expect(0);
+    let merged = bench.run("merge --work-dir job").expect(0);
+    bench.run("merge --work-dir job -o out.jsonl").expect(0);
+    assert_eq!((merged.stdout.lines().count(), merged.stdout), (2, bench.read("out.jsonl")));
+    bench.run("plan in.jsonl --dialect rows -p '{{prompt}}' --work-dir rows -m m").expect(0);
+    bench.run("work --work-dir rows").expect(0);
+    bench.run("merge --work-dir rows").expect(2).says("--output <FILE|URL>");
+    bench.run("merge --work-dir nowhere").expect(2).says("--output <FILE|URL>");
+}
+
+#[test]
 fn what_is_not_prompts_needs_an_output() {
     let bench = Bench::new();
     bench.write("in.jsonl", chats(1));

@@ -45,7 +45,8 @@ pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
         }
         Command::Work(mut args) => settled(args.settle()).and_then(|()| work(&args, &typed)),
         Command::Merge(mut args) => {
-            settled(args.outputs.settle(Dialect::Rows)).and_then(|()| merge(&args, &typed))
+            let planned = planned(&args.work_dir).map_or(Dialect::Rows, |it| it.job.dialect);
+            settled(args.outputs.settle(planned)).and_then(|()| merge(&args, &typed))
         }
         Command::Status(args) => look::status(&args),
         Command::Check(args) => look::check(&args, &typed),
@@ -320,7 +321,11 @@ pub(super) fn within_dirs<'n>(
 /// The plan in a work directory, where a log is wanted that might be one of its files.
 fn planned_for_log(work_dir: &Path, tell: &TellArgs) -> Option<Manifest> {
     tell.log_file.as_ref()?;
-    // What cannot be read is told where it is needed.
+    planned(work_dir)
+}
+
+/// The plan in a work directory, if there is one. What cannot be read is told where it is needed.
+fn planned(work_dir: &Path) -> Option<Manifest> {
     WorkDir::open(work_dir).ok()?.manifest().ok()?
 }
 
