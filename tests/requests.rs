@@ -448,6 +448,19 @@ fn answers_to_prompts_are_merged_to_standard_output_unless_a_place_is_said() {
 }
 
 #[test]
+fn prompts_with_nothing_attached_are_asked_as_text() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let empty = ["null", "\"\"", "\"  \"", "[]"]
+        .map(|it| format!("{{\"prompt\":\"a\",\"attachment\":{it}}}\n"));
+    bench.write("in.jsonl", empty.concat());
+    bench.run("files validate in.jsonl").expect(0);
+    bench.run("run in.jsonl -m m -o out.jsonl").expect(0);
+    assert_eq!(bench.lines("out.jsonl").len(), 4);
+    assert!(server.calls().iter().all(|call| call.body["messages"][0]["content"] == "a"));
+}
+
+#[test]
 fn what_is_not_prompts_needs_an_output() {
     let bench = Bench::new();
     bench.write("in.jsonl", chats(1));

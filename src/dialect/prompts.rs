@@ -43,7 +43,7 @@ impl<'a> Request<'a> {
         if let Some(token) = id {
             check_id(token)?;
         }
-        let attachment = line.get("attachment").filter(is_there);
+        let attachment = line.get("attachment").filter(|token| !is_nothing(token));
         if attachment.is_some() {
             some_string(line, "attachment")?;
         }
@@ -66,6 +66,15 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn attachment(&self) -> Option<Cow<'a, str>> {
         self.attachment.map(text)
+    }
+}
+
+/// Whether a field that says what is attached says nothing: null, an empty text or an empty list, as in a row.
+fn is_nothing(token: &str) -> bool {
+    match token.as_bytes().first() {
+        Some(b'"') => text(token).trim().is_empty(),
+        Some(b'[') => token[1..].trim_start().starts_with(']'),
+        _ => token == "null",
     }
 }
 
@@ -149,6 +158,10 @@ mod tests {
         assert_eq!((request.id(), request.attachment().as_deref()), (Some("7"), Some("a.png")));
         let bare = Request::read(r#"{"prompt":"x","id":null,"attachment":null}"#).unwrap();
         assert_eq!((bare.id(), bare.attachment()), (None, None));
+        for nothing in ["\"\"", "\" \"", "[]", "[ ]"] {
+            let line = format!("{{\"prompt\":\"x\",\"attachment\":{nothing}}}");
+            assert_eq!(Request::read(&line).unwrap().attachment(), None, "{line}");
+        }
         for (line, expected) in [
             ("{}", "prompt is missing"),
             (r#"{"prompt":""}"#, "prompt is empty"),
@@ -156,6 +169,7 @@ mod tests {
             (r#"{"prompt":"a","id":1.5}"#, "id is a number, not a string or an integer"),
             (r#"{"prompt":"a","id":""}"#, "id is empty"),
             (r#"{"prompt":"a","attachment":{}}"#, "attachment is an object, not a string"),
+            (r#"{"prompt":"a","attachment":["a"]}"#, "attachment is a list, not a string"),
             ("7", "expected a JSON object, got a number"),
         ] {
             assert_eq!(problem(line), expected, "{line}");
