@@ -164,6 +164,8 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
         ("nothing", json!("empty.png")),
         ("large", json!("large.png")),
         ("words", json!("words.txt")),
+        ("called", json!("words.png")),
+        ("linked", json!("link.jpg")),
         ("bucket", json!("s3://bucket/a.png")),
         ("far", json!("https://example.org/a.wav")),
         ("broken", json!("data:image/png;base64,!")),
@@ -174,10 +176,12 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
     bench.write("empty.png", "");
     bench.write("large.png", [PNG, &[0; 2000]].concat());
     bench.write("words.txt", "root:x:0:0");
+    bench.write("words.png", "root:x:0:0");
+    std::os::unix::fs::symlink("words.txt", bench.path("link.jpg")).unwrap();
     let pipe = std::process::Command::new("mkfifo").arg(bench.path("pipe.png")).status().unwrap();
     assert!(pipe.success());
     let ask = format!("{ASK} --max-attachment-bytes 2000");
-    bench.run(&ask).expect(3).says("1 of 13 rows cannot be asked about");
+    bench.run(&ask).expect(3).says("1 of 15 rows cannot be asked about");
     assert_eq!(server.count(), 2);
     for (id, says) in [
         ("missing", "photos/none.png: there is no such file"),
@@ -187,6 +191,8 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
         ("nothing", "empty.png: it is empty"),
         ("large", "bytes; a row may have 2000 of attachments (--max-attachment-bytes)"),
         ("words", "words.txt: it is neither an image nor sound nor a PDF that rowmill knows"),
+        ("called", "words.png: it is neither an image nor sound nor a PDF that rowmill knows"),
+        ("linked", "link.jpg: it is neither an image nor sound nor a PDF that rowmill knows"),
         ("bucket", "not what is at s3://"),
         ("far", "Chat Completions takes no URLs of sound, and rowmill fetches none"),
         ("broken", "a data URI of image/png: its base64 is broken"),
@@ -205,7 +211,7 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
     assert_eq!(server.count(), 3);
     let summary = ended.summary();
     assert_eq!(summary["rows"]["ok"], 3);
-    assert_eq!(summary["failures"], json!({"attachment": 9, "invalid_row": 1}));
+    assert_eq!(summary["failures"], json!({"attachment": 11, "invalid_row": 1}));
     assert_eq!(summary["calls"]["repeated_after_crash"], 0);
 }
 

@@ -17,7 +17,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::{Source, Sources};
 use crate::job::{
-    Attachment, Dialect, Failure, FailureKind, JobSpec, MediaType, Payload, Reference,
+    Attachment, Dialect, Failure, FailureKind, JobSpec, MediaType, Payload, Reference, is_text,
 };
 
 /// What is attached to the rows of a job.
@@ -113,7 +113,10 @@ impl Attachments {
             _ => {}
         }
         // What it is counts, not what it is called.
-        let media = MediaType::of_bytes(&bytes).or_else(|| reference.media());
+        let media = match (MediaType::of_bytes(&bytes), reference) {
+            (None, Reference::Path(_)) if is_text(&bytes) => None,
+            (found, _) => found.or_else(|| reference.media()),
+        };
         let media = media.ok_or("it is neither an image nor sound nor a PDF that rowmill knows")?;
         let file_name = match reference {
             Reference::Path(path) => file_name(path),
@@ -243,9 +246,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path();
         std::fs::write(base.join("a.png"), b"\xff\xd8\xff.").unwrap();
-        std::fs::write(base.join("b.wav"), b"....").unwrap();
+        std::fs::write(base.join("b.wav"), b"...\0").unwrap();
         std::fs::write(base.join("c"), b"%PDF-1").unwrap();
         std::fs::write(base.join("passwd"), b"root:x").unwrap();
+        std::fs::write(base.join("passwd.png"), b"root:x").unwrap();
+        std::os::unix::fs::symlink("passwd", base.join("link.jpg")).unwrap();
         std::fs::write(base.join("empty.png"), b"").unwrap();
         std::fs::write(base.join("large.png"), [0; 21]).unwrap();
         std::fs::create_dir(base.join("dir.png")).unwrap();
@@ -254,11 +259,14 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, base.join("fifo.png"), fifo, mode, 0).unwrap();
         let told = |named: &str| told(base, named);
         assert_eq!(told("a.png"), r"image/jpeg \xff\xd8\xff.", "what it is counts");
-        assert_eq!(told("b.wav"), "audio/wav ....");
+        assert_eq!(told("b.wav"), r"audio/wav ...\x00");
         assert_eq!(told("c"), "application/pdf %PDF-1");
         assert_eq!(told(&format!("{}/c", base.display())), "application/pdf %PDF-1");
         let unknown = "it is neither an image nor sound nor a PDF that rowmill knows";
         assert_eq!(told("passwd"), format!("field \"a\": passwd: {unknown}"));
+        for name in ["passwd.png", "link.jpg"] {
+            assert_eq!(told(name), format!("field \"a\": {name}: {unknown}"), "it is text");
+        }
         assert_eq!(told("x.png"), "field \"a\": x.png: there is no such file (at x.png)");
         assert_eq!(told("empty.png"), "field \"a\": empty.png: it is empty");
         let bound = "a row may have 20 of attachments (--max-attachment-bytes)";

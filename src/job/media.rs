@@ -128,6 +128,20 @@ impl MediaType {
     }
 }
 
+/// Whether bytes are plainly text, so that they are nothing that rowmill attaches, whatever their name says: as a
+/// browser tells it (<https://mimesniff.spec.whatwg.org/#sniffing-a-mislabeled-binary-resource>), from the mark
+/// of UTF-16 or that no byte at their beginning is one that only binary data has. A PDF may have some text before
+/// its own beginning, within the first kibibyte (ISO 32000, annex H).
+#[must_use]
+pub fn is_text(bytes: &[u8]) -> bool {
+    const LOOKED_AT: usize = 1445;
+    let begin = &bytes[..bytes.len().min(LOOKED_AT)];
+    let is_binary = |byte: &u8| matches!(byte, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f);
+    let is_marked = begin.starts_with(b"\xfe\xff") || begin.starts_with(b"\xff\xfe");
+    let is_pdf = || memchr::memmem::find(&begin[..begin.len().min(1024)], b"%PDF-").is_some();
+    is_marked || !begin.iter().any(is_binary) && !is_pdf()
+}
+
 /// How a row names what is attached to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference<'a> {
@@ -340,6 +354,18 @@ mod tests {
         ] {
             let found = MediaType::of_bytes(bytes).map(|media| media.name);
             assert_eq!(found, name, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn text_is_told_from_what_is_binary() {
+        for text in ["", "root:x:0:0\n", "caf\u{e9}\t\x1b[0m", "<svg/>", "BM of something"] {
+            assert!(is_text(text.as_bytes()), "{text:?}");
+        }
+        assert!(is_text(b"\xff\xfeh\0i\0"), "UTF-16");
+        assert!(is_text(&[b"x".repeat(1445), vec![0]].concat()), "its beginning counts");
+        for binary in [&b"BM\x36\0\0\0"[..], b"II+\0", b"\n%PDF-1.4\n", b"....ftypmp42\0\0\0\0"] {
+            assert!(!is_text(binary), "{}", binary.escape_ascii());
         }
     }
 

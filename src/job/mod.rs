@@ -22,7 +22,7 @@ pub use dialect::Dialect;
 pub use endpoint::Endpoint;
 pub use failure::{Failure, FailureKind, Paid};
 pub use id::{Id, IdHash, IdProblem, input_salt};
-pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference};
+pub use media::{Attachment, MEDIA_TYPES, MediaType, Modality, Payload, Reference, is_text};
 pub use money::{Money, NoMoney, Spending};
 pub use names::{ANY_NAME, NameCounts, NamedModel, Names, OwnModels};
 pub use outcome::{Answer, Attempt, Content, OutcomeKind, Usage, may_be_billed};
