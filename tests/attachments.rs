@@ -167,6 +167,7 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
         ("called", json!("words.png")),
         ("linked", json!("link.jpg")),
         ("bucket", json!("s3://bucket/a.png")),
+        ("url", json!("file:///photos/a.png")),
         ("far", json!("https://example.org/a.wav")),
         ("broken", json!("data:image/png;base64,!")),
         ("number", json!(7)),
@@ -181,7 +182,7 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
     let pipe = std::process::Command::new("mkfifo").arg(bench.path("pipe.png")).status().unwrap();
     assert!(pipe.success());
     let ask = format!("{ASK} --max-attachment-bytes 2000");
-    bench.run(&ask).expect(3).says("1 of 15 rows cannot be asked about");
+    bench.run(&ask).expect(3).says("1 of 16 rows cannot be asked about");
     assert_eq!(server.count(), 2);
     for (id, says) in [
         ("missing", "photos/none.png: there is no such file"),
@@ -193,7 +194,14 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
         ("words", "words.txt: it is neither an image nor sound nor a PDF that rowmill knows"),
         ("called", "words.png: it is neither an image nor sound nor a PDF that rowmill knows"),
         ("linked", "link.jpg: it is neither an image nor sound nor a PDF that rowmill knows"),
-        ("bucket", "not what is at s3://"),
+        (
+            "bucket",
+            "s3://bucket/a.png: rowmill attaches files, http(s) URLs and data URIs, not what is at s3://",
+        ),
+        (
+            "url",
+            "file:///photos/a.png: rowmill attaches files, http(s) URLs and data URIs, not what is at file://; name the path alone",
+        ),
         ("far", "Chat Completions takes no URLs of sound, and rowmill fetches none"),
         ("broken", "a data URI of image/png: its base64 is broken"),
     ] {
@@ -211,7 +219,7 @@ fn what_cannot_be_sent_fails_its_row_and_costs_no_call() {
     assert_eq!(server.count(), 3);
     let summary = ended.summary();
     assert_eq!(summary["rows"]["ok"], 3);
-    assert_eq!(summary["failures"], json!({"attachment": 11, "invalid_row": 1}));
+    assert_eq!(summary["failures"], json!({"attachment": 12, "invalid_row": 1}));
     assert_eq!(summary["calls"]["repeated_after_crash"], 0);
 }
 

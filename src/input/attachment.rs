@@ -99,9 +99,14 @@ impl Attachments {
                 let payload = Payload::Url(url.to_owned());
                 return Ok(Attachment { file_name, modality, payload });
             }
-            Reference::Elsewhere(scheme) => {
+            Reference::Elsewhere(url) => {
+                let scheme = url.split("://").next().unwrap_or_default();
+                let instead = match scheme.eq_ignore_ascii_case("file") {
+                    true => "; name the path alone",
+                    false => "",
+                };
                 return Err(format!(
-                    "rowmill attaches files, http(s) URLs and data URIs, not what is at {scheme}://"
+                    "rowmill attaches files, http(s) URLs and data URIs, not what is at {scheme}://{instead}"
                 ));
             }
             Reference::Data { is_base64, data, .. } => decode(data, is_base64)?,
@@ -275,7 +280,10 @@ mod tests {
         assert_eq!(told("fifo.png"), "field \"a\": fifo.png: it is not a file (at fifo.png)");
         assert!(told("/dev/zero").ends_with("/dev/zero: it is not a file"));
         assert!(told("x\0.png").contains("cannot be read"));
-        assert!(told("s3://x/a.png").contains("not what is at s3://"));
+        assert!(told("s3://x/a.png").starts_with("field \"a\": s3://x/a.png: rowmill attaches"));
+        assert!(told("s3://x/a.png").ends_with("not what is at s3://"));
+        assert!(told("file:///x/a.png").starts_with("field \"a\": file:///x/a.png: rowmill"));
+        assert!(told("FILE:///x/a.png").ends_with("not what is at FILE://; name the path alone"));
         let both = reader(base, 7).read(&["a.png".to_owned(), "b.wav".to_owned()]);
         assert!(both.unwrap_err().message.contains("b.wav: it has 4 bytes"), "of all together");
     }

@@ -158,7 +158,7 @@ pub enum Reference<'a> {
         /// Its data, with whatever escapes it has.
         data: &'a str,
     },
-    /// A place that rowmill does not know the way to; its scheme.
+    /// A place that rowmill does not know the way to, as a URL.
     Elsewhere(&'a str),
 }
 
@@ -182,7 +182,7 @@ impl<'a> Reference<'a> {
             }
             Some(scheme) if rest.starts_with("//") => {
                 let is_web = ["http", "https"].iter().any(|web| web.eq_ignore_ascii_case(scheme));
-                if is_web { Self::Url(text) } else { Self::Elsewhere(scheme) }
+                if is_web { Self::Url(text) } else { Self::Elsewhere(text) }
             }
             _ => Self::Path(text),
         }
@@ -319,7 +319,7 @@ mod tests {
             ("data:text/plain;charset=utf-8,a%20b", data("text/plain", false, "a%20b")),
             ("data:;base64,AA", data("", true, "AA")),
             ("data:image/png", data("image/png", false, "")),
-            ("file:///a.png", Reference::Elsewhere("file")),
+            ("file:///a.png", Reference::Elsewhere("file:///a.png")),
             ("note:a.png", Reference::Path("note:a.png")),
             ("https:a.png", Reference::Path("https:a.png")),
             ("://x", Reference::Path("://x")),

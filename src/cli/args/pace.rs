@@ -29,7 +29,8 @@ pub(in crate::cli) struct PaceArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     pub(in crate::cli) tpm: Option<u64>,
     /// How often a row is tried again after a failure that may pass and that the endpoint's state
-    /// does not explain [default: 3]
+    /// does not explain [default: 3]. While an endpoint answers no other rows either, what it fails with 5xx
+    /// is tried longer (docs/limits.md)
     #[arg(long, value_name = "N")]
     pub(in crate::cli) retries: Option<u32>,
     /// How long one call may take, in seconds or as 5m [default: 600]
