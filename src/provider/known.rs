@@ -284,7 +284,7 @@ pub fn takes_temperature(model: &str) -> bool {
         let rest = model.strip_prefix(*family);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.', ':', '@']))
     };
-    !WITHOUT.iter().any(|family| is_of(family)) || is_of(&"gpt-5-chat")
+    !WITHOUT.iter().any(&is_of) || is_of(&"gpt-5-chat")
 }
 
 #[cfg(test)]
