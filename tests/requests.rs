@@ -475,6 +475,30 @@ fn results_and_files_of_two_minds_are_refused() {
 }
 
 #[test]
+fn a_line_without_its_prompt_is_a_slip_and_further_fields_are_told() {
+    let (server, bench) = (Server::echo(), Bench::new());
+    bench.write("in.jsonl", "{\"prompt\":\"a\"}\n{\"promt\":\"b\"}\n{\"prompt\":\"c\"}\n");
+    let mixed = "line 1 looks like requests of the dialect prompts, line 2 like requests of the dialect rows";
+    bench.run(&run(&server, "-m m")).expect(65).says(mixed);
+    assert_eq!(server.count(), 0, "nothing is paid for");
+    bench.run(&run(&server, "-m m --dialect prompts")).expect(65).says("line 2");
+    // Whoever says what is asked of rows has rows.
+    bench.run(&run(&server, "-m m --id-from hash --work-dir w1")).expect(0);
+    bench.write("in.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\"b\",\"label\":1}\n");
+    let note = "line 2 of in.jsonl has the field \"label\", which prompts have not";
+    for line in [run(&server, "-m m --overwrite"), "plan in.jsonl --work-dir w2 -m m".to_owned()] {
+        let ended = bench.run(&line).expect(0).says(note).says("--dialect prompts");
+        assert_eq!(ended.stderr.matches("the field").count(), 1, "{}", ended.stderr);
+    }
+    for rest in
+        ["-p {{prompt}} --overwrite", "--dialect rows --overwrite", "--dialect prompts --overwrite"]
+    {
+        let ended = bench.run(&run(&server, &format!("-m m {rest}"))).expect(0);
+        assert!(!ended.stderr.contains("the field"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     let (server, bench) = (told(), Bench::new());
     let text = chats(300);

@@ -114,6 +114,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
         command: "plan",
         screen: Some(&args.screen),
         note: args.config.note(),
+        lines: args.input.note.clone(),
         lock_wait: args.lock_wait,
         work_dir: args.work_dir.clone(),
         files,

@@ -13,7 +13,7 @@ use super::args::{
 use super::commands::default_work_dir;
 use super::deadline::within;
 use crate::dialect::Dialect;
-use crate::dialect::detect::{Form, LINES, Side, detect_in};
+use crate::dialect::detect::{Form, LINES, Side, detect_in, further_in};
 use crate::input::{self, BOM, not_text};
 use crate::pipeline::{self, Ahead, Error, Inputs};
 use crate::store::WorkDir;
@@ -164,7 +164,19 @@ fn told_by(args: &mut InputArgs, inputs: &Inputs, has_own: bool) -> Result<Diale
         let refuse = |what| input::Error::NotRequests { path: path.to_owned(), what };
         let told = match is_named(path, &["csv"]) {
             true => Some(Dialect::Rows),
-            false => told(&beginning(args, path)?, has_own).map_err(refuse)?,
+            false => {
+                let beginning = beginning(args, path)?;
+                let told = told(&beginning, has_own).map_err(refuse)?;
+                let further = further_in(&beginning).filter(|_| !has_own && args.note.is_none());
+                if let (Some(Dialect::Rows), Some((line, field))) = (told, further) {
+                    args.note = Some(format!(
+                        "line {line} of {} has the field {field:?}, which prompts have not: its lines are rows, and \
+                         each is asked about as a whole; to ask what stands in `prompt` say --dialect prompts",
+                        path.display()
+                    ));
+                }
+                told
+            }
         };
         let Some(dialect) = told else { continue };
         match found {

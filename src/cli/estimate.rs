@@ -30,8 +30,12 @@ pub(super) fn estimate(args: &EstimateArgs, typed: &Typed<'_>) -> Result<ExitCod
         None => None,
     };
     let expecting = Expecting { expected: args.expect_output, most: None, mean };
-    let settings =
-        Settings { command: "estimate", note: args.config.note(), ..Settings::default() };
+    let settings = Settings {
+        command: "estimate",
+        note: args.config.note(),
+        lines: args.input.note.clone(),
+        ..Settings::default()
+    };
     let mut surroundings = Surroundings::new(settings, typed)?;
     let Preview { estimates, .. } =
         look_ahead(&question, &answerer, (0, &expecting), &mut surroundings)?;

@@ -47,6 +47,7 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
         command: "run",
         screen: Some(&args.screen),
         note: args.config.note(),
+        lines: args.input.note.clone(),
         lock_wait: args.session.lock_wait,
         allowed: args.allow_failed,
         deadline: args.session.deadline(&args.pace),

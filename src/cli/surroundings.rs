@@ -43,6 +43,8 @@ pub(super) struct Settings<'a> {
     pub(super) tell: Option<&'a TellArgs>,
     /// What is told first.
     pub(super) note: Option<String>,
+    /// What is told of the input's lines.
+    pub(super) lines: Option<String>,
     pub(super) lock_wait: Option<Duration>,
     /// How many rows may fail.
     pub(super) allowed: Option<Allowance>,
@@ -76,7 +78,7 @@ impl<'a> Surroundings<'a> {
     /// # Errors
     /// When the log cannot be one, or the deadline means no moment here.
     pub(super) fn new(settings: Settings<'_>, typed: &'a Typed<'a>) -> Result<Self, Error> {
-        let Settings { command, screen, tell, note, work_dir, files, .. } = settings;
+        let Settings { command, screen, tell, note, lines, work_dir, files, .. } = settings;
         let tell = tell.or(screen.map(|screen| &screen.tell));
         let is_quiet = tell.is_some_and(|tell| tell.quiet);
         let log = match tell.and_then(|tell| tell.log_file.as_deref()) {
@@ -85,7 +87,7 @@ impl<'a> Surroundings<'a> {
         };
         let mut progress = Tee::new(Progress::new(style(screen, is_quiet)), log);
         progress.log(|log| log.begin(command, env!("CARGO_PKG_VERSION"), &work_dir));
-        if let Some(note) = note {
+        for note in note.into_iter().chain(lines) {
             progress.emit(&Event::Note(note));
         }
         let (trigger, shutdown) = shutdown::channel();

@@ -58,14 +58,14 @@ pub struct Mixed {
 /// What the first lines of a file look like, given with their numbers; nothing where none of them is a JSON object.
 /// CSV files are rows, and no matter of this.
 ///
-/// Files of prompts in which some lines have further fields are rows.
+/// Files of prompts in which some lines have further fields are rows, as long as each line has a `prompt`: see
+/// [`further_in`]. One without a text there among prompts is rather a slip than a row.
 ///
 /// # Errors
 /// When they do not look alike.
 pub fn detect<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Option<Form>, Mixed> {
-    const ROWS: Form = Form { dialect: Dialect::Rows, side: Side::Requests };
-    const PROMPTS: Form = Form { dialect: Dialect::Prompts, side: Side::Requests };
     let mut found: Option<(u64, Form)> = None;
+    let (mut prompt, mut row, mut asks_nothing) = (None, None, None);
     for (number, line) in lines.into_iter().take(LINES) {
         let Some(form) = form_of(line) else { continue };
         match found {
@@ -75,8 +75,49 @@ pub fn detect<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Op
             Some((_, before)) if [before, form] == [PROMPTS, ROWS] => found = Some((number, ROWS)),
             Some(first) => return Err(Mixed { first, second: (number, form) }),
         }
+        let seen = (number, form);
+        match form {
+            PROMPTS => _ = prompt.get_or_insert(seen),
+            ROWS => _ = row.get_or_insert(seen),
+            _ => continue,
+        }
+        if !has_prompt(line) {
+            asks_nothing.get_or_insert(seen);
+        }
+        let other = asks_nothing.and_then(|(_, form)| if form == ROWS { prompt } else { row });
+        if let (Some(one), Some(other)) = (asks_nothing, other) {
+            let (first, second) = if one.0 < other.0 { (one, other) } else { (other, one) };
+            return Err(Mixed { first, second });
+        }
     }
     Ok(found.map(|(_, form)| form))
+}
+
+const ROWS: Form = Form { dialect: Dialect::Rows, side: Side::Requests };
+const PROMPTS: Form = Form { dialect: Dialect::Prompts, side: Side::Requests };
+
+fn has_prompt(line: &[u8]) -> bool {
+    let object = utf8(line).ok().and_then(|text| Object::parse(text).ok());
+    object.is_some_and(|it| it.get("prompt").is_some_and(|token| token.starts_with('"')))
+}
+
+/// Why the beginning of a file is rows and no prompts though all of its first lines have a text in `prompt`: the number of
+/// the first line that has a further field, and that field's name.
+#[must_use]
+pub fn further_in(beginning: &[u8]) -> Option<(u64, String)> {
+    let mut further = None;
+    for (number, line) in lines_in(beginning).take(LINES) {
+        let Some(form) = form_of(line) else { continue };
+        if ![ROWS, PROMPTS].contains(&form) || !has_prompt(line) {
+            return None;
+        }
+        if further.is_none() {
+            let object = Object::parse(utf8(line).ok()?).ok()?;
+            let name = object.names().find(|name| !prompts::FIELDS.contains(name));
+            further = name.map(|name| (number, name.chars().take(100).collect()));
+        }
+    }
+    further
 }
 
 /// What the beginning of a file looks like; of its last line there may be only a part. Blank lines are passed over.
@@ -84,9 +125,14 @@ pub fn detect<'a>(lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Result<Op
 /// # Errors
 /// As [`detect`].
 pub fn detect_in(beginning: &[u8]) -> Result<Option<Form>, Mixed> {
+    detect(lines_in(beginning))
+}
+
+/// The lines that are not blank, with their numbers.
+fn lines_in(beginning: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let text = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
     let lines = (1..).zip(text.split(|byte| *byte == b'\n'));
-    detect(lines.filter(|(_, line)| !line.trim_ascii().is_empty()))
+    lines.filter(|(_, line)| !line.trim_ascii().is_empty())
 }
 
 /// What a line looks like; nothing where it is no JSON object.
@@ -199,5 +245,17 @@ mod tests {
         );
         assert_eq!(detected(&format!("{prompt}\n{row}\n")), "requests of the dialect rows");
         assert_eq!(detected(&format!("{row}\n{prompt}\n")), "requests of the dialect rows");
+        let slip = r#"{"promt":"x"}"#;
+        let mixed = "line 2 looks like requests of the dialect prompts, line 3 like requests of the dialect rows";
+        assert_eq!(detected(&format!("{row}\n{prompt}\n{slip}\n")), mixed);
+        let mixed = "line 1 looks like requests of the dialect rows, line 3 like requests of the dialect prompts";
+        assert_eq!(detected(&format!("{slip}\n{row}\n{prompt}\n")), mixed);
+        let mixed = "line 1 looks like requests of the dialect prompts, line 2 like requests of the dialect rows";
+        assert_eq!(detected(&format!("{{\"prompt\":1}}\n{row}\n")), mixed);
+        assert_eq!(detected(&format!("{row}\n{slip}\n")), "requests of the dialect rows");
+        let further = |text: &str| further_in(text.as_bytes());
+        assert_eq!(further(&format!("\n{prompt}\n{row}\n{row}")), Some((3, "n".to_owned())));
+        assert_eq!(further(&format!("{row}\n{slip}\n")), None);
+        assert_eq!(further(&format!("{prompt}\n")), None);
     }
 }
