@@ -464,7 +464,21 @@ fn prompts_with_nothing_attached_are_asked_as_text() {
 fn what_is_not_prompts_needs_an_output() {
     let bench = Bench::new();
     bench.write("in.jsonl", chats(1));
-    bench.run("run in.jsonl -m passthrough").expect(2).says("--output <FILE|URL>");
+    let run = "run in.jsonl -m passthrough";
+    let ended = bench.run(run).expect(2).says("--output <FILE|URL>");
+    ended.says("in.jsonl holds requests of the dialect openai");
+    for (lines, rest, says) in [
+        ("{\"text\":\"a\"}\n", "", "in.jsonl holds rows: say where"),
+        ("{\"prompt\":\"a\"}\n", "-p x", "holds rows, which --prompt is about"),
+        ("{\"prompt\":\"a\"}\n", "--dialect rows", "holds rows, as --dialect says"),
+        ("{\"prompt\":\"a\",\"n\":1}\n", "", "line 1 of in.jsonl has the field \"n\""),
+        ("", "", "in.jsonl holds no line that tells what it is"),
+    ] {
+        bench.write("in.jsonl", lines);
+        bench.run(&format!("{run} {rest}")).expect(2).says(says).says("-o, --output <FILE|URL>");
+    }
+    bench.run("run nowhere.jsonl -m passthrough").expect(66).says("nowhere.jsonl");
+    bench.run("run in.jsonl -m passthrough --dialect prompts").expect(0);
 }
 
 #[test]
@@ -533,7 +547,7 @@ fn results_and_files_of_two_minds_are_refused() {
 
 #[test]
 fn a_line_without_its_prompt_is_a_slip_and_further_fields_are_told() {
-    let (server, bench) = (told(), Bench::new());
+    let (server, bench) = (Server::echo(), Bench::new());
     bench.write("in.jsonl", "{\"prompt\":\"a\"}\n{\"promt\":\"b\"}\n{\"prompt\":\"c\"}\n");
     let mixed = "line 1 looks like requests of the dialect prompts, line 2 like requests of the dialect rows";
     bench.run(&run(&server, "-m m")).expect(65).says(mixed);

@@ -38,9 +38,48 @@ impl RunArgs {
             _ => look(input, prompt, planned)?,
         }
         self.model.dialect = self.input.lines;
+        if self.outputs.output.as_os_str().is_empty() && self.input.lines != Dialect::Prompts {
+            return Err(self.nowhere());
+        }
         self.outputs.settle(self.input.lines)?;
         self.screen.tell.quiet |= self.json;
         check(&self.input, &self.prompt, &self.schema, &self.model)
+    }
+
+    /// Why there must be an output: what is wrong with the input, or else what its lines are.
+    fn nowhere(&self) -> Error {
+        let inputs = match Inputs::of(self.input.paths()) {
+            Ok(inputs) => inputs,
+            Err(error) => return error,
+        };
+        let is_here = |path: &&Path| *path != Path::new("-") && self.input.link.is_none();
+        for path in inputs.paths().filter(is_here).filter(|path| !pipeline::is_pipe(path)) {
+            if let Err(source) = File::open(path) {
+                return unreadable(path, source);
+            }
+        }
+        let own = own(&self.prompt, known_by(&self.input));
+        let (dialect, said) = (self.input.lines, self.input.dialect.is_some());
+        let file = match inputs.paths().next() {
+            Some(path) if path != Path::new("-") => path.display().to_string(),
+            _ => "standard input".to_owned(),
+        };
+        let what = match (own.first(), &self.input.note) {
+            _ if dialect.is_request() => format!("{file} holds requests of the dialect {dialect}"),
+            _ if said => format!("{file} holds rows, as --dialect says"),
+            (Some(option), _) => format!("{file} holds rows, which {option} is about"),
+            (None, Some(note)) => note.clone(),
+            (None, None) if self.input.is_empty => {
+                format!(
+                    "{file} holds no line that tells what it is (if prompts, say --dialect prompts)"
+                )
+            }
+            (None, None) => format!("{file} holds rows"),
+        };
+        Error::Usage(format!(
+            "{what}: say where outputs go with -o, --output <FILE|URL>; only answers to prompts go to standard \
+             output by default"
+        ))
     }
 }
 
@@ -194,6 +233,7 @@ fn told_by(args: &mut InputArgs, inputs: &Inputs, has_own: bool) -> Result<Diale
             }
         }
     }
+    args.is_empty = found.is_none();
     Ok(found.map(|(_, dialect)| dialect).unwrap_or_default())
 }
 

@@ -41,6 +41,9 @@ pub(in crate::cli) struct InputArgs {
     /// Whether they are taken for rows, and nobody has looked.
     #[arg(skip)]
     pub(in crate::cli) is_unseen: bool,
+    /// Whether none of them told what they are.
+    #[arg(skip)]
+    pub(in crate::cli) is_empty: bool,
     /// Why they are no prompts, where they could seem to be.
     #[arg(skip)]
     pub(in crate::cli) note: Option<String>,
