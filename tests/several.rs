@@ -1,6 +1,8 @@
 //! Several inputs in one job: each has outputs of its own, and all that goes for one goes for each.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -443,4 +445,72 @@ fn a_log_is_none_of_the_files() {
     bench.run(&format!("{merge} in/c.jsonl")).expect(2).says("--log-file must not be the input");
     bench.run(&format!("{merge} log")).expect(0);
     assert_eq!(bench.read("other/a.jsonl"), bench.read("out/a.jsonl"));
+}
+
+#[test]
+fn a_file_that_changes_costs_no_call_for_another() {
+    let gates: [Arc<AtomicBool>; 2] = Default::default();
+    let [slow, slower] = gates.clone();
+    let wait = |gate: &AtomicBool| {
+        while !gate.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    };
+    let server = Server::start(move |call| {
+        match call.prompt.as_str() {
+            "a 1" => wait(&slower),
+            "b 1" => wait(&slow),
+            _ => {}
+        }
+        Reply::Answer(answer_to(&call.prompt))
+    });
+    let bench = Bench::with_server(&server);
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for name in names {
+        bench.write(&format!("in/{name}.jsonl"), input(name, 1));
+    }
+    let ask = format!("{ASK} --parallel 1 -c 2 --fixed-concurrency");
+    let mut running = bench.start(&ask);
+    server.wait_for_calls(2);
+    bench.write("in/h.jsonl", input("other", 1));
+    gates[0].store(true, Ordering::Release);
+    running.wait_until_it_says("h.jsonl has changed since it was planned");
+    gates[1].store(true, Ordering::Release);
+    running.wait().expect(65).says("--resume --on-change update");
+    bench.run(&format!("{ask} --resume --on-change update")).expect(0);
+    assert_eq!(server.count(), names.len(), "{:?}", server.counts());
+    assert_output(&bench, "out/a.jsonl", &["a 1"]);
+    assert_output(&bench, "out/h.jsonl", &["other 1"]);
+}
+
+#[test]
+fn status_lists_a_few_of_many_outputs_and_no_file_name_breaks_its_lines() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    for number in 0..40 {
+        bench.write(&format!("in/{number:02}.jsonl"), input("x", 1));
+    }
+    bench.write("in/00\nfalse.jsonl", input("x", 1));
+    bench.run(ASK).expect(0);
+    let shown = bench.run("status --work-dir job").expect(0).stdout;
+    let lines: Vec<_> = shown.lines().collect();
+    assert!(lines.len() < 30 && !lines.iter().any(|it| it.starts_with("false")), "{shown}");
+    assert!(
+        shown.contains("more (--json lists them)") && shown.contains("00\\u{a}false"),
+        "{shown}"
+    );
+    let all: Value = bench.run("status --work-dir job --json").expect(0).summary();
+    assert!(all["published"]["outputs"].as_array().unwrap().len() >= 41);
+}
+
+#[test]
+fn it_is_said_that_outputs_of_files_that_are_gone_stay() {
+    let (_server, bench) = three();
+    bench.run(ASK).expect(0);
+    for name in ["a", "b"] {
+        fs::remove_file(bench.path(&format!("in/{name}.jsonl"))).unwrap();
+    }
+    let ended = bench.run(&format!("{ASK} --resume --on-change update")).expect(0);
+    ended.says("11 of 13 rows are gone").says("outputs of the 2 files that are gone stay where");
+    assert!(bench.exists("out/a.jsonl") && bench.exists("out/b.jsonl"));
 }

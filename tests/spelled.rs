@@ -396,3 +396,24 @@ fn every_protocol_becomes_a_body_that_the_file_tools_read() {
     assert!(bench.read("vectors-openai.jsonl").contains("\"embedding\":[0.50,1e-3]}]"));
     assert!(bench.read("vectors-dria.jsonl").contains("\"result\":[0.50,1e-3],"));
 }
+
+#[test]
+fn lines_of_one_custom_id_have_names_of_their_own() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let line = |text: &str| request("\"c1\"", "/v1/chat/completions", text);
+    for name in ["a", "b"] {
+        bench.write(&format!("in/{name}.jsonl"), line("first") + &line("again"));
+    }
+    let run = "run in -o out --output-format openai --skip-bad-lines --work-dir job";
+    let run = format!("{run} --base-url {}", server.url());
+    bench.run(&run).expect(3);
+    let names = |bench: &Bench| -> Vec<Value> {
+        let files = ["out/a.jsonl", "out/b.jsonl"];
+        files.iter().flat_map(|it| bench.lines(it)).map(|it| it["id"].clone()).collect()
+    };
+    let before = names(&bench);
+    assert_eq!(before.iter().map(Value::to_string).collect::<HashSet<_>>().len(), 4, "{before:?}");
+    bench.run("merge --work-dir job -o other --output-format openai").expect(3);
+    assert_eq!(bench.read("other/b.jsonl"), bench.read("out/b.jsonl"), "the same again");
+}

@@ -226,10 +226,10 @@ fn told_by(args: &mut InputArgs, inputs: &Inputs, has_own: bool) -> Result<Diale
                 found = Some((path, Dialect::Rows));
             }
             Some((other, before)) => {
-                let other = other.display();
-                let what =
-                    format!("its lines are of the dialect {dialect}, those of {other} of {before}");
-                return Err(refuse(what).into());
+                let (path, other) = (other.to_owned(), path.to_owned());
+                let (first, second) = (before, dialect);
+                let differ = input::Error::DifferentDialects { path, first, other, second };
+                return Err(differ.into());
             }
         }
     }

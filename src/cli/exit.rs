@@ -15,6 +15,9 @@ use crate::store;
 use crate::telemetry::escape;
 use crate::work::{self, Assumed, StopReason};
 
+const APART: &str = "give them to runs of their own, or say --dialect rows";
+const NOT_REQUESTS: &str = "name the file of the requests, or say what its lines are with --dialect (rows asks \
+                            about each as it is)";
 pub(super) const OK: u8 = 0;
 pub(super) const BUG: u8 = 1;
 pub(super) const USAGE: u8 = 2;
@@ -184,14 +187,13 @@ fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
         input::Error::NotText { .. } => {
             (DATA, UNTOUCHED, "decompress or convert it to UTF-8 first".to_owned())
         }
-        input::Error::NotRequests { .. } => {
-            let next = "name the file of the requests, or say what its lines are with --dialect (rows \
-                        asks about each as it is)";
-            (DATA, UNTOUCHED, next.to_owned())
-        }
+        input::Error::NotRequests { .. } => (DATA, UNTOUCHED, NOT_REQUESTS.to_owned()),
+        input::Error::DifferentDialects { .. } => (DATA, UNTOUCHED, APART.to_owned()),
         input::Error::Header { .. } => (DATA, UNTOUCHED, "mend its first line".to_owned()),
         input::Error::Changed { .. } => {
-            let next = format!("put the planned input back, then: {}", typed.resumed());
+            let (back, update) = ("put the planned input back", "--resume --on-change update");
+            let next =
+                format!("{back} (or take it as it is: run {update}), then: {}", typed.resumed());
             (DATA, KEPT, next)
         }
     };

@@ -188,7 +188,7 @@ impl<'a> Request<'a> {
 /// A line out, in plain values.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
-    /// What tells this line from those of other jobs and rows; the same seed and `custom_id` give the same `id`.
+    /// What tells this line from those of other jobs, inputs and rows; the same seed and `custom_id` give the same `id`.
     pub seed: &'a str,
     /// The `custom_id`, as the line in spelled it, quotes included.
     pub id: &'a str,

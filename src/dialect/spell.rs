@@ -24,7 +24,7 @@ pub struct Speller {
     has_vectors: bool,
     /// Whether answers are JSON of which the model wrote the text: those that fit a schema are, strings too.
     has_json: bool,
-    seed: String,
+    run: String,
 }
 
 /// What is known of a row.
@@ -38,6 +38,8 @@ pub struct Told<'a> {
     /// Which of the answers to its row it is, as [`envelope::mark`] spells it; empty where there is one. Only `rows`
     /// can say it.
     pub mark: &'a [u8],
+    /// What its input is called, where there are several.
+    pub input_name: &'a str,
     /// The row, if it is to be shown. Only `rows` can.
     pub input: Option<&'a [u8]>,
 }
@@ -52,6 +54,7 @@ pub struct Unreadable(#[from] serde_json::Error);
 struct Envelope<'a> {
     #[serde(borrow)]
     id: &'a RawValue,
+    row_number: u64,
     #[serde(borrow)]
     result: &'a RawValue,
     #[serde(borrow)]
@@ -80,7 +83,7 @@ impl Speller {
             has_bodies: job.dialect == Dialect::OpenAi,
             has_vectors: job.protocol == Protocol::Embeddings,
             has_json: job.schema.is_some(),
-            seed: run.to_owned(),
+            run: run.to_owned(),
         }
     }
 
@@ -98,11 +101,16 @@ impl Speller {
         // The last is the one that brought the answer, or the failure.
         let attempt = attempts.last();
         let id = envelope.id.get();
+        // In an input an id may stand twice, and in several inputs once in each.
+        let seed = || format!("{}\0{}\0{}", self.run, told.input_name, envelope.row_number);
         match (self.format, &envelope.error) {
             (Dialect::OpenAi, None) => {
-                self.response(out, &string(id), envelope.result.get(), attempt);
+                let result = envelope.result.get();
+                self.response(out, (&seed(), &string(id)), result, attempt);
             }
-            (Dialect::OpenAi, Some(failed)) => self.failure(out, &string(id), failed, attempt),
+            (Dialect::OpenAi, Some(failed)) => {
+                self.failure(out, (&seed(), &string(id)), failed, attempt);
+            }
             (Dialect::Dria, None) => {
                 self.short(out, dria::write_answer, (&string(id), &envelope), attempt);
             }
@@ -139,7 +147,13 @@ impl Speller {
     }
 
     /// An answer as `openai` has it.
-    fn response(&self, out: &mut Vec<u8>, id: &str, result: &str, attempt: Option<&Facts<'_>>) {
+    fn response(
+        &self,
+        out: &mut Vec<u8>,
+        named: (&str, &str),
+        result: &str,
+        attempt: Option<&Facts<'_>>,
+    ) {
         // An answer over a WebSocket has no status, nor has one that was taken over.
         let status = attempt.and_then(|it| it.status).unwrap_or(200);
         let body = |out: &mut Vec<u8>| match (self.has_bodies, self.has_vectors) {
@@ -147,7 +161,7 @@ impl Speller {
             (false, true) => write_embedding(out, result, attempt),
             (false, false) => self.completion(out, result, attempt),
         };
-        openai::write_response(out, (&self.seed, id), (status, request_id(attempt)), body);
+        openai::write_response(out, named, (status, request_id(attempt)), body);
     }
 
     /// Appends a body in the shape of Chat Completions, made of what is known: it has neither `id` nor `created`.
@@ -175,14 +189,14 @@ impl Speller {
     fn failure(
         &self,
         out: &mut Vec<u8>,
-        id: &str,
+        (seed, id): (&str, &str),
         failed: &Failed<'_>,
         attempt: Option<&Facts<'_>>,
     ) {
         let (status, message) = failed.told();
         let Some(status) = status else {
             let result = Err(openai::NoResponse { code: failed.code(), message });
-            return openai::write(out, &openai::Reply { seed: &self.seed, id, result });
+            return openai::write(out, &openai::Reply { seed, id, result });
         };
         // In other jobs it is what the model said.
         let raw = failed.raw.as_deref().filter(|raw| self.has_bodies && !raw.trim().is_empty());
@@ -198,7 +212,7 @@ impl Speller {
                 out.extend_from_slice(b"}}");
             }
         };
-        openai::write_response(out, (&self.seed, id), (status, request_id(attempt)), body);
+        openai::write_response(out, (seed, id), (status, request_id(attempt)), body);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::csv::{self, Header};
-use crate::job::{IdHash, input_salt};
+use crate::job::{Dialect, IdHash, input_salt};
 use crate::store::{ShardEntry, SourcePrint};
 
 /// An input file that can be read by ranges.
@@ -135,6 +135,21 @@ pub enum Error {
         /// What they are.
         what: String,
     },
+    /// The inputs of one job are of different dialects.
+    #[error(
+        "the inputs are of different dialects: {} is {first}, {} is {second}",
+        path.display(), other.display()
+    )]
+    DifferentDialects {
+        /// An input.
+        path: PathBuf,
+        /// What its lines are.
+        first: Dialect,
+        /// One whose lines are others.
+        other: PathBuf,
+        /// What they are.
+        second: Dialect,
+    },
     /// It is not any more what it was when the plan was made.
     #[error("{} has changed since it was planned (first in the rows from {first_row} on)", path.display())]
     Changed {
@@ -150,7 +165,7 @@ impl Error {
     #[must_use]
     pub fn of_copy_of(mut self, place: &str) -> Self {
         match &mut self {
-            Self::Unreadable { .. } | Self::NoInputs { .. } => {}
+            Self::Unreadable { .. } | Self::NoInputs { .. } | Self::DifferentDialects { .. } => {}
             Self::NotAFile { path }
             | Self::UnknownFormat { path }
             | Self::NotText { path, .. }

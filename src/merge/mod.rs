@@ -131,6 +131,8 @@ struct Wanted {
     published: u32,
     // What tells the lines of variants apart, by variant.
     marks: Vec<Mark>,
+    // What inputs are called, where there are several.
+    names: Vec<String>,
 }
 
 /// What tells the lines of a variant from those of others; nothing where there are none.
@@ -183,6 +185,7 @@ pub fn run(
         generation: manifest.generation,
         published: manifest.published,
         marks: Mark::all(&manifest.job),
+        names: manifest.sources.iter().map(|it| it.name.clone().unwrap_or_default()).collect(),
     };
     let mut writer = Writer::begin(dir, options, manifest.job.variants(), shutdown, stdout)?;
     let small = small_of(&ranges);
@@ -371,6 +374,7 @@ fn put_row(
         envelope: outcome.envelope,
         attempts: outcome.attempts,
         mark: &mark.envelope,
+        input_name: wanted.names[entry.source as usize].as_str(),
         input: outcome.input.filter(|_| wanted.include_input),
     };
     let is_new = |asked: Asked| asked.generation > wanted.published && !outcome.adopted;

@@ -98,6 +98,7 @@ impl<'r, 'd> TwinLines<'r, 'd> {
             envelope,
             attempts: outcome.attempts,
             mark: &[],
+            input_name: wanted.names[entry.source as usize].as_str(),
             input: input.filter(|_| wanted.include_input),
         };
         // It is new to who has not seen the answer, or has not seen it given to this row.

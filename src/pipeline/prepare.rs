@@ -1,5 +1,6 @@
 //! Before work: an input that can be read, and a plan of it, made now or before.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -345,9 +346,16 @@ fn alarm(before: &Manifest, now: &Manifest) -> Option<Event> {
     let gone = now.carried.unwrap_or_default().gone / before.job.variants() as u64;
     let is_most = gone > 1 && gone > before.rows() / 2;
     is_most.then(|| {
+        // Outputs of files that are gone are nobody's to replace.
+        let names = |of: &Manifest| of.sources.iter().filter_map(|it| it.name.clone()).collect();
+        let (old, new): (BTreeSet<String>, BTreeSet<String>) = (names(before), names(now));
+        let stay = match old.difference(&new).count() {
+            0 => String::new(),
+            files => format!(" (published outputs of the {files} files that are gone stay where they are)"),
+        };
         Event::Alert(format!(
             "{gone} of {} rows are gone from the input, and their answers go with them once this is \
-             published; --keep-generations 1 keeps the plan before",
+             published{stay}; --keep-generations 1 keeps the plan before",
             before.rows()
         ))
     })

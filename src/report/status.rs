@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::format::telemetry::{read_attempts, spending};
 use crate::job::{JobSpec, Money, Spending, Usage, Variant};
 use crate::store::{Commit, Error, Holder, LastRun, Manifest, Record, WorkDir};
+use crate::telemetry::escape;
 
 /// How far a run is. Its fields stand in `--json` in this order.
 #[derive(Debug, Clone, Serialize)]
@@ -229,6 +230,20 @@ fn published(commit: Commit) -> Published {
     }
 }
 
+/// The first few of what may be hundreds, one a line; `--json` has them all.
+fn list(f: &mut std::fmt::Formatter<'_>, what: &str, places: &[String]) -> std::fmt::Result {
+    /// The files of one input, and as many again.
+    const SHOWN: usize = 10;
+    let shown = if places.len() > SHOWN + 1 { SHOWN } else { places.len() };
+    for place in &places[..shown] {
+        writeln!(f, "           {what}{}", escape(place))?;
+    }
+    match places.len() - shown {
+        0 => Ok(()),
+        more => writeln!(f, "           {what}and {more} more (--json lists them)"),
+    }
+}
+
 /// How a session ended, in a line.
 fn told(run: &LastRun) -> String {
     let LastRun { started, ended, end, code, message, done, .. } = run;
@@ -259,7 +274,7 @@ fn rate(holder: &Holder, done: u64, now_ms: u64) -> Option<f64> {
 impl std::fmt::Display for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { ok, failed, left, rows, .. } = self;
-        writeln!(f, "work dir   {}", self.work_dir)?;
+        writeln!(f, "work dir   {}", escape(&self.work_dir))?;
         writeln!(f, "run        {}", self.run)?;
         writeln!(f, "state      {}", self.state)?;
         if let Some(model) = &self.model {
@@ -306,9 +321,8 @@ impl std::fmt::Display for Status {
             Some(published) => {
                 let Published { publication, ok, failed, outputs, .. } = published;
                 writeln!(f, "published  {publication} times, last {ok} ok and {failed} failed:")?;
-                outputs.iter().try_for_each(|output| writeln!(f, "           {output}"))?;
-                let waiting = |url| writeln!(f, "           waits for its upload: {url}");
-                published.waiting.iter().try_for_each(waiting)
+                list(f, "", outputs)?;
+                list(f, "waits for its upload: ", &published.waiting)
             }
             None => writeln!(f, "published  not yet"),
         }?;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::slot::{Group, Slot};
 use super::{Error, Shared};
 use crate::format::telemetry::{read_attempts, spending};
-use crate::input::read_shard;
+use crate::input::{self, read_shard};
 use crate::job::{Spending, Usage};
 use crate::store::{self, Checkpoint, Damage, Record, Seal, Syncer, Verified};
 use crate::telemetry::now_ms;
@@ -46,6 +46,8 @@ pub(super) enum Done<'a> {
     Unsound(u32, String),
     /// The shard is given up.
     Left(u32),
+    /// A shard cannot be opened, for its input is not what was planned, or cannot be read.
+    NoInput(input::Error),
     /// Nothing more can be done.
     Failed(Error),
     /// Everything is closed.
@@ -102,7 +104,10 @@ impl<'a> Committer<'a> {
         self.checkpoint = None;
         let Shared { dir, manifest, sources, options, .. } = self.shared;
         let entry = &manifest.shards[number as usize];
-        let rows = read_shard(sources, entry, manifest.job.max_row_bytes)?;
+        let rows = match read_shard(sources, entry, manifest.job.max_row_bytes) {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Done::NoInput(error)),
+        };
         let open = dir.open_shard(number, entry, now_ms())?;
         let renames = dir.exceptions(number, entry)?;
         self.syncers.insert(number, open.journal.syncer());

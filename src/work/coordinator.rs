@@ -13,6 +13,7 @@ use super::lane::team_of;
 use super::queue::Queue;
 use super::structured::schema_refused;
 use super::{Ending, Error, Happened, Options, Report, Retry, Server, StopReason, Tally, advance};
+use crate::input;
 use crate::shutdown::{Shutdown, Stage, Trigger};
 use crate::store::{Damage, DamageKind, Manifest, Seal, WorkDir};
 use crate::telemetry::{Event, Sink};
@@ -312,6 +313,7 @@ impl Coordinator {
                 effects
             }
             Happened::Unsound { shard, reason } => self.reopen(shard, reason),
+            Happened::NoInput(error) => self.lose_input(error, now),
             Happened::Paused { until, why } => vec![Effect::Show(Event::Paused { until, why })],
             Happened::Waiting { until, why } => vec![Effect::Show(Event::Waiting { until, why })],
             Happened::SchemaRefused { why } => vec![Effect::Show(schema_refused(&why))],
@@ -374,6 +376,18 @@ impl Coordinator {
         }
         let text = format!("shard {shard} is worked again: {reason}");
         vec![Effect::Show(Event::Alert(text)), Effect::Queue(shard)]
+    }
+
+    /// An input is not what was planned: nothing more is started, and what is in flight may end.
+    fn lose_input(&mut self, error: input::Error, now: Instant) -> Vec<Effect> {
+        let text = format!("{error}; ending: waiting for the calls in flight");
+        self.error.get_or_insert(error.into());
+        if self.stage != Stage::Running {
+            return Vec::new();
+        }
+        let mut effects = self.drain(now);
+        effects.insert(0, Effect::Show(Event::Alert(text)));
+        effects
     }
 
     fn fail(&mut self, error: Error) -> Vec<Effect> {

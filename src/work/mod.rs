@@ -267,6 +267,7 @@ enum Happened {
     Committed { worker: usize, tally: Tally },
     Sealed(Seal),
     Unsound { shard: u32, reason: String },
+    NoInput(input::Error),
     Paused { until: Instant, why: String },
     Waiting { until: Instant, why: &'static str },
     Recovered,

@@ -405,7 +405,7 @@ impl State<'_> {
             super::row::list_attempt(&mut attempts, landing);
         }
         let (envelope, attempts, input) = (&*envelope, &*attempts, input.as_deref());
-        let told = Told { envelope, attempts, mark: b"", input };
+        let told = Told { envelope, attempts, input, ..Told::default() };
         if self.speller.line(&mut line, &told).is_err() {
             // It was written just now.
             return self.give_up(PassedEnd::Failed(Error::Panicked));

@@ -431,6 +431,12 @@ impl<'a> Worker<'a> {
                 self.tell(Happened::Unsound { shard, reason });
             }
             Done::Left(shard) => self.left(shard),
+            // Calls for rows of other inputs are paid for: they may end.
+            Done::NoInput(error) => {
+                self.is_opening = false;
+                self.shared.is_stopping.store(true, Ordering::Release);
+                self.tell(Happened::NoInput(error));
+            }
             Done::Failed(error) => return Err(error),
             Done::Closed => {}
         }
