@@ -280,6 +280,19 @@ pub fn say_the_same(dialect: Dialect, one: &Path, other: &Path) -> Result<bool, 
     }
 }
 
+/// Whether the ids of all answers in an output are texts: no row's number is one, so each is what its row itself says.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn have_own_ids(output: &Path, dialect: Dialect) -> Result<bool, Error> {
+    let mut are_texts = true;
+    Files::open(&[output.to_owned()])?.each(dialect, &mut |_, answer| {
+        are_texts &= answer.is_none_or(|it| it.result.is_none() || it.id.starts_with('"'));
+        Ok(())
+    })?;
+    Ok(are_texts)
+}
+
 /// What files of answers that fast-agent wrote tell of the run that wrote them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Survey {
