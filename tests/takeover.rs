@@ -422,7 +422,8 @@ fn results_of_run_batch_are_gone_on_from() {
         result("a", 200, old, "null"),
         result("d", 200, old, "null")[..60].to_owned(),
     ];
-    bench.write("out.jsonl", output.concat());
+    // As some editors leave it.
+    bench.write("out.jsonl", format!("\u{feff}{}", output.concat()));
     let ask = "run in.jsonl -o out.jsonl --resume";
     bench.run(ask).expect(0).says("took over 2 answers").says("are no results (first line 4)");
     let mut asked: Vec<_> = server.calls().into_iter().map(|call| call.prompt).collect();

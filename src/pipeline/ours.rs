@@ -226,6 +226,7 @@ fn shows(role: Role, dialect: Dialect, bytes: &[u8]) -> bool {
         Dialect::Rows => envelope::read(line).is_ok(),
         _ => form_of(line) == Some(Form { dialect, side: Side::Outcomes }),
     };
+    let bytes = bytes.strip_prefix(input::BOM).unwrap_or(bytes);
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     match role {
         // One line may be torn: any whole one will do.

@@ -58,6 +58,8 @@ pub(super) struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// Reads a line of a dialect.
     pub(super) fn read(dialect: Dialect, line: &'a [u8]) -> Option<Self> {
+        // In front of a file that some editor or shell wrote.
+        let line = line.strip_prefix(input::BOM).unwrap_or(line);
         let text = || dialect::utf8(line).ok();
         let held = match dialect {
             Dialect::Rows => return Self::of_envelope(line),
