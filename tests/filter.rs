@@ -765,7 +765,7 @@ fn requests_go_out_as_they_are_and_are_answered_in_their_dialect() {
     }
     // As they come, and all by one model.
     let ended = bench.pipe("filter -m other", input.as_bytes()).expect(3);
-    let id = |line: &Value| line["custom_id"].as_str().unwrap().to_owned();
+    let id = |line: &Value| line["custom_id"].to_string();
     let mut ids: Vec<_> =
         ended.stdout.lines().map(|it| id(&serde_json::from_str(it).unwrap())).collect();
     ids.sort_unstable();

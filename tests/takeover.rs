@@ -714,7 +714,8 @@ fn results_of_run_batch_are_gone_on_from() {
         result("a", 200, old, "null"),
         result("d", 200, old, "null")[..60].to_owned(),
     ];
-    bench.write("out.jsonl", output.concat());
+    // As some editors leave it.
+    bench.write("out.jsonl", format!("\u{feff}{}", output.concat()));
     let ask = "run in.jsonl -o out.jsonl --resume";
     bench.run(ask).expect(0).says("took over 2 answers").says("are no results (first line 4)");
     let mut asked: Vec<_> = server.calls().into_iter().map(|call| call.prompt).collect();
@@ -729,6 +730,29 @@ fn results_of_run_batch_are_gone_on_from() {
     let done = bench.snapshot();
     bench.run(ask).expect(0).says("took over 4 answers");
     assert_same(&bench.snapshot(), &done);
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
+fn answers_to_prompts_are_taken_over_by_ids_that_are_no_row_numbers() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let input = "{\"id\":\"a\",\"prompt\":\"one\"}\n{\"id\":2,\"prompt\":\"two\"}\n{\"prompt\":\"three\"}\n";
+    bench.write("in.jsonl", input);
+    let ask = "run in.jsonl -o out.jsonl -m m --resume";
+    let answer =
+        |id: &str| format!("{{\"id\":{id},\"model\":\"m\",\"output\":\"kept\",\"tokens\":1}}\n");
+    for number in ["2", "3"] {
+        bench.write("out.jsonl", answer("\"a\"") + &answer(number));
+        bench.run(ask).expect(78).says("numbers in it as ids may be those of rows");
+    }
+    assert_eq!(server.count(), 0);
+    let failed = "{\"id\":3,\"model\":\"m\",\"error\":\"503: busy\"}\n";
+    bench.write("out.jsonl", answer("\"a\"") + failed);
+    bench.run(ask).expect(0).says("took over 1 answers");
+    assert_eq!((server.count(), bench.lines("out.jsonl")[0]["output"].as_str()), (2, Some("kept")));
+    // What rowmill wrote says of which input it is, numbers or not.
+    bench.run(ask).expect(0).says("took over 3 answers");
     assert_eq!(server.count(), 2);
 }
 

@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Answer, AnswerLine, Content, Outcome, Problem, Spelling, shown, some_string, text, wrong_type,
+    Answer, AnswerLine, Content, Outcome, Problem, Spelling, answered_id, shown, some_string, text,
+    wrong_type,
 };
 use crate::format::json::Object;
 
@@ -139,7 +140,7 @@ pub fn write_failure(
 /// When it is none.
 pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
-    let id = some_string(&line, "custom_id")?;
+    let id = answered_id(&line)?;
     if let Some(error) = line.get("error").filter(|error| *error != "null") {
         return Ok(Outcome { id, result: Err(Content::of_token(error).text().into_owned()) });
     }
@@ -155,7 +156,7 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
 /// When it is none.
 pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
-    let id = some_string(&line, "custom_id")?;
+    let id = answered_id(&line)?;
     SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer })
 }
 

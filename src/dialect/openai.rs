@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::rules::Rules;
 use super::{
-    AnswerLine, Content, Endpoint, Outcome, Problem, kind, last, shown, some_string, text,
+    AnswerLine, Content, Endpoint, Outcome, Problem, answered_id, kind, last, shown, some_string,
+    text,
 };
 use crate::format::json::{self, Object};
 use crate::job::Reference;
@@ -260,7 +261,13 @@ pub(super) fn write_response(
 
 fn begin(out: &mut Vec<u8>, (seed, id): (&str, &str)) {
     let name = name_of(seed, id);
-    let _ = write!(out, "{{\"id\":\"{name}\",\"custom_id\":{id},\"response\":");
+    let _ = write!(out, "{{\"id\":\"{name}\",\"custom_id\":{},\"response\":", string_or_null(id));
+}
+
+/// An id as a `custom_id` of a line out: what is no string was the number of a line whose own could not be read, and
+/// another line may have it.
+pub(super) fn string_or_null(id: &str) -> &str {
+    if id.starts_with('"') { id } else { "null" }
 }
 
 /// The `id` of a line out: a hash, so that the same line is written the same way again.
@@ -298,7 +305,7 @@ pub(super) fn write_body(out: &mut Vec<u8>, body: &[u8]) {
 /// When it is none.
 pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
-    let id = some_string(&line, "custom_id")?;
+    let id = answered_id(&line)?;
     if let Some(error) = line.get("error").filter(|error| *error != "null") {
         return Ok(Outcome { id, result: Err(message(error)) });
     }
@@ -320,7 +327,7 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
 /// When it is none.
 pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
-    let id = some_string(&line, "custom_id")?;
+    let id = answered_id(&line)?;
     if line.get("error").is_some_and(|error| error != "null") {
         return Ok(AnswerLine { id, answer: None });
     }

@@ -24,6 +24,8 @@ pub struct Speller {
     has_vectors: bool,
     /// Whether answers are JSON of which the model wrote the text: those that fit a schema are, strings too.
     has_json: bool,
+    /// Whether requests have strings as ids: a number is then that of a line whose id could not be read.
+    has_strings: bool,
     run: String,
 }
 
@@ -83,6 +85,7 @@ impl Speller {
             has_bodies: job.dialect == Dialect::OpenAi,
             has_vectors: job.protocol == Protocol::Embeddings,
             has_json: job.schema.is_some(),
+            has_strings: job.dialect.is_request(),
             run: run.to_owned(),
         }
     }
@@ -109,7 +112,7 @@ impl Speller {
                 self.response(out, (&seed(), &string(id)), result, attempt);
             }
             (Dialect::OpenAi, Some(failed)) => {
-                self.failure(out, (&seed(), &string(id)), failed, attempt);
+                self.failure(out, (&seed(), &self.known(id)), failed, attempt);
             }
             (Dialect::Dria, None) => {
                 self.short(out, dria::write_answer, (&string(id), &envelope), attempt);
@@ -117,7 +120,9 @@ impl Speller {
             (_, None) => self.short(out, prompts::write_answer, (id, &envelope), attempt),
             (Dialect::Dria, Some(failed)) => {
                 let (status, message) = failed.told();
-                dria::write_failure(out, &string(id), model(attempt), status, message);
+                let id = self.known(id);
+                let id = openai::string_or_null(&id);
+                dria::write_failure(out, id, model(attempt), status, message);
             }
             (_, Some(failed)) => {
                 let (status, message) = failed.told();
@@ -125,6 +130,11 @@ impl Speller {
             }
         }
         Ok(())
+    }
+
+    /// The id of a row that failed, where it must be a string; a number where only that tells the line from others.
+    fn known<'i>(&self, id: &'i str) -> Cow<'i, str> {
+        if self.has_strings { Cow::Borrowed(id) } else { string(id) }
     }
 
     /// An answer as `prompts` and `dria` have it.
@@ -480,7 +490,7 @@ mod tests {
             let openai = to(Dialect::OpenAi);
             assert_eq!(
                 openai,
-                format!("{{\"id\":\"\",\"custom_id\":\"4\",\"response\":{expected}}}\n")
+                format!("{{\"id\":\"\",\"custom_id\":null,\"response\":{expected}}}\n")
             );
             assert!(read_outcome(Dialect::OpenAi, &openai).unwrap().result.is_err());
             assert_eq!(
@@ -489,7 +499,7 @@ mod tests {
             );
             assert_eq!(
                 to(Dialect::Dria),
-                format!("{{\"custom_id\":\"4\",\"model\":\"m-1\",\"error\":\"{short}\"}}\n")
+                format!("{{\"custom_id\":null,\"model\":\"m-1\",\"error\":\"{short}\"}}\n")
             );
         }
         // Elsewhere `raw` is what the model said, which is no body.

@@ -40,6 +40,7 @@ pub(super) fn earlier(bytes: &[u8], scratch: &Path) {
 
 fn is_answer(dialect: Dialect, line: &[u8]) -> bool {
     let Ok(line) = utf8(line) else { return false };
+    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
     let held = match dialect {
         Dialect::OpenAi => openai::read_answer(line),
         Dialect::Prompts => prompts::read_answer(line),

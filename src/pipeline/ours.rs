@@ -15,6 +15,7 @@ use crate::dialect::detect::{Form, Side, form_of};
 use crate::format::envelope;
 use crate::input::{self, Source};
 use crate::job::{Dialect, Identity, JobSpec};
+use crate::plan;
 use crate::store::{Manifest, Role, SourcePrint, Tag, Target};
 
 /// What stands in a telemetry line and a summary, as far as it tells them from other files.
@@ -84,7 +85,11 @@ pub(super) fn is_of_this_input(
         // The id is the text.
         return Ok(true);
     };
-    let is_by_number = identity.is_by_number();
+    // A number as an id may be that of a row without one, which another row has by now; a text is a row's own.
+    let is_by_number = match identity {
+        Identity::FieldOrNumber(_) => !plan::have_own_ids(path, manifest.job.dialect)?,
+        _ => identity.is_by_number(),
+    };
     let is_known = match targets.output().tag() {
         Tag::Is(tag) => match noted(&tag) {
             Some(Noted { input, .. }) if input == manifest.source().blake3 => Some(true),
@@ -98,6 +103,10 @@ pub(super) fn is_of_this_input(
         Tag::Missing | Tag::Unknown => None,
     };
     let what = match is_by_number {
+        true if identity != Identity::RowNumber => {
+            "the input was another, or it is a copy that does not tell; numbers in it as ids may be those of \
+             rows that stand elsewhere now"
+        }
         true => {
             "the input was another, or it is a copy that does not tell; without --id-field its rows \
              cannot be told apart"
@@ -229,6 +238,7 @@ fn shows(role: Role, dialect: Dialect, bytes: &[u8]) -> bool {
         Dialect::Rows => envelope::read(line).is_ok(),
         _ => form_of(line) == Some(Form { dialect, side: Side::Outcomes }),
     };
+    let bytes = bytes.strip_prefix(input::BOM).unwrap_or(bytes);
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     match role {
         // One line may be torn: any whole one will do.

@@ -58,6 +58,8 @@ pub(super) struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// Reads a line of a dialect.
     pub(super) fn read(dialect: Dialect, line: &'a [u8]) -> Option<Self> {
+        // In front of a file that some editor or shell wrote.
+        let line = line.strip_prefix(input::BOM).unwrap_or(line);
         let text = || dialect::utf8(line).ok();
         let held = match dialect {
             Dialect::Rows => return Self::of_envelope(line),
@@ -299,6 +301,19 @@ pub fn say_the_same(dialect: Dialect, one: &Path, other: &Path) -> Result<bool, 
             _ => return Ok(false),
         }
     }
+}
+
+/// Whether the ids of all answers in an output are texts: no row's number is one, so each is what its row itself says.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn have_own_ids(output: &Path, dialect: Dialect) -> Result<bool, Error> {
+    let mut are_texts = true;
+    Files::open(&[output.to_owned()])?.each(dialect, &mut |_, answer| {
+        are_texts &= answer.is_none_or(|it| it.result.is_none() || it.id.starts_with('"'));
+        Ok(())
+    })?;
+    Ok(are_texts)
 }
 
 /// What files of answers that fast-agent wrote tell of the run that wrote them.
