@@ -189,6 +189,30 @@ fn a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_doe
 }
 
 #[test]
+fn rows_that_are_not_found_end_no_run_of_a_job_that_has_answers() {
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 6" | "text 7" | "text 8" | "text 9" => Reply::status(404),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    // In one shard with answers or in one without; with what is known in the work directory, or in the output alone.
+    for options in ["--keep-work-dir", "--keep-work-dir --shard-rows 5", ""] {
+        let bench = Bench::with_server(&server);
+        bench.write("in.jsonl", rows(9));
+        let ask = format!("{ASK} -c 1 --resume {options}");
+        bench.run(&ask).expect(3);
+        for _ in 0..2 {
+            if options.is_empty() && bench.exists("out.jsonl.rowmill") {
+                std::fs::remove_dir_all(bench.path("out.jsonl.rowmill")).unwrap();
+            }
+            let before = server.count();
+            bench.run(&ask).expect(3);
+            assert_eq!(server.count() - before, 4, "{options}");
+        }
+        assert_eq!(bench.lines("out.jsonl")[8]["error"]["class"], "not_found");
+    }
+}
+
+#[test]
 fn retries_are_counted() {
     let (bench, server, code) = with_fault(|_| Reply::status(500), "--retries 0");
     assert_eq!((code, server.count()), (3, 10));

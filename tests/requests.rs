@@ -206,9 +206,15 @@ fn sound_is_fetched_and_what_may_pass_is_tried_again() {
     let sound = |name: &str| format!(r#"{{"model":"w","file_url":"{}/{name}"}}"#, files.url());
     let of = |id: &str, name: &str| line(id, "/v1/audio/transcriptions", &sound(name));
     bench.write("in.jsonl", of("a", "moved") + &of("b", "gone.wav"));
-    bench.run(&run(&server, "-c 1 --max-attachment-bytes 20")).expect(3);
+    let once = run(&server, "-c 1 --max-attachment-bytes 20 --telemetry-output t.jsonl");
+    let told = bench.run(&once).expect(3).summary()["calls"]["made"].clone();
     let calls = server.calls();
-    assert_eq!(calls.len(), 1);
+    // A file that is not there is no call, however often it is looked for.
+    assert_eq!((calls.len(), told, bench.lines("t.jsonl").len()), (1, 1.into(), 1));
+    let again = bench.run(&format!("{once} --resume")).expect(3).summary()["calls"].clone();
+    assert_eq!((&again["made"], bench.lines("t.jsonl").len()), (&1.into(), 1), "{again}");
+    assert_eq!(again["repeated_after_crash"], 0, "{again}");
+    assert_eq!(server.count(), 1);
     assert!(raw(&calls[0]).contains("\r\n\r\nfLaC and so on\r\n"), "{}", raw(&calls[0]));
     let failed = &bench.lines("out.jsonl")[1]["error"];
     assert_eq!(failed["class"], "attachment");

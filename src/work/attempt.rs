@@ -109,6 +109,8 @@ pub(super) struct Landing {
     pub(super) flight: Flight,
     pub(super) attempt: Attempt,
     pub(super) result: Result<Answer, Failure>,
+    /// Whether anything was sent: a file that is not there is found out before.
+    pub(super) is_made: bool,
     /// Whether the endpoint may have had too much to do.
     pub(super) is_overload: bool,
     /// What it told of its limits, of calls and of tokens.
@@ -200,6 +202,7 @@ fn error(result: &Result<Answer, Failure>) -> Option<(&'static str, String)> {
 /// What a call came to.
 pub(super) struct Call {
     result: Result<Answer, Failure>,
+    is_made: bool,
     status: Option<u16>,
     time_to_response: Option<Duration>,
     ttft: Option<Duration>,
@@ -212,6 +215,7 @@ impl Call {
     fn new(result: Result<Answer, Failure>, status: Option<u16>) -> Self {
         Self {
             result,
+            is_made: true,
             status,
             time_to_response: None,
             ttft: None,
@@ -223,7 +227,7 @@ impl Call {
 
     /// One that was not made.
     pub(super) fn refused(failure: Failure) -> Self {
-        Self::new(Err(failure), None)
+        Self { is_made: false, ..Self::new(Err(failure), None) }
     }
 
     pub(super) fn failed(error: &HttpError) -> Self {
@@ -241,7 +245,8 @@ impl Call {
         // The status among the events of an answer counts as well.
         let status = self.result.as_ref().err().and_then(|failure| failure.status);
         let is_overload = self.is_late || matches!(status, Some(429 | 503 | 529));
-        Landing { flight, attempt, result: self.result, is_overload, told: self.told }
+        let Self { result, is_made, told, .. } = self;
+        Landing { flight, attempt, result, is_made, is_overload, told }
     }
 }
 

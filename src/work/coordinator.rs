@@ -31,6 +31,8 @@ pub(super) struct Coordinator {
     /// Rows that were done when the session began: with an answer, and without.
     ok_before: u64,
     failed_before: u64,
+    /// The teams that had answers then.
+    known: HashSet<usize>,
     /// Rows that failed before and are tried again.
     again: u64,
     /// Shards that are not sealed yet, and how often each was found unsound.
@@ -98,6 +100,7 @@ impl Coordinator {
             wanted: 0,
             ok_before: 0,
             failed_before: 0,
+            known: HashSet::new(),
             again: 0,
             open: HashMap::new(),
             teams: HashMap::new(),
@@ -115,6 +118,7 @@ impl Coordinator {
         };
         for (number, entry) in options.shards_of(manifest) {
             state.wanted += entry.wanted;
+            let ok_before = state.ok_before;
             match dir.whole_seal(number, entry)? {
                 Some(seal) => {
                     state.ok_before += seal.ok;
@@ -138,6 +142,9 @@ impl Coordinator {
                     state.failed_before += failed - again;
                     state.again += again;
                 }
+            }
+            if state.ok_before > ok_before {
+                state.known.insert(team_of(manifest, entry));
             }
         }
         let open = state.open.keys();
@@ -163,6 +170,11 @@ impl Coordinator {
     /// Rows that were done when the session began.
     pub(super) fn done(&self) -> u64 {
         self.ok_before + self.failed_before
+    }
+
+    /// Whether a team had answers when the session began.
+    pub(super) fn had_answers(&self, team: usize) -> bool {
+        self.known.contains(&team)
     }
 
     /// What a session came to that was asked to end before it began.
@@ -454,6 +466,7 @@ mod tests {
             wanted: 10,
             ok_before: 0,
             failed_before: 0,
+            known: HashSet::new(),
             again: 0,
             open: shards.iter().map(|shard| (*shard, 0)).collect(),
             teams: shards.iter().map(|shard| (*shard, *shard as usize % 2)).collect(),

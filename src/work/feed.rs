@@ -122,10 +122,10 @@ impl Feed {
         }
     }
 
-    /// A call for a row was made. Gives how many there were.
-    pub(super) fn tried(&mut self, row: RowIndex) -> u32 {
+    /// A call for a row has ended; one that was not made is none. Gives how many there were.
+    pub(super) fn tried(&mut self, row: RowIndex, is_made: bool) -> u32 {
         let tries = self.tries.entry(row).or_default();
-        tries.made += 1;
+        tries.made += u32::from(is_made);
         tries.made
     }
 
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(feed.take(later, DueFirst), Some(4));
         assert!(feed.is_exhausted() && !feed.is_ready(later));
         assert_eq!((feed.take(later, DueFirst), feed.left()), (None, 3));
-        assert_eq!((feed.tried(1), feed.tried(1)), (1, 2));
+        assert_eq!((feed.tried(1, true), feed.tried(1, true), feed.tried(1, false)), (1, 2, 2));
         for row in [1, 2, 4] {
             feed.done(row);
         }
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(feed.take(now, New), Some(0));
         feed.put_back(0, now);
         assert_eq!(feed.take(now, New), Some(0));
-        feed.tried(0);
+        feed.tried(0, true);
         feed.again(0, now);
         assert_eq!((feed.take(now, NewFirst), feed.take(now, New)), (Some(2), Some(3)));
         assert_eq!((feed.take(now, New), feed.take(now, NewFirst)), (None, Some(0)));
@@ -226,7 +226,7 @@ mod tests {
                 prop_assert!(wanted[row] && !done[row]);
                 match fails.next() {
                     Some(wait) if wait > 0 => {
-                        feed.tried(row);
+                        feed.tried(row, true);
                         feed.again(row, now + Duration::from_secs(wait));
                     }
                     _ => {

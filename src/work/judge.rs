@@ -77,10 +77,10 @@ pub(super) enum Unknown {
 }
 
 /// What follows for a row whose model, or the path to it, is not known to an endpoint that has not
-/// answered any: most likely it knows none, and the run ends before all of them have failed of a
+/// answered any, in no session: most likely it knows none, and the run ends before all of them have failed of a
 /// slip of the pen. Nothing where that is the row's own.
 pub(super) fn unknown(lane: &Lane, failure: &Failure, tries: &mut Tries) -> Option<Unknown> {
-    let is_its_own = lane.standing.has_answered() || tries.refused >= UNKNOWN_TRIES;
+    let is_its_own = lane.standing.is_known() || tries.refused >= UNKNOWN_TRIES;
     if failure.kind != FailureKind::NotFound || is_its_own {
         return None;
     }

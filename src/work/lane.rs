@@ -143,6 +143,16 @@ impl Lanes {
         self.teams.iter().position(|team| team.lanes.contains(&lane)).unwrap_or_default()
     }
 
+    /// Tells lanes that their teams had answers when the session began, where they had. Whose the answers to lines are
+    /// that name their models is not told here.
+    pub(super) fn answered_before(&self, had_answers: impl Fn(usize) -> bool) {
+        for (index, lane) in self.all.iter().enumerate() {
+            if !lane.is_named() && had_answers(self.team_of(index)) {
+                lane.standing.answered_before();
+            }
+        }
+    }
+
     /// Gives lanes the shortest names that tell them apart.
     fn label(&mut self) {
         let mut counts: HashMap<String, usize> = HashMap::new();

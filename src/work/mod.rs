@@ -399,6 +399,7 @@ fn work(
     let Job { dir, manifest, sources, answerer, options, .. } = *job;
     let server = job.server.map(|server| &server.0);
     let lanes = Lanes::new(answerer, options, server)?;
+    lanes.answered_before(|team| state.had_answers(team));
     let fetching = Fetching { retries: options.retries, most: manifest.job.max_attachment_bytes };
     let lines = (0..options.parallel).map(|_| lanes.lines(&options.limits, dir.run(), fetching));
     let lines = lines.collect::<Result<Vec<_>, _>>()?;

@@ -54,6 +54,8 @@ pub(super) struct Standing {
     // Set before the state is.
     why: Mutex<Option<StopReason>>,
     has_answered: AtomicBool,
+    // Whether its team had answers when the session began.
+    had_answers: AtomicBool,
     // Rows in a row for which the model was not known.
     unknown: AtomicU32,
 }
@@ -111,9 +113,14 @@ impl Standing {
         }
     }
 
-    /// Whether it has answered a row.
-    pub(super) fn has_answered(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
+    /// Whoever answers for its model has answered rows in earlier sessions.
+    pub(super) fn answered_before(&self) {
+        self.had_answers.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its model is known to have answered a row, in this session or in an earlier one.
+    pub(super) fn is_known(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) || self.had_answers.load(Ordering::Relaxed)
     }
 
     /// It does not know the model of a call. True when it is clear that it never will.

@@ -65,10 +65,12 @@ pub(super) fn verdict(landing: &Landing, attempts: u32) -> Verdict<'_> {
     }
 }
 
-/// Spells a call as the only one in a list of attempts, in place of what is in `out`.
+/// Spells a call as the only one in a list of attempts, in place of what is in `out`; one that was not made is none.
 pub(super) fn list_attempt(out: &mut Vec<u8>, landing: &Landing) {
     out.clear();
     out.push(b'[');
-    write_attempt(out, &landing.attempt);
+    if landing.is_made {
+        write_attempt(out, &landing.attempt);
+    }
     out.push(b']');
 }

@@ -366,20 +366,22 @@ impl State<'_> {
         let place = landing.flight.row;
         let decision = self.judge(&landing, now);
         if self.line.is_some() {
-            self.tally.calls += 1;
+            self.tally.calls += u64::from(landing.is_made);
             self.account(&mut landing);
         }
         if let Some(usage) = &landing.attempt.usage {
             self.tally.usage.add(usage);
         }
         let Some(row) = self.rows.row(place) else { return };
-        row.tries.made += 1;
+        row.tries.made += u32::from(landing.is_made);
         landing.attempt.number = row.tries.made;
         let made = row.tries.made;
         if decision.is_some() && landing.attempt.status.is_some() {
             row.answered += 1;
         }
-        self.note(&landing);
+        if landing.is_made {
+            self.note(&landing);
+        }
         match decision {
             None | Some(Decision::GiveUp) => {
                 let verdict = super::row::verdict(&landing, made);

@@ -280,11 +280,11 @@ impl<'a> Worker<'a> {
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
         let decision = self.judge(&landing, index, now);
         if self.lines[landing.flight.lane].is_some() {
-            self.written.calls += 1;
+            self.written.calls += u64::from(landing.is_made);
             self.account(&mut landing);
         }
         let slot = &mut self.slots[index];
-        let calls = slot.feed.tried(row);
+        let calls = slot.feed.tried(row, landing.is_made);
         landing.attempt.number = calls;
         if let Some(usage) = &landing.attempt.usage {
             self.written.usage.add(usage);
