@@ -148,6 +148,8 @@ impl Speller {
         let result = envelope.result.get();
         let said = if self.has_bodies { Some(openai::content(result)) } else { None };
         let answer = match &said {
+            // A body that serde_json has no value for (half a surrogate, 1e400) is given back whole.
+            Some(Content::Text(text)) if text == result => Answer::Json(result),
             Some(Content::Text(text)) => Answer::Text(text),
             // A text is JSON as well: it stays as it is spelled.
             Some(Content::Json(_)) | None => Answer::Json(result),
@@ -395,10 +397,13 @@ mod tests {
             "{\"custom_id\":\"r\\u0031\",\"model\":\"m-1\",\"result\":\"Hi\",\"token_count\":3}\n"
         );
         let called = r#"{"choices":[{"message":{"content":null,"tool_calls":[{"id":"1","function":{"name":"f"}}]}}],"x":1e3}"#;
-        assert_eq!(
-            to(Dialect::Prompts, called),
-            format!(r#"{{"id":"r\u0031","model":"m-1","output":{called},"tokens":3}}"#) + "\n"
-        );
+        let half = r#"{"choices":[{"message":{"content":"half \ud83d"}}]}"#;
+        for whole in [called, half] {
+            assert_eq!(
+                to(Dialect::Prompts, whole),
+                format!(r#"{{"id":"r\u0031","model":"m-1","output":{whole},"tokens":3}}"#) + "\n"
+            );
+        }
         assert_eq!(
             to(Dialect::Rows, said),
             format!(r#"{{"id":"r\u0031","row_number":4,"ok":true,"result":{said},"error":null}}"#)
