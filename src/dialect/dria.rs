@@ -5,11 +5,9 @@
 //! Dria's own example of a line out has no `custom_id`, though its text says to match by it; ours has it.
 //! Source: <https://docs.dria.co>.
 
-use std::borrow::Cow;
-
 use super::{
-    Answer, AnswerLine, Content, Outcome, Problem, Spelling, answered_id, shown, some_string, text,
-    wrong_type,
+    Answer, AnswerLine, Body, Content, Outcome, Problem, Spelling, answered_id, shown, some_string,
+    text, wrong_type,
 };
 use crate::format::json::Object;
 
@@ -17,7 +15,7 @@ use crate::format::json::Object;
 #[derive(Debug)]
 pub struct Request<'a> {
     id: &'a str,
-    body: Object<'a>,
+    body: Body<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -64,7 +62,7 @@ impl<'a> Request<'a> {
                 expected: "a positive integer",
             });
         }
-        Ok(Self { id, body })
+        Ok(Self { id, body: Body(body) })
     }
 
     /// The `custom_id`, as the line spells it, quotes included.
@@ -83,28 +81,10 @@ impl<'a> Request<'a> {
         is_hex && lengths == [8, 4, 4, 4, 12]
     }
 
-    /// The body, byte for byte as in the line: one of Chat Completions.
+    /// The body: one of Chat Completions.
     #[must_use]
-    pub fn body(&self) -> &'a str {
-        self.body.text()
-    }
-
-    /// The text of a field of the body, where it holds one.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.body.get(name).filter(|token| token.starts_with('"')).map(text)
-    }
-
-    /// A field of the body, as it is spelled.
-    #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<&'a str> {
-        self.body.get(name)
-    }
-
-    /// The model that the body names.
-    #[must_use]
-    pub fn model(&self) -> Option<Cow<'a, str>> {
-        self.body.get("model").map(text)
+    pub fn body(&self) -> &Body<'a> {
+        &self.body
     }
 }
 
@@ -170,8 +150,8 @@ mod tests {
     fn lines_are_read_and_bad_ones_have_their_reason() {
         let request = Request::read(LINE, false).unwrap();
         assert!(request.has_uuid());
-        assert_eq!(request.model().unwrap(), "m");
-        assert!(request.body().starts_with("{\"model\":\"m\", \"max"));
+        assert_eq!(request.body().model().unwrap(), "m");
+        assert!(request.body().spelled().starts_with("{\"model\":\"m\", \"max"));
         let changed = |from: &str, to: &str| {
             let line = LINE.replace(from, to);
             let result = Request::read(&line, false);

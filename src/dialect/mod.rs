@@ -8,6 +8,7 @@
 //!
 //! Nothing here opens a file. Text comes in, and values are slices of it; plain values come in, and bytes go out.
 
+mod body;
 pub mod detect;
 pub mod dria;
 pub mod openai;
@@ -22,6 +23,7 @@ use std::io::Write;
 
 use serde_json::value::RawValue;
 
+pub use body::Body;
 pub use problem::{Problem, shown};
 pub use spell::{Speller, Told, Unreadable};
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::rules::Rules;
 use super::{
-    AnswerLine, Content, Endpoint, Outcome, Problem, answered_id, kind, last, shown, some_string,
-    text,
+    AnswerLine, Body, Content, Endpoint, Outcome, Problem, answered_id, kind, last, shown,
+    some_string, text,
 };
 use crate::format::json::{self, Object};
 use crate::job::Reference;
@@ -24,7 +24,7 @@ pub struct Request<'a> {
     id: &'a str,
     method: &'a str,
     url: &'a str,
-    body: Object<'a>,
+    body: Body<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -46,7 +46,7 @@ impl<'a> Request<'a> {
             id: some_string(line, "custom_id")?,
             method: some_string(line, "method")?,
             url: some_string(line, "url")?,
-            body: super::object(line, "body")?,
+            body: Body(super::object(line, "body")?),
         })
     }
 
@@ -68,34 +68,10 @@ impl<'a> Request<'a> {
         Endpoint::of_url(&self.url())
     }
 
-    /// The body, byte for byte as in the line.
+    /// The body.
     #[must_use]
-    pub fn body(&self) -> &'a str {
-        self.body.text()
-    }
-
-    /// The text of a field of the body, where it holds one.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.body.get(name).filter(|token| token.starts_with('"')).map(text)
-    }
-
-    /// A field of the body, as it is spelled.
-    #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<&'a str> {
-        self.body.get(name)
-    }
-
-    /// The model that the body names.
-    #[must_use]
-    pub fn model(&self) -> Option<Cow<'a, str>> {
-        self.text("model")
-    }
-
-    /// Whether the body asks for a stream.
-    #[must_use]
-    pub fn is_stream(&self) -> bool {
-        self.body.get("stream") == Some("true")
+    pub fn body(&self) -> &Body<'a> {
+        &self.body
     }
 
     /// Whether a server takes the line. `has_model` says that the caller names a model, so that the body's does not
@@ -122,11 +98,12 @@ impl<'a> Request<'a> {
             let (server, known) = (rules.title, rules.urls());
             return Err(Problem::UnknownUrl { url: shown(&url), server, known });
         }
-        if let Some(most) = rules.body_bytes.filter(|most| self.body().len() > *most) {
-            return Err(Problem::LongBody { bytes: self.body().len(), most, server: rules.title });
+        let bytes = self.body.spelled().len();
+        if let Some(most) = rules.body_bytes.filter(|most| bytes > *most) {
+            return Err(Problem::LongBody { bytes, most, server: rules.title });
         }
         self.check_model(rules.wants_model && !has_model)?;
-        if self.is_stream() && rules.refuses_stream {
+        if self.body.is_stream() && rules.refuses_stream {
             return Err(Problem::Stream(rules.title));
         }
         self.check_file()
@@ -139,11 +116,11 @@ impl<'a> Request<'a> {
         if !self.endpoint().is_some_and(Endpoint::takes_sound) {
             return Ok(());
         }
-        if self.body.get("file").is_some() {
+        if self.body.parameter("file").is_some() {
             let (found, expected) = ("there".to_owned(), "taken: body.file_url names the file");
             return Err(Problem::WrongValue { field: "body.file", found, expected });
         }
-        let named = text(some_string(&self.body, FILE)?);
+        let named = text(some_string(&self.body.0, FILE)?);
         match Reference::parse(&named) {
             Reference::Url(_) | Reference::Data { .. } => Ok(()),
             Reference::Path(_) | Reference::Elsewhere(_) => {
@@ -159,7 +136,7 @@ impl<'a> Request<'a> {
 
     fn check_model(&self, is_wanted: bool) -> Result<(), Problem> {
         const MODEL: &str = "body.model";
-        match self.body.get(last(MODEL)) {
+        match self.body.parameter(last(MODEL)) {
             None if is_wanted => Err(Problem::Missing(MODEL)),
             None => Ok(()),
             // As good as none where none is needed.
@@ -178,7 +155,7 @@ impl<'a> Request<'a> {
         if self.endpoint() != Some(Endpoint::Embeddings) {
             return 0;
         }
-        let Some(input) = self.body.get("input") else { return 0 };
+        let Some(input) = self.body.parameter("input") else { return 0 };
         let members = super::members(input);
         // A list of numbers is one text in tokens.
         let is_list = members.first().is_some_and(|first| first.starts_with(['"', '[']));
@@ -451,10 +428,10 @@ mod tests {
     fn values_are_slices_of_the_line() {
         let request = Request::read(LINE).unwrap();
         assert_eq!(request.id(), r#""r\u0031""#);
-        assert_eq!(request.body(), r#"{ "model":"m","n":1.50,"n":2 }"#);
+        assert_eq!(request.body().spelled(), r#"{ "model":"m","n":1.50,"n":2 }"#);
         assert_eq!(request.endpoint(), Some(Endpoint::ChatCompletions));
-        assert_eq!(request.model().unwrap(), "m");
-        assert!(!request.is_stream());
+        assert_eq!(request.body().model().unwrap(), "m");
+        assert!(!request.body().is_stream());
         assert_eq!(request.check(&ROWMILL, false), Ok(()));
     }
 

@@ -41,9 +41,9 @@ pub(super) fn read<'a>(
             let request = dria::Request::read(text, has_model)?;
             Facts {
                 id: Some(request.id()),
-                model: request.model(),
+                model: request.body().model(),
                 has_odd_id: !request.has_uuid(),
-                payload: request.body(),
+                payload: request.body().spelled(),
                 ..Facts::default()
             }
         }
@@ -54,12 +54,12 @@ pub(super) fn read<'a>(
             }
             Facts {
                 id: Some(request.id()),
-                model: request.model(),
+                model: request.body().model(),
                 url: Some(request.url()),
                 embeddings: request.embedding_inputs(),
-                is_stream: request.is_stream(),
+                is_stream: request.body().is_stream(),
                 has_odd_id: false,
-                payload: request.body(),
+                payload: request.body().spelled(),
             }
         }
     })

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Prompt;
 use super::extent::{self, Extent};
 use crate::dialect::rules::ROWMILL;
-use crate::dialect::{Dialect, Problem, dria, openai, prompts};
+use crate::dialect::{Body, Dialect, Problem, dria, openai, prompts};
 use crate::format::json::Object;
 use crate::job::{Endpoint, Failure, FailureKind, JobSpec, Kinds, Modality, OWN_MODEL};
 
@@ -55,53 +55,44 @@ pub(super) fn of(row: &Object<'_>, job: &JobSpec) -> Option<Result<Prompt, Failu
 fn of_openai(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
     let line = openai::Request::of(row)?;
     line.check(&ROWMILL, job.model != OWN_MODEL)?;
-    let (url, body) = (line.url(), line.body());
+    let url = line.url().into_owned();
     let Some(endpoint) = line.endpoint() else {
         let (server, known) = (ROWMILL.title, ROWMILL.urls());
-        return Err(Problem::UnknownUrl { url: url.into_owned(), server, known });
+        return Err(Problem::UnknownUrl { url, server, known });
     };
-    let parameter = |name: &'static str| line.parameter(name);
-    let (answers, extent) = (answers(endpoint, &parameter), Extent::of(body));
-    let request = Request {
-        url: url.into_owned(),
-        endpoint,
-        stands_for: stands_for(line.model().as_deref(), job),
-        model: line.model().map(Into::into),
-        tier: line.text("service_tier").map(Into::into),
-        most_tokens: most_tokens(endpoint, answers, &parameter),
-        answers,
-        is_settled: is_settled(endpoint, line.parameter("temperature")),
-        words: extent.words,
-        files: extent.files,
-        file_tokens: extent.file_tokens(),
-        file: line.text("file_url").filter(|_| endpoint.takes_sound()).map(Into::into),
-    };
-    Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
+    Ok(of_body(line.body(), (url, endpoint), job))
 }
 
 fn of_dria(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
     let line = dria::Request::of(row, job.model != OWN_MODEL)?;
-    if line.parameter("stream") == Some("true") {
+    if line.body().is_stream() {
         return Err(Problem::Stream(ROWMILL.title));
     }
-    let (endpoint, body) = (Endpoint::ChatCompletions, line.body());
-    let parameter = |name: &'static str| line.parameter(name);
-    let (answers, extent) = (answers(endpoint, &parameter), Extent::of(body));
+    let endpoint = Endpoint::ChatCompletions;
+    Ok(of_body(line.body(), (endpoint.url().to_owned(), endpoint), job))
+}
+
+/// What a body asks of an endpoint.
+fn of_body(body: &Body<'_>, (url, endpoint): (String, Endpoint), job: &JobSpec) -> Prompt {
+    let parameter = |name: &'static str| body.parameter(name);
+    let (answers, extent) = (answers(endpoint, &parameter), Extent::of(body.spelled()));
+    let model = body.model();
     let request = Request {
-        url: endpoint.url().to_owned(),
+        url,
         endpoint,
-        stands_for: stands_for(line.model().as_deref(), job),
-        model: line.model().map(Into::into),
-        tier: line.text("service_tier").map(Into::into),
+        stands_for: stands_for(model.as_deref(), job),
+        model: model.map(Into::into),
+        tier: body.text("service_tier").map(Into::into),
         most_tokens: most_tokens(endpoint, answers, &parameter),
         answers,
-        is_settled: is_settled(endpoint, line.parameter("temperature")),
+        is_settled: is_settled(endpoint, body.parameter("temperature")),
         words: extent.words,
         files: extent.files,
         file_tokens: extent.file_tokens(),
-        file: None,
+        file: body.text("file_url").filter(|_| endpoint.takes_sound()).map(Into::into),
     };
-    Ok(Prompt { text: body.to_owned(), attachments: Vec::new(), request: Some(Box::new(request)) })
+    let text = body.spelled().to_owned();
+    Prompt { text, attachments: Vec::new(), request: Some(Box::new(request)) }
 }
 
 /// What a model's name stands for, where lines name their models.
