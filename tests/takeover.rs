@@ -19,6 +19,14 @@ fn envelope(id: &Value, row: usize, ok: bool, result: &str, error: &str) -> Stri
     )
 }
 
+/// A line of OpenAI's Batch API that asks its own id.
+fn request(id: &str) -> String {
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": id}]});
+    let line =
+        json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
+    format!("{line}\n")
+}
+
 fn answer(id: impl Into<Value>, row: usize) -> String {
     envelope(&id.into(), row, true, &format!("\"old {row}\""), "null")
 }
@@ -388,12 +396,6 @@ fn an_output_that_may_be_another_jobs_keeps_answers_to_other_rows() {
 fn a_body_that_holds_an_error_is_no_answer_whatever_its_status() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);
-    let request = |id: &str| {
-        let body = json!({"model": "m", "messages": [{"role": "user", "content": id}]});
-        let line =
-            json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
-        format!("{line}\n")
-    };
     bench.write("in.jsonl", ["a", "b"].map(request).concat());
     let result = |id: &str, body: Value| {
         let response = json!({"status_code": 200, "request_id": "x", "body": body});
@@ -693,12 +695,6 @@ fn answers_of_rows_that_cannot_be_read_here_are_told() {
 fn results_of_run_batch_are_gone_on_from() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);
-    let request = |id: &str| {
-        let body = json!({"model": "m", "messages": [{"role": "user", "content": id}]});
-        let line =
-            json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body});
-        format!("{line}\n")
-    };
     bench.write("in.jsonl", ["a", "b", "c", "d"].map(request).concat());
     let result = |id: &str, status: u16, body: &str, error: &str| {
         format!(
