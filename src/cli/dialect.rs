@@ -48,10 +48,7 @@ impl RunArgs {
 
     /// Why there must be an output: what is wrong with the input, or else what its lines are.
     fn nowhere(&self) -> Error {
-        let inputs = match Inputs::of(self.input.paths()) {
-            Ok(inputs) => inputs,
-            Err(error) => return error,
-        };
+        let inputs = &self.input.inputs;
         let is_here = |path: &&Path| *path != Path::new("-") && self.input.link.is_none();
         for path in inputs.paths().filter(is_here).filter(|path| !pipeline::is_pipe(path)) {
             if let Err(source) = File::open(path) {
@@ -193,6 +190,7 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
             path.display()
         )));
     }
+    args.inputs = inputs;
     Ok(())
 }
 

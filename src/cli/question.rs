@@ -15,7 +15,7 @@ use crate::job::{
     Dedupe, Dialect, IdFrom, JobSpec, MAX_ATTACHMENT_BYTES, OWN_MODEL, OnDuplicate, OtherModel,
     Parameters, Pool, Protocol, Sample, Selection,
 };
-use crate::pipeline::{Error, Inputs, Question};
+use crate::pipeline::{Error, Question};
 use crate::plan;
 use crate::prompt;
 use crate::store::WorkDir;
@@ -89,7 +89,6 @@ pub(super) fn question(
     include_input: bool,
     work_dir: Option<&Path>,
 ) -> Result<(Question, Reach), Failed> {
-    let inputs = Inputs::of(input.paths())?;
     let (job, reach) = asked_of_rows(input.lines, prompt, schema, model, include_input, work_dir)?;
     let job = JobSpec {
         skip_bad_lines: input.skip_bad_lines,
@@ -108,7 +107,7 @@ pub(super) fn question(
     let (job, pool) = reach.pooled(job);
     let plan = plan_options(input, &reach, pool);
     let (link, ahead, is_unseen) = (input.link.clone(), input.ahead.clone(), input.is_unseen);
-    Ok((Question { inputs, link, ahead, is_unseen, job, plan }, reach))
+    Ok((Question { inputs: input.inputs.clone(), link, ahead, is_unseen, job, plan }, reach))
 }
 
 /// How the plan is made, and what it notes of who answers.

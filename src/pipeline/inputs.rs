@@ -26,6 +26,13 @@ pub enum Inputs {
     },
 }
 
+impl Default for Inputs {
+    /// Standard input.
+    fn default() -> Self {
+        Self::One("-".into())
+    }
+}
+
 /// One of several inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedInput {

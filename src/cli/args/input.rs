@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::dedupe::DedupeArgs;
 use crate::http::Link;
 use crate::job::{Dialect, IdFrom, OnDuplicate};
-use crate::pipeline::Ahead;
+use crate::pipeline::{Ahead, Inputs};
 
 /// The bytes of the largest row taken, unless the command says otherwise.
 pub(in crate::cli) const MAX_ROW_BYTES: u64 = 16 << 20;
@@ -35,6 +35,9 @@ pub(in crate::cli) struct InputArgs {
     /// for them, before any call
     #[arg(long)]
     pub(in crate::cli) skip_bad_lines: bool,
+    /// The files, once the paths were looked at.
+    #[arg(skip)]
+    pub(in crate::cli) inputs: Inputs,
     /// What its lines are, once that is found out.
     #[arg(skip)]
     pub(in crate::cli) lines: Dialect,
