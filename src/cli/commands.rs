@@ -26,6 +26,7 @@ use super::{files, look, models, preview};
 use crate::http::Link;
 use crate::job::Dialect;
 use crate::pipeline::{self, Error, Finished, Merging, OutputPaths, Place, Policy};
+use crate::policy::Durability;
 use crate::store::{Manifest, WorkDir};
 use crate::telemetry::{Event, Sink};
 use crate::work::{self, Answerer, Retry};
@@ -272,18 +273,32 @@ pub(super) fn work_options(
         parallel,
         fewer_will_do: session.parallel.is_none(),
         too_few_files: too_few,
-        concurrency,
         is_fixed: pace.fixed_concurrency || is_served,
+        durability: session.durability,
+        retry,
+        shards,
+        ..paced(pace, concurrency)
+    })
+}
+
+/// How calls are made, so many at a time, by one worker that knows nothing of shards.
+pub(super) fn paced(pace: &PaceArgs, concurrency: usize) -> work::Options {
+    work::Options {
+        parallel: 1,
+        fewer_will_do: true,
+        too_few_files: None,
+        concurrency,
+        is_fixed: pace.fixed_concurrency,
         retries: pace.retries(),
         limits: pace.limits(),
         max_outage: pace.max_outage(),
         drain_timeout: pace.drain_timeout(),
         max_errors: pace.max_errors,
         max_cost: pace.max_cost,
-        durability: session.durability,
-        retry,
-        shards,
-    })
+        durability: Durability::Strict,
+        retry: Retry::None,
+        shards: None,
+    }
 }
 
 pub(super) fn output_paths(args: &OutputArgs) -> OutputPaths {

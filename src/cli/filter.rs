@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::{FilterArgs, OnMissingFieldArg};
-use super::commands::{bounded, reads, within};
+use super::commands::{bounded, paced, reads, within};
 use super::exit::{self, Line};
 use super::pipes;
 use super::question::asked_of_rows;
@@ -13,9 +13,8 @@ use super::system::{self, Room};
 use super::typed::Typed;
 use crate::job::{Dialect, JobSpec, Money};
 use crate::pipeline::{self, Error};
-use crate::policy::Durability;
 use crate::telemetry::{Event, Sink, grouped};
-use crate::work::{self, Passed, PassedEnd, Passing, Retry, Tally};
+use crate::work::{self, Passed, PassedEnd, Passing, Tally};
 
 const WHOLE: &str = "every line out is whole";
 const NOT_KEPT: &str = "every line out is whole; rows without one are not kept, so feed them again";
@@ -129,22 +128,7 @@ fn options(args: &FilterArgs, surroundings: &mut Surroundings<'_>) -> Result<wor
     if let Some(warning) = system::told_of_room(concurrency, wanted) {
         surroundings.progress.emit(&Event::Warning(warning));
     }
-    Ok(work::Options {
-        parallel: 1,
-        fewer_will_do: true,
-        too_few_files: None,
-        concurrency,
-        is_fixed: pace.fixed_concurrency,
-        retries: pace.retries(),
-        limits: pace.limits(),
-        max_outage: pace.max_outage(),
-        drain_timeout: pace.drain_timeout(),
-        max_errors: pace.max_errors,
-        max_cost: pace.max_cost,
-        durability: Durability::Strict,
-        retry: Retry::None,
-        shards: None,
-    })
+    Ok(paced(pace, concurrency))
 }
 
 /// `300 rows: 298 ok, 2 failed · 305 calls · 5,400 tokens · $0.0123`
