@@ -165,7 +165,7 @@ fn a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_doe
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(500));
     let wrong = ASK.replace("-m m", "-m slip");
-    bench.run(&format!("{wrong} --retries 0")).expect(78).says("no row's model was found");
+    bench.run(&format!("{wrong} --retries 0")).expect(78).says("no row was answered");
     // Those in flight when it was clear, and rows that waited for another try.
     assert!(server.count() <= 40, "{} calls", server.count());
     assert!(!bench.exists("out.jsonl"));
@@ -347,7 +347,7 @@ fn a_call_that_takes_too_long_is_given_up() {
 }
 
 #[test]
-fn redirects_are_not_followed_and_the_key_goes_nowhere_else() {
+fn redirect_of_one_row_to_another_host_fails_the_row() {
     let other = Server::echo();
     let url = other.url();
     let (bench, _, code) =

@@ -334,7 +334,7 @@ fn what_cannot_succeed_ends_it_and_fails_no_row() {
     for (reply, code, text) in [
         (Reply::status(401), 77, "refused the key"),
         (Reply::Status(429, Vec::new(), quota), 77, "quota or credit"),
-        (Reply::status(404), 78, "no row's model was found"),
+        (Reply::status(404), 78, "no row was answered"),
     ] {
         let server = Server::start(move |_| reply.clone());
         let bench = Bench::with_server(&server);

@@ -22,7 +22,7 @@
 //! | a body that is too large | `faults`, `http::error::Error::TooLarge` |
 //! | 200 with HTML, an error, nothing | `faults::what_may_pass_is_tried_again_until_it_does`, `faults::what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer` |
 //! | an error among events, a stream without an end | `streams` |
-//! | redirects | `faults::redirects_are_not_followed_and_the_key_goes_nowhere_else` |
+//! | redirects | `network::redirect_elsewhere_ends_the_run_before_rows_fail` |
 //! | 401, 403 | `faults::a_refused_key_or_an_empty_account_stops_the_run_and_fails_no_row` |
 //! | 400, 413, 422, content filter, refusal, empty | `faults::what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer` |
 //! | 404 | `faults::a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_does_not` |

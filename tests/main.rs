@@ -23,6 +23,7 @@ mod listing;
 mod models;
 mod money;
 mod names;
+mod network;
 mod outputs;
 mod pools;
 mod requests;

@@ -14,6 +14,7 @@ use super::filter::filter;
 use super::model::key_file;
 use super::names::NamedWays;
 use super::pool::Ways;
+use super::proxy::install_proxies;
 use super::question::question;
 use super::reach::Reach;
 use super::routes::Routes;
@@ -35,6 +36,11 @@ use crate::work::{self, Answerer, Retry};
 pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
     let typed = Typed(arguments);
     if let Err(error) = cli.take_links() {
+        return exit::of_error(&error, &typed).print();
+    }
+    let is_local =
+        matches!(cli.command, Command::Status(_) | Command::Check(_) | Command::Files(_));
+    if let Err(error) = if is_local { Ok(()) } else { install_proxies() } {
         return exit::of_error(&error, &typed).print();
     }
     let result = match cli.command {

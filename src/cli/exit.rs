@@ -380,7 +380,7 @@ pub(super) fn stopped(reason: &StopReason, typed: &Typed<'_>) -> Line {
             (UNAVAILABLE, what, "wait until it is back")
         }
         StopReason::Unknown { why } => {
-            let what = format!("stopped before rows fail of it: no row's model was found: {why}");
+            let what = format!("stopped before rows fail of it: no row was answered: {why}");
             (MISMATCH, what, "see to -m and --base-url (rowmill models lists what there is)")
         }
         StopReason::ServerLost { why } => {

@@ -23,6 +23,7 @@ mod pipes;
 mod pool;
 mod preview;
 mod price;
+mod proxy;
 mod question;
 mod reach;
 mod routes;

@@ -1,6 +1,6 @@
 //! A worker's client: its connections, and one call from sending to the last byte.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::mem::take;
@@ -16,7 +16,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri, body::Incoming};
 use tokio::time::{Sleep, sleep_until};
 
-use super::connect::head;
+use super::coding::{decode, is_coded};
 use super::error::{Error, chain, closed_early};
 use super::idle::{Idle, Overdue};
 use super::{Connector, Endpoint, Limits};
@@ -48,6 +48,9 @@ pub struct Place {
 
 type Connection = SendRequest<Full<Bytes>>;
 
+/// What takes the pieces of a body; true when the answer has ended.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
+
 /// The connections of one worker to one endpoint, and what all calls on them have in common.
 #[derive(Debug)]
 pub struct Client {
@@ -57,6 +60,8 @@ pub struct Client {
     limits: Limits,
     // The last one used is the likeliest to be open still.
     idle: RefCell<Vec<Connection>>,
+    /// The same host over TLS, where a reply pointed there.
+    secured: OnceCell<Box<Client>>,
 }
 
 impl Client {
@@ -70,8 +75,9 @@ impl Client {
         headers: HeaderMap,
         limits: Limits,
     ) -> Self {
-        let head = head(Method::POST, path, headers, &endpoint);
-        Self { connector, endpoint, head, limits, idle: RefCell::default() }
+        let head = connector.head(Method::POST, path, headers, &endpoint);
+        let (idle, secured) = (RefCell::default(), OnceCell::new());
+        Self { connector, endpoint, head, limits, idle, secured }
     }
 
     /// The same client for calls that only get something.
@@ -86,7 +92,11 @@ impl Client {
     /// # Errors
     /// When there is no whole answer within the limits.
     pub async fn send(&self, body: Bytes, more: Option<Header>) -> Result<Reply, Error> {
-        self.call(self.request(body, more)).await
+        let reply = self.call(self.request(body.clone(), more.clone())).await?;
+        if !self.is_moved(&reply) {
+            return Ok(reply);
+        }
+        Box::pin(self.follow(reply, self.request(body, more), None)).await
     }
 
     /// As [`Client::send`], to a place of the endpoint's.
@@ -100,9 +110,13 @@ impl Client {
         more: Option<Header>,
     ) -> Result<Reply, Error> {
         let mut request = self.request(body, more);
-        *request.uri_mut() = place.path;
+        *request.uri_mut() = self.connector.target(place.path, &self.endpoint);
         request.headers_mut().extend(place.headers);
-        self.call(request).await
+        let reply = self.call(request.clone()).await?;
+        if !self.is_moved(&reply) {
+            return Ok(reply);
+        }
+        Box::pin(self.follow(reply, request, None)).await
     }
 
     /// The place that a url names which begins with the version, as those of OpenAI's Batch API do, and the headers of
@@ -119,7 +133,23 @@ impl Client {
         self.limits
     }
 
-    async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, Error> {
+    pub(super) fn method(&self) -> &Method {
+        self.head.method()
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    pub(super) fn secured(&self) -> &OnceCell<Box<Self>> {
+        &self.secured
+    }
+
+    pub(super) async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, Error> {
         let (began, timer) = self.timer();
         let mut timer = pin!(timer);
         let (response, connection) = self.in_time(timer.as_mut(), self.begin(request)).await?;
@@ -137,23 +167,42 @@ impl Client {
         &self,
         body: Bytes,
         more: Option<Header>,
-        sink: &mut dyn FnMut(&[u8]) -> bool,
+        sink: Sink<'_>,
+    ) -> Result<Reply, Error> {
+        let reply = self.stream_once(self.request(body.clone(), more.clone()), sink).await?;
+        if !self.is_moved(&reply) {
+            return Ok(reply);
+        }
+        Box::pin(self.follow(reply, self.request(body, more), Some(sink))).await
+    }
+
+    pub(super) async fn stream_once(
+        &self,
+        request: Request<Full<Bytes>>,
+        sink: Sink<'_>,
     ) -> Result<Reply, Error> {
         let (began, timer) = self.timer();
         let mut timer = pin!(timer);
-        let (response, connection) =
-            self.in_time(timer.as_mut(), self.begin(self.request(body, more))).await?;
+        let (response, connection) = self.in_time(timer.as_mut(), self.begin(request)).await?;
         timer.as_mut().reset(began + self.limits.total);
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let has_events = content_type
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.trim_start().starts_with("text/event-stream"));
-        let reply = if response.status().is_success() && has_events {
+        let is_handed_on = response.status().is_success() && has_events;
+        // What is compressed is taken apart once it is whole.
+        let is_coded = is_coded(response.headers());
+        let reply = if is_handed_on && !is_coded {
             within(timer, self.hand_on(response, connection, sink)).await
         } else {
             within(timer, self.read(response, connection)).await
         };
-        reply.unwrap_or_else(|| Err(self.late()))
+        let mut reply = reply.unwrap_or_else(|| Err(self.late()))?;
+        if is_handed_on && is_coded {
+            sink(&take(&mut reply.body));
+            reply.is_handed_on = true;
+        }
+        Ok(reply)
     }
 
     /// When a call begins, and a timer for its beginning, which is set anew for its end: one is
@@ -306,6 +355,8 @@ impl Client {
         if !connection.is_closed() {
             self.idle.borrow_mut().push(connection);
         }
+        let body = decode(&head.headers, body, self.limits.body)
+            .map_err(|error| error.of_answer(self.authority(), self.limits.body))?;
         let status = head.status.as_u16();
         Ok(Reply { status, headers: head.headers, body, is_handed_on: false, head_at })
     }

@@ -77,6 +77,14 @@ pub enum Error {
         /// The time allowed.
         after: Duration,
     },
+    /// The answer's body is coded in a way that cannot be decoded.
+    #[error("the answer of {authority} {reason}")]
+    Coded {
+        /// Host and port.
+        authority: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The answer's body is too large.
     #[error("the answer of {authority} has more than {limit} bytes")]
     TooLarge {

@@ -95,6 +95,15 @@ impl Link {
         (!self.is_https() || link.is_https()).then_some(link)
     }
 
+    /// Whether another URL is at the same host: at the same port, or at any where that one alone is
+    /// encrypted.
+    pub(super) fn is_host_of(&self, other: &Self) -> bool {
+        let host = |it: &Self| it.uri.host().unwrap_or_default().to_ascii_lowercase();
+        let port = |it: &Self| it.uri.port_u16().unwrap_or(if it.is_https() { 443 } else { 80 });
+        let is_port = port(self) == port(other) && self.is_https() == other.is_https();
+        host(self) == host(other) && (is_port || !self.is_https() && other.is_https())
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }

@@ -6,6 +6,7 @@
 //! before any byte of an answer is told from other failures ([`Error::Stale`]).
 
 mod client;
+mod coding;
 mod connect;
 mod endpoint;
 mod error;
@@ -13,6 +14,8 @@ mod fetch;
 mod idle;
 mod link;
 mod probe;
+mod proxy;
+mod redirect;
 mod transfer;
 mod websocket;
 
@@ -25,6 +28,7 @@ pub use error::Error;
 pub use fetch::{NotFetched, NotGot, bring, fetch, get};
 pub use link::{BadLink, Link};
 pub use probe::probe;
+pub use proxy::{BadProxy, Proxies};
 pub use transfer::{Download, NotMoved, Transfer};
 pub use websocket::{Flow, Sockets};
 
@@ -36,5 +40,7 @@ fn of_document() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    // A part of what is compressed on the way is no part of the document.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }

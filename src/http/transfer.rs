@@ -16,7 +16,6 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use tokio::runtime::Runtime;
 
-use super::connect::head;
 use super::error::{Error, chain, closed_early};
 use super::fetch::MOVES;
 use super::link::Link;
@@ -82,8 +81,6 @@ impl<'a> Transfer<'a> {
     /// When there is no answer. Any status but those that point elsewhere is one.
     pub fn get(&self, link: &Link, from: Option<(u64, &str)>) -> Result<Download<'_>, NotMoved> {
         let mut headers = of_document();
-        // A part of what is compressed on the way is no part of the document.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some((offset, validator)) = from
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
             && let Ok(validator) = HeaderValue::from_str(validator)
@@ -101,7 +98,6 @@ impl<'a> Transfer<'a> {
     /// As [`Transfer::get`].
     pub fn get_beginning(&self, link: &Link, bytes: u64) -> Result<Download<'_>, NotMoved> {
         let mut headers = of_document();
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Ok(range) = HeaderValue::from_str(&format!("bytes=0-{}", bytes.saturating_sub(1))) {
             headers.insert(header::RANGE, range);
         }
@@ -185,7 +181,8 @@ impl<'a> Transfer<'a> {
         let limits = Limits::whole(self.patience, usize::MAX);
         let connector = Connector::new(&endpoint, &limits)?;
         let authority = || endpoint.authority().to_owned();
-        let request: Request<Outgoing> = head(method, path, headers, &endpoint).map(|()| body);
+        let request: Request<Outgoing> =
+            connector.head(method, path, headers, &endpoint).map(|()| body);
         let call = async {
             let refused = |reason| Error::Connect { authority: authority(), reason };
             let io = tokio::time::timeout(CONNECT, connector.open(&endpoint));

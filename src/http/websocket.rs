@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
-use super::connect::head;
+use super::coding::decode;
 use super::error::{Error, chain, closed_early};
 use super::idle::{Idle, Overdue};
 use super::{Connector, Endpoint, Limits, Reply};
@@ -77,7 +77,9 @@ impl Sockets {
         headers: HeaderMap,
         limits: Limits,
     ) -> Self {
-        let mut head = head(Method::GET, path, headers, &endpoint);
+        // What follows the handshake is no HTTP that a proxy could hand on.
+        let connector = connector.tunnelled();
+        let mut head = connector.head(Method::GET, path, headers, &endpoint);
         let headers = head.headers_mut();
         headers.remove(header::CONTENT_TYPE);
         headers.remove(header::ACCEPT);
@@ -256,6 +258,8 @@ impl Sockets {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.limits.body).collect().await;
         let body = body.map_err(|error| self.broken(chain(&*error)))?.to_bytes();
+        let body = decode(&head.headers, body, self.limits.body)
+            .map_err(|error| error.of_answer(self.authority(), self.limits.body))?;
         let status = head.status.as_u16();
         Ok(Reply { status, headers: head.headers, body, is_handed_on: false, head_at })
     }

@@ -151,7 +151,9 @@ failure_kinds! {
     SchemaRefused = "BadRequestError", "schema_refused";
     /// The answer is larger than rowmill reads.
     ResponseTooLarge = "ResponseTooLargeError", "response_too_large";
-    /// The endpoint points elsewhere; rowmill does not carry a key to another host.
+    /// The answer is compressed in a way that rowmill does not read.
+    UnknownCoding = "BadResponseError", "unknown_coding";
+    /// The endpoint points to another host, to which rowmill does not carry a key.
     Redirect = "RedirectError", "redirect";
     /// The endpoint refused the key.
     Credentials = "AuthenticationError", "credentials";

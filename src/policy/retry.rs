@@ -88,6 +88,7 @@ pub fn retries_of(kind: FailureKind, retries: u32) -> u32 {
         | FailureKind::Truncated
         | FailureKind::SchemaRefused
         | FailureKind::ResponseTooLarge
+        | FailureKind::UnknownCoding
         | FailureKind::Redirect => 0,
     }
 }

@@ -302,6 +302,8 @@ pub(super) fn headers(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    // Without it any coding would do (RFC 9110, section 12.5.3).
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let is_messages = protocol == Protocol::Messages;
     if is_messages {
         let version = HeaderValue::from_static(messages::VERSION);

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Secret;
+use crate::http::Link;
 use crate::job::{Answer, Content, Failure, FailureKind, Paid, Usage};
 
 /// What a model said, before it is judged. A whole reply and a stream of events both come to this.
@@ -143,7 +144,8 @@ pub(super) fn refused(status: u16, headers: &HeaderMap, body: &[u8]) -> Failure 
     let place = headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
     let message = match (kind, place) {
         (FailureKind::Redirect, Some(place)) => {
-            format!("HTTP {status}: points to {place}; rowmill does not follow")
+            let place = Link::without_secrets(place);
+            format!("HTTP {status}: the endpoint points to {place}, where no key is taken to")
         }
         _ if message.is_empty() => format!("HTTP {status}"),
         _ => format!("HTTP {status}: {message}"),
@@ -199,7 +201,8 @@ fn kind_of(status: u16, codes: &str, message: &str) -> FailureKind {
     // One request of more tokens than a minute allows: no waiting lets it in.
     let is_too_large = message.starts_with("Request too large");
     match status {
-        401 | 403 => FailureKind::Credentials,
+        // A proxy that wants a password wants it of all.
+        401 | 403 | 407 => FailureKind::Credentials,
         402 => FailureKind::Quota,
         429 | 400 if is_broke => FailureKind::Quota,
         429 if is_too_large => FailureKind::TooLong,

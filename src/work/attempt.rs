@@ -380,6 +380,7 @@ fn failure(error: &HttpError) -> Failure {
             FailureKind::Timeout
         }
         HttpError::TooLarge { .. } => FailureKind::ResponseTooLarge,
+        HttpError::Coded { .. } => FailureKind::UnknownCoding,
     };
     Failure::new(kind, error.to_string())
 }

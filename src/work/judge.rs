@@ -76,12 +76,16 @@ pub(super) enum Unknown {
     ToThis(Duration),
 }
 
-/// What follows for a row whose model, or the path to it, is not known to an endpoint that has not
-/// answered any, in no session: most likely it knows none, and the run ends before all of them have failed of a
+/// What follows for a row whose model, or the path to it, is not known to an endpoint, or is elsewhere, or
+/// whose answer is coded in a way that is not read, where the endpoint has not answered any, in no session: most likely it knows none, and the run ends before all of them have failed of a
 /// slip of the pen. Nothing where that is the row's own.
 pub(super) fn unknown(lane: &Lane, failure: &Failure, tries: &mut Tries) -> Option<Unknown> {
     let is_its_own = lane.standing.is_known() || tries.refused >= UNKNOWN_TRIES;
-    if failure.kind != FailureKind::NotFound || is_its_own {
+    let is_of_all = matches!(
+        failure.kind,
+        FailureKind::NotFound | FailureKind::Redirect | FailureKind::UnknownCoding
+    );
+    if !is_of_all || is_its_own {
         return None;
     }
     if tries.made == 0 && lane.standing.is_unknown() {

@@ -231,7 +231,8 @@ pub enum StopReason {
         /// What it did last.
         why: String,
     },
-    /// The endpoint knows neither the path nor the model of any row.
+    /// The endpoint answers no row: it does not know the path or the model, points to another place, or
+    /// codes its answers in a way that is not read.
     Unknown {
         /// In its words.
         why: String,

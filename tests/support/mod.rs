@@ -1,6 +1,7 @@
 //! What every test needs: a directory of its own, the built binary, a server that misbehaves.
 
 pub mod depot;
+pub mod proxy;
 pub mod server;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,9 @@ impl Bench {
         }
         for variable in ["ROWMILL_CONFIG", "ROWMILL_MODEL", "XDG_CONFIG_HOME"] {
             command.env_remove(variable);
+        }
+        for proxy in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+            command.env_remove(proxy).env_remove(proxy.to_ascii_uppercase());
         }
         command.env("HOME", self.root());
         command.env("OPENAI_API_KEY", CANARY);

@@ -58,6 +58,8 @@ pub enum Reply {
     EventsAndHold(Vec<Value>),
     /// An answer, then the connection is closed though nothing said so.
     AnswerAndClose(String),
+    /// The bytes of a whole reply, its head included.
+    Raw(Vec<u8>),
 }
 
 impl Reply {
@@ -161,6 +163,10 @@ impl Server {
     /// A server whose answer to each prompt is a function of the prompt.
     pub fn echo() -> Self {
         Self::start(|call| Reply::Answer(answer_to(&call.prompt)))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
@@ -361,6 +367,7 @@ fn send(writer: &mut Stream, call: &Call, reply: Reply) -> bool {
         Reply::EventsAndHold(_) => return false,
         Reply::Status(status, headers, body) => (status, headers, body, true),
         Reply::Close => return false,
+        Reply::Raw(bytes) => return writer.write_all(&bytes).is_ok(),
         Reply::Garbage => {
             let _ = writer.write_all(b"\x00\x01 this is no HTTP\r\n\r\n");
             return false;
@@ -468,9 +475,11 @@ mod websocket {
                 }
                 Reply::Cut => (shapes::events(&call.path, "cut")[..1].to_vec(), false),
                 Reply::Garbage => (vec![json!("this is no event")], false),
-                Reply::Close | Reply::EventsAndHold(_) | Reply::Trickle | Reply::BadChunks => {
-                    (Vec::new(), false)
-                }
+                Reply::Close
+                | Reply::Raw(_)
+                | Reply::EventsAndHold(_)
+                | Reply::Trickle
+                | Reply::BadChunks => (Vec::new(), false),
             };
             send(&mut socket, &events);
             if says_so {
