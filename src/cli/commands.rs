@@ -53,6 +53,9 @@ pub(super) fn dispatch(mut cli: Cli, arguments: &[OsString]) -> ExitCode {
         Command::Work(mut args) => settled(args.settle()).and_then(|()| work(&args, &typed)),
         Command::Merge(mut args) => {
             let planned = planned(&args.work_dir).map_or(Dialect::Rows, |it| it.job.dialect);
+            if args.partial {
+                args.outputs.settle_beside(&args.work_dir);
+            }
             settled(args.outputs.settle(planned)).and_then(|()| merge(&args, &typed))
         }
         Command::Status(args) => look::status(&args),
@@ -248,11 +251,15 @@ fn merge(args: &MergeArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
             outputs: output_paths(&args.outputs),
             policy,
             include_input: args.outputs.include_input,
+            is_partial: args.partial,
             threads: cores(),
             keep_generations: args.outputs.keep_generations,
         };
         let finished =
             surroundings.with(|context| pipeline::merge(&args.work_dir, &merging, context))?;
+        if args.partial && !surroundings.is_quiet() {
+            exit::say(&exit::told_of_partial(&finished, typed));
+        }
         print_summary(&args.outputs, &finished, surroundings);
         Ok(surroundings.judge().line(Ok(&finished)))
     })

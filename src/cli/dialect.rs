@@ -133,6 +133,15 @@ impl FilterArgs {
 }
 
 impl OutputArgs {
+    /// Without an output said, that which a default work directory stands beside.
+    pub(super) fn settle_beside(&mut self, work_dir: &Path) {
+        let beside = work_dir.to_str().map(|dir| dir.trim_end_matches('/'));
+        let output = beside.and_then(|dir| dir.strip_suffix(".rowmill"));
+        if let Some(output) = output.filter(|_| self.output.as_os_str().is_empty()) {
+            self.output = PathBuf::from(output);
+        }
+    }
+
     /// Prompts are answered on standard output where no other place is said, as `dria batch` does.
     pub(super) fn settle(&mut self, dialect: Dialect) -> Result<(), Error> {
         if !self.output.as_os_str().is_empty() {

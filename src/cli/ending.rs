@@ -46,17 +46,18 @@ impl Judge<'_> {
         let unit = if finished.variants > 1 { "answers" } else { "rows" };
         let left = finished.wanted.saturating_sub(done) + counts.retryable;
         let left = &format!("{left} {unit}");
+        let partly = |line| if done > 0 { exit::with_partial(line, typed) } else { line };
         match &finished.end {
-            End::Drained => Some(match (self.caught.cause(), self.deadline) {
+            End::Drained => Some(partly(match (self.caught.cause(), self.deadline) {
                 (Cause::Deadline, Some(kept)) => {
                     let what = format!("{left} are left");
                     exit::of_deadline(kept, &what, exit::KEPT, typed)
                 }
                 (Cause::Signal(code), _) => exit::of_drain(code, left, typed),
                 (Cause::Deadline, None) => exit::of_drain(exit::TERMINATED, left, typed),
-            }),
-            End::Stopped(reason) => Some(exit::of_stop(reason, left, typed)),
-            End::Published | End::Unchanged | End::Worked => {
+            })),
+            End::Stopped(reason) => Some(partly(exit::of_stop(reason, left, typed))),
+            End::Published | End::PublishedPartly | End::Unchanged | End::Worked => {
                 let failed = counts.failed;
                 let is_fine = failed == 0 || self.allowed.is_some_and(|a| a.allows(failed, done));
                 let is_published = finished.end != End::Worked;
@@ -94,6 +95,7 @@ impl Judge<'_> {
             Err(_) => "error",
             Ok(finished) => match &finished.end {
                 End::Published => "published",
+                End::PublishedPartly => "published:partial",
                 End::Unchanged => "unchanged",
                 End::Worked => "worked",
                 End::Drained => asked,
@@ -154,7 +156,10 @@ mod tests {
             assert_eq!((line.code, line.safe), (exit::LIMIT, safe));
             assert!(line.what.starts_with("stopped before --deadline 10h ("), "{}", line.what);
             assert!(line.what.contains(said), "{}", line.what);
-            assert_eq!(line.next, "rowmill run in --deadline 10h --resume");
+            let next = line.next.rsplit(" · ").next();
+            assert_eq!(next, Some("rowmill run in --deadline 10h --resume"));
+            let is_partly = line.next.contains("rowmill merge --work-dir DIR --partial -o FILE");
+            assert_eq!(is_partly, result.is_ok(), "{}", line.next);
         }
         assert_eq!(judge.session_end(Err(&Error::Interrupted)).word, "stopped:deadline");
         // What it did not end is what it is.

@@ -9,7 +9,7 @@ use super::there::of_what_is_there;
 use super::typed::{Typed, quoted};
 use crate::input;
 use crate::job::{Money, NameCounts};
-use crate::pipeline::Error;
+use crate::pipeline::{Error, Finished};
 use crate::plan;
 use crate::store;
 use crate::telemetry::escape;
@@ -93,7 +93,11 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         Error::Underway(error) => underway(error, typed),
         Error::Work(error) => of_work(error, typed),
         Error::Incomplete { .. } => {
-            let next = format!("finish it first: rowmill work --work-dir {}", typed.work_dir());
+            let next = format!(
+                "finish it first: rowmill work --work-dir {}, or leave these rows out: {}",
+                typed.work_dir(),
+                typed.with(&[], Some("--partial"))
+            );
             line(MISMATCH, "nothing was published", next)
         }
         Error::Unsound { .. } => {
@@ -345,6 +349,27 @@ pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Lin
     let line = stopped(reason, typed);
     let next = format!("{left} are left; {}", line.next);
     Line { next, ..line }
+}
+
+/// Names the command that publishes the rows which are done, before the one that goes on.
+pub(super) fn with_partial(line: Line, typed: &Typed<'_>) -> Line {
+    let next = format!("to publish what is done: {} · {}", typed.partial(), line.next);
+    Line { next, ..line }
+}
+
+/// What is said of outputs that may leave rows out.
+pub(super) fn told_of_partial(finished: &Finished, typed: &Typed<'_>) -> String {
+    let done = finished.counts.ok + finished.counts.failed;
+    let unit = if finished.variants > 1 { "answers" } else { "rows" };
+    match finished.wanted.saturating_sub(done) {
+        0 => format!("all {done} {unit} have an outcome and are published"),
+        left => format!(
+            "published {done} of {} {unit}; {left} have no outcome yet and are left out. To finish: rowmill \
+             work --work-dir {}, then merge without --partial (or the same run with --resume)",
+            finished.wanted,
+            typed.work_dir()
+        ),
+    }
 }
 
 /// The same without what is left.

@@ -27,17 +27,32 @@ impl Typed<'_> {
         }
     }
 
+    /// The command that publishes what is done of this one's work directory.
+    pub(super) fn partial(&self) -> String {
+        let output = self.output().filter(|output| output != "-" && !Link::is_meant(output));
+        let output = output.map_or_else(|| "FILE".to_owned(), |output| quoted(&output));
+        format!("rowmill merge --work-dir {} --partial -o {output}", self.work_dir())
+    }
+
+    /// The value of an option, where it is given.
+    fn named(&self, option: &str) -> Option<String> {
+        let words: Vec<_> = self.0.iter().map(|word| word.to_string_lossy()).collect();
+        let behind = |at: usize| words.get(at + 1).map(|word| word.to_string());
+        words.iter().position(|word| *word == option).and_then(behind).or_else(|| {
+            let with = format!("{option}=");
+            words.iter().find_map(|word| word.strip_prefix(&with).map(str::to_owned))
+        })
+    }
+
+    /// The output that the command line names.
+    fn output(&self) -> Option<String> {
+        self.named("-o").or_else(|| self.named("--output"))
+    }
+
     /// The work directory that the command line names, for hints.
     pub(super) fn work_dir(&self) -> String {
-        let words: Vec<_> = self.0.iter().map(|word| word.to_string_lossy()).collect();
-        let named = |option: &str| {
-            let behind = |at: usize| words.get(at + 1).map(|word| word.to_string());
-            words.iter().position(|word| *word == option).and_then(behind).or_else(|| {
-                let with = format!("{option}=");
-                words.iter().find_map(|word| word.strip_prefix(&with).map(str::to_owned))
-            })
-        };
-        let output = || named("-o").or_else(|| named("--output"));
+        let named = |option: &str| self.named(option);
+        let output = || self.output();
         let beside = || {
             output().map(|it| {
                 shown_word(&it).trim_end_matches("?…").trim_end_matches('/').to_owned() + ".rowmill"

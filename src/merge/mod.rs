@@ -51,6 +51,8 @@ pub struct Options {
     pub threads: usize,
     /// The number of this publication.
     pub sequence: u32,
+    /// Whether rows without an outcome are left out; without this they are an error.
+    pub is_partial: bool,
 }
 
 /// Outputs that are written and wait for their places.
@@ -126,6 +128,8 @@ struct Wanted {
     errors: bool,
     telemetry: bool,
     delta: bool,
+    // Whether rows without an outcome are left out.
+    is_partial: bool,
     // The plan's generation, and the newest one before it that was published.
     generation: u32,
     published: u32,
@@ -172,9 +176,12 @@ pub fn run(
     shutdown: &Shutdown,
     stdout: &mut (dyn Write + Send),
 ) -> Result<Merged, Error> {
-    let ranges = sealed(dir, manifest)?;
+    let ranges = match options.is_partial {
+        true => finished(dir, manifest)?,
+        false => sealed(dir, manifest)?,
+    };
     let threads = options.threads.max(1);
-    let places = twins::find(dir, manifest, threads, shutdown)?;
+    let places = twins::find(dir, manifest, (threads, options.is_partial), shutdown)?;
     let places = places.as_ref();
     let wanted = &Wanted {
         speller: Speller::new(&manifest.job, options.format, dir.run()),
@@ -182,6 +189,7 @@ pub fn run(
         errors: options.outputs.iter().any(|it| it.errors.is_some()),
         telemetry: options.outputs.iter().any(|it| it.telemetry.is_some()),
         delta: options.outputs.iter().any(|it| it.delta.is_some()),
+        is_partial: options.is_partial,
         generation: manifest.generation,
         published: manifest.published,
         marks: Mark::all(&manifest.job),
@@ -247,6 +255,20 @@ fn sealed(dir: &Held, manifest: &Manifest) -> Result<Vec<Range>, Error> {
         0 => Ok(ranges),
         _ => Err(Error::Unfinished { left, wanted: manifest.answered_for() }),
     }
+}
+
+/// All ranges, whether or not their rows are done.
+fn finished(dir: &Held, manifest: &Manifest) -> Result<Vec<Range>, store::Error> {
+    let mut ranges: Vec<Range> = Vec::new();
+    for (number, entry) in manifest.published_shards() {
+        if entry.variant == 0 {
+            ranges.push(Range { first: number, source: entry.source as usize, bytes: 0 });
+        }
+        if let Some(range) = ranges.last_mut() {
+            range.bytes = range.bytes.saturating_add(dir.journal_bytes(number)?);
+        }
+    }
+    Ok(ranges)
 }
 
 /// The ranges whose lines are made in memory.
@@ -320,6 +342,10 @@ fn read_range(
     for ((number, reader), totals) in (range.first..).zip(readers).zip(&mut lines.totals) {
         let entry = &manifest.shards[number as usize];
         if entry.wanted == 0 {
+            continue;
+        }
+        if wanted.is_partial && dir.whole_seal(number, entry)?.is_none() {
+            shards.push(reader.read_finished(dir, number, entry)?);
             continue;
         }
         let (read, verified) = reader.read(dir, number, entry)?;

@@ -15,7 +15,7 @@ use crate::store::{
 pub(super) fn find(
     dir: &Held,
     manifest: &Manifest,
-    threads: usize,
+    (threads, is_partial): (usize, bool),
     shutdown: &Shutdown,
 ) -> Result<Option<OutcomePlaces>, super::Error> {
     if manifest.twins() == 0 {
@@ -33,7 +33,10 @@ pub(super) fn find(
                     if shutdown.stage() == Stage::Aborting {
                         return Err(super::Error::Interrupted);
                     }
-                    places.note(dir, *number, entry)?;
+                    match dir.whole_seal(*number, entry)? {
+                        None if is_partial => places.note_finished(dir, *number, entry)?,
+                        _ => places.note(dir, *number, entry)?,
+                    }
                 }
                 Ok(())
             };
@@ -89,6 +92,9 @@ impl<'r, 'd> TwinLines<'r, 'd> {
         let Self { outcomes: Some(outcomes), wanted, dir, entry, envelope, .. } = self else {
             return Ok(());
         };
+        if wanted.is_partial && !outcomes.has(twin.of)? {
+            return Ok(());
+        }
         let outcome = outcomes.of(twin.of)?;
         envelope.clear();
         let id = twin.id.as_json().as_bytes();

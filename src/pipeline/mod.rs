@@ -155,6 +155,8 @@ pub struct Run {
 pub enum End {
     /// Outputs were published.
     Published,
+    /// Outputs were published that leave rows out which have no outcome yet.
+    PublishedPartly,
     /// There was nothing to do.
     Unchanged,
     /// The work is done; publishing is for another command.
@@ -228,6 +230,7 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
         threads: question.plan.threads,
         started_ms,
         links: &run.outputs.links,
+        is_partial: false,
         overwrites: *policy == Policy::Overwrite,
     };
     let retry = chosen(run.work.retry.clone(), &dir, &manifest, context)?;

@@ -11,7 +11,7 @@ use super::session;
 use super::takeover;
 use super::targets::Targets;
 use super::transfer::{download, upload};
-use super::{Ahead, Context, End, Error, Finished, OnChange, Policy, Question, Run};
+use super::{Ahead, Context, Error, Finished, OnChange, Policy, Question, Run};
 use crate::dialect::detect::{Form, detect_in};
 use crate::http::Link;
 use crate::input::{self, Source, Sources};
@@ -203,7 +203,7 @@ pub(super) fn redo(
         let redone = dir.redo(&mut |file, staged| upload(file, staged, links, shutdown, sink));
         redone.map_err(|error: Error| error.underway(dir))?;
         Ok(Finished {
-            end: End::Published,
+            end: publish::end_of(commit.is_partial),
             counts: commit.counts,
             wanted: manifest.answered_for(),
             variants: manifest.job.variants(),

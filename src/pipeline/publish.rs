@@ -29,6 +29,8 @@ pub(super) struct Publication<'a> {
     pub(super) include_input: bool,
     pub(super) threads: usize,
     pub(super) started_ms: u64,
+    /// Whether rows without an outcome are left out.
+    pub(super) is_partial: bool,
     /// Whether files may be replaced that are none of this run's.
     pub(super) overwrites: bool,
     /// The URLs among the outputs.
@@ -92,23 +94,50 @@ pub(super) fn published(dir: &Held, manifest: &Manifest) -> Result<u32, Error> {
     Ok(manifest.published)
 }
 
+/// How a publication ends.
+pub(super) fn end_of(is_partial: bool) -> End {
+    if is_partial { End::PublishedPartly } else { End::Published }
+}
+
+/// Whether any row has no outcome yet, or its shard is not sealed.
+///
+/// # Errors
+/// When a seal cannot be read.
+pub(super) fn is_unfinished(dir: &Held, manifest: &Manifest) -> Result<bool, Error> {
+    for (number, entry) in manifest.open_shards() {
+        if dir.whole_seal(number, entry)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A hash of all that partial outputs are made of. It is never that of finished ones: it tells what is
+/// missing.
+fn partial_state(
+    dir: &Held,
+    manifest: &Manifest,
+    spelled: (Dialect, bool),
+) -> Result<Option<String>, Error> {
+    let mut hasher = state_hasher(manifest, spelled);
+    hasher.update(b"partial\0");
+    for (number, entry) in manifest.open_shards() {
+        hasher.update(&number.to_le_bytes());
+        match dir.whole_seal(number, entry)? {
+            Some(seal) => hasher.update(b"sealed\0").update(seal.blake3.as_bytes()),
+            None => hasher.update(b"open\0").update(dir.journal_hash(number)?.as_bytes()),
+        };
+    }
+    Ok(Some(hasher.finalize().to_hex().to_string()))
+}
+
 /// A hash of all that outputs are made of; nothing while shards are open.
 fn state(
     dir: &Held,
     manifest: &Manifest,
-    (format, include_input): (Dialect, bool),
+    spelled: (Dialect, bool),
 ) -> Result<Option<String>, Error> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[u8::from(include_input)]);
-    if !format.is_rows() {
-        hasher.update(format.name().as_bytes()).update(b"\0");
-    }
-    if manifest.job.is_varied() {
-        // What envelopes call the models may change while their answers do not.
-        for model in 0..manifest.job.model_count() {
-            hasher.update(manifest.job.named(model).as_bytes()).update(b"\0");
-        }
-    }
+    let mut hasher = state_hasher(manifest, spelled);
     for (number, entry) in manifest.open_shards() {
         match dir.whole_seal(number, entry)? {
             Some(seal) => {
@@ -121,14 +150,40 @@ fn state(
     Ok(Some(hasher.finalize().to_hex().to_string()))
 }
 
+/// A hash of how lines are spelled.
+fn state_hasher(manifest: &Manifest, (format, include_input): (Dialect, bool)) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[u8::from(include_input)]);
+    if !format.is_rows() {
+        hasher.update(format.name().as_bytes()).update(b"\0");
+    }
+    if manifest.job.is_varied() {
+        // What envelopes call the models may change while their answers do not.
+        for model in 0..manifest.job.model_count() {
+            hasher.update(manifest.job.named(model).as_bytes()).update(b"\0");
+        }
+    }
+    hasher
+}
+
+impl Publication<'_> {
+    /// A hash of all that its outputs are made of; nothing where rows are missing that must not be.
+    fn state(&self, dir: &Held) -> Result<Option<String>, Error> {
+        let spelled = (self.format, self.include_input);
+        match self.is_partial {
+            true => partial_state(dir, self.manifest, spelled),
+            false => state(dir, self.manifest, spelled),
+        }
+    }
+}
+
 /// What the last publication came to, if all is still as it was published.
 pub(super) fn unchanged(
     dir: &Held,
     publication: &Publication<'_>,
 ) -> Result<Option<Finished>, Error> {
     let Some(commit) = dir.last_commit()?.filter(|commit| commit.done) else { return Ok(None) };
-    let spelled = (publication.format, publication.include_input);
-    let state = state(dir, publication.manifest, spelled)?;
+    let state = publication.state(dir)?;
     if state.as_ref() != Some(&commit.state) {
         return Ok(None);
     }
@@ -181,7 +236,7 @@ pub(super) fn may_take_places(dir: &Held, publication: &Publication<'_>) -> Resu
 /// Reads all journals, so that what is wrong with one is known before a line is written.
 fn verify_all(dir: &Held, manifest: &Manifest) -> Result<(), Error> {
     for (shard, entry) in manifest.open_shards() {
-        if dir.seal(shard)?.is_some() {
+        if dir.whole_seal(shard, entry)?.is_some() {
             let verified = dir.verify_shard(shard, entry, &mut |_| {});
             let sound = verified.and_then(|verified| dir.is_as_sealed(shard, &verified));
             sound.map_err(merge::Error::Store)?;
@@ -207,6 +262,7 @@ pub(super) fn publish(
         include_input: publication.include_input,
         threads: publication.threads,
         sequence,
+        is_partial: publication.is_partial,
     };
     if targets.all().any(|(_, target)| matches!(target, Target::Stream(_) | Target::Stdout)) {
         // What was streamed cannot be taken back when a journal turns out damaged.
@@ -237,7 +293,7 @@ pub(super) fn publish(
     let facts = report::Facts { inputs, ..facts };
     let summary = summarize(manifest, facts, &files).to_json();
     let finished = Finished {
-        end: End::Published,
+        end: end_of(publication.is_partial),
         counts,
         wanted: manifest.answered_for(),
         variants: manifest.job.variants(),
@@ -277,15 +333,16 @@ fn commit(
     files: Vec<CommitFile>,
     finished: &Finished,
 ) -> Result<Commit, Error> {
-    let Publication { manifest, format, include_input, .. } = publication;
+    let Publication { manifest, format, is_partial, .. } = publication;
     let summary = finished.summary.as_deref().unwrap_or_default().trim_end().to_owned();
     Ok(Commit {
         sequence: before.as_ref().map_or(1, |commit| commit.sequence + 1),
         run: dir.run().to_owned(),
         generation: manifest.generation,
         counts: finished.counts,
-        state: state(dir, manifest, (*format, *include_input))?.unwrap_or_default(),
+        state: publication.state(dir)?.unwrap_or_default(),
         format: *format,
+        is_partial: *is_partial,
         earlier: elsewhere(before, &files),
         files,
         summary: RawValue::from_string(summary).unwrap_or_else(|_| RawValue::NULL.to_owned()),
@@ -342,6 +399,7 @@ fn facts(
     report::Facts {
         run: dir.run().to_owned(),
         publication: sequence,
+        is_partial: publication.is_partial,
         format: publication.format,
         inputs: Vec::new(),
         base_urls: publication.base_urls.clone(),

@@ -126,18 +126,20 @@ pub struct Merging {
     pub policy: Policy,
     /// Whether envelopes show their rows.
     pub include_input: bool,
+    /// Whether rows without an outcome are left out; without this they are an error.
+    pub is_partial: bool,
     /// Threads that read journals.
     pub threads: usize,
     /// How many generations are kept besides the one that counts.
     pub keep_generations: u32,
 }
 
-/// Verifies a finished plan and publishes its outputs.
+/// Verifies a finished plan and publishes its outputs, or what there is of an unfinished one.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Result<Finished, Error> {
-    let Merging { outputs, policy, include_input, threads, keep_generations } = merging;
+    let Merging { outputs, policy, include_input, is_partial, threads, keep_generations } = merging;
     let started_ms = now_ms();
     WorkDir::open(path)?;
     let mut dir = hold(path, context)?;
@@ -160,10 +162,16 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
         threads: *threads,
         started_ms,
         links: &outputs.links,
+        is_partial: *is_partial && publish::is_unfinished(&dir, &manifest)?,
         overwrites: *policy == Policy::Overwrite,
     };
+    // What was published before is the last word until all rows have outcomes.
+    let drop_generations = |dir: &Held| match publication.is_partial {
+        true => Ok(()),
+        false => dir.drop_generations(*keep_generations),
+    };
     if let Some(finished) = publish::unchanged(&dir, &publication)? {
-        dir.drop_generations(*keep_generations)?;
+        drop_generations(&dir)?;
         return Ok(finished);
     }
     publish::may_take_places(&dir, &publication)?;
@@ -172,7 +180,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     let finished = session::noted(&mut dir, context, |dir, context| {
         publish::publish(dir, &publication, &session, context)
     })?;
-    dir.drop_generations(*keep_generations)?;
+    drop_generations(&dir)?;
     Ok(finished)
 }
 

@@ -79,6 +79,9 @@ pub struct Published {
     pub publication: u32,
     /// Whether all outputs took their places.
     pub done: bool,
+    /// Whether rows without an outcome were left out of the outputs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// Rows with an answer.
     pub ok: u64,
     /// Rows without one.
@@ -160,15 +163,22 @@ pub fn status(dir: &WorkDir, now_ms: u64) -> Result<Status, Error> {
     status.left = status.rows.saturating_sub(done);
     status.rows_per_second = status.holder.as_ref().and_then(|holder| rate(holder, worked, now_ms));
     status.model = Some(job.models_shown());
-    status.state = match &status.published {
-        Some(published) if published.done && status.sealed == status.shards => "published",
-        _ if status.sealed == status.shards => "complete",
-        _ => "open",
-    };
+    status.state = status.state();
     Ok(status)
 }
 
 impl Status {
+    /// What is to be done next, in a word.
+    fn state(&self) -> &'static str {
+        let is_sealed = self.sealed == self.shards;
+        let is_whole = |it: &Published| it.done && !it.partial;
+        match is_sealed {
+            true if self.published.as_ref().is_some_and(is_whole) => "published",
+            true => "complete",
+            false => "open",
+        }
+    }
+
     /// Adds what became of a shard's rows: so many are done, well or badly, of so many.
     fn add(&mut self, variant: usize, (ok, failed, wanted): (u64, u64, u64)) {
         self.ok += ok;
@@ -219,6 +229,7 @@ fn published(commit: Commit) -> Published {
     Published {
         publication: commit.sequence,
         done: commit.done,
+        partial: commit.is_partial,
         ok: commit.counts.ok,
         failed: commit.counts.failed,
         waiting: commit.pending().map(|file| file.target.to_string_lossy().into_owned()).collect(),
@@ -319,8 +330,12 @@ impl std::fmt::Display for Status {
         }
         match &self.published {
             Some(published) => {
-                let Published { publication, ok, failed, outputs, .. } = published;
-                writeln!(f, "published  {publication} times, last {ok} ok and {failed} failed:")?;
+                let Published { publication, partial, ok, failed, outputs, .. } = published;
+                let partial = if *partial { ", rows without an outcome left out" } else { "" };
+                writeln!(
+                    f,
+                    "published  {publication} times, last {ok} ok and {failed} failed{partial}:"
+                )?;
                 list(f, "", outputs)?;
                 list(f, "waits for its upload: ", &published.waiting)
             }

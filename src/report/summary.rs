@@ -23,6 +23,9 @@ pub struct Summary {
     pub generation: u32,
     /// How often outputs were published from the work directory.
     pub publication: u32,
+    /// Whether rows without an outcome were left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// How lines of the input are spelled.
     #[serde(skip_serializing_if = "Dialect::is_rows")]
     pub dialect: Dialect,
@@ -167,6 +170,9 @@ pub struct Rows {
     pub ok: u64,
     /// Without one.
     pub failed: u64,
+    /// Without an outcome yet, and so not in the outputs; said only where rows may be left out for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
     /// Left out because an earlier row has their id.
     pub skipped: u64,
     /// Of all rows, those that took the outcome of another row, which asks the same.
@@ -239,6 +245,8 @@ pub struct Facts {
     pub run: String,
     /// The number of the publication.
     pub publication: u32,
+    /// Whether rows without an outcome were left out.
+    pub is_partial: bool,
     /// How lines of the outputs are spelled.
     pub format: Dialect,
     /// What came of each input: its output, the rows with an answer and those without.
@@ -332,14 +340,19 @@ pub fn summarize(manifest: &Manifest, facts: Facts, files: &[CommitFile]) -> Sum
     let by_number = "rows are told apart by their numbers and texts (no --id-field): a row that moves \
                      to another place is asked about again";
     let is_by_number = job.identity() == Identity::RowNumber;
-    let notes: Vec<String> = is_by_number.then(|| by_number.to_owned()).into_iter().collect();
     let rows = rows(manifest, &facts);
+    let left_out = rows.left.map(|left| {
+        let all = manifest.answered_for();
+        format!("{left} of {all} rows have no outcome yet and are not in these outputs")
+    });
+    let notes = is_by_number.then(|| by_number.to_owned()).into_iter().chain(left_out).collect();
     let variants = variants(manifest, &facts);
     let cost = cost(manifest, &facts);
     Summary {
         run: facts.run,
         generation: manifest.generation,
         publication: facts.publication,
+        partial: facts.is_partial,
         dialect: job.dialect,
         output_format: facts.format,
         model: job.model.clone(),
@@ -392,6 +405,9 @@ fn rows(manifest: &Manifest, facts: &Facts) -> Rows {
         selected: manifest.selected,
         ok: facts.ok,
         failed: facts.failed,
+        left: facts
+            .is_partial
+            .then(|| manifest.answered_for().saturating_sub(facts.ok.saturating_add(facts.failed))),
         skipped: manifest.skipped,
         twins: facts.twins,
         resumed: facts.resumed,

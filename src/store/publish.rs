@@ -79,6 +79,9 @@ pub struct Commit {
     /// How the lines of the outputs are spelled.
     #[serde(default, skip_serializing_if = "Dialect::is_rows")]
     pub format: Dialect,
+    /// Whether rows without an outcome were left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_partial: bool,
     /// The outputs, in the order in which they take their places.
     pub files: Vec<CommitFile>,
     /// Outputs of earlier publications in other places, as they were left there.
@@ -400,6 +403,7 @@ mod tests {
             counts: Counts::default(),
             state: String::new(),
             format: Dialect::Rows,
+            is_partial: false,
             files,
             earlier: Vec::new(),
             summary: RawValue::from_string("{}".to_owned()).unwrap(),

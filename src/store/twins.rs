@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::verify::read_back;
+use super::verify::{Visit, read_back, whole_records};
 use super::{
     Asked, Error, Held, Manifest, Outcome, Record, Rename, RowHashes, ShardEntry, Twinned, WorkDir,
     disk,
@@ -268,11 +268,42 @@ impl OutcomePlaces {
     /// # Errors
     /// [`Error::Unsound`] when the journal is not the one that was sealed.
     pub fn note(&self, dir: &WorkDir, number: u32, entry: &ShardEntry) -> Result<(), Error> {
+        self.note_read(dir, number, entry, |file, path, visit| {
+            let verified = read_back(file, path, number, entry, visit)?;
+            dir.is_as_sealed(number, &verified)
+        })
+    }
+
+    /// The same of an open shard, as far as its rows have outcomes.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn note_finished(
+        &self,
+        dir: &WorkDir,
+        number: u32,
+        entry: &ShardEntry,
+    ) -> Result<(), Error> {
+        if !dir.journal(number).exists() {
+            return Ok(());
+        }
+        self.note_read(dir, number, entry, |file, path, visit| {
+            whole_records(file, path, entry, visit)
+        })
+    }
+
+    fn note_read(
+        &self,
+        dir: &WorkDir,
+        number: u32,
+        entry: &ShardEntry,
+        read: impl FnOnce(&File, &Path, &mut Visit<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut places = vec![0; usize::try_from(entry.rows).unwrap_or_default()];
         let mut state = super::ShardState::new(entry);
         let path = dir.journal(number);
         let file = disk::open(&path)?;
-        let verified = read_back(&file, &path, number, entry, &mut |offset, _, record| {
+        read(&file, &path, &mut |offset, _, record| {
             let Record::Outcome(outcome) = record else { return };
             let index = usize::try_from(outcome.row - entry.first_row).unwrap_or(usize::MAX);
             // The first success counts, else the last of the others.
@@ -284,7 +315,6 @@ impl OutcomePlaces {
             }
             state.note(outcome.row, Some(outcome.kind));
         })?;
-        dir.is_as_sealed(number, &verified)?;
         self.file.put(entry.first_row, &places)
     }
 
@@ -329,6 +359,15 @@ const FILES: usize = 16;
 const KNOWN: usize = 8 << 20;
 
 impl Outcomes<'_> {
+    /// Whether a row's outcome is known.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn has(&mut self, row: u64) -> Result<bool, Error> {
+        let place = self.places.as_mut().map_or(Ok(None), |places| places.get(row))?;
+        Ok(place.is_some())
+    }
+
     /// The outcome of a row.
     ///
     /// # Errors

@@ -57,11 +57,41 @@ impl WorkDir {
     }
 }
 
+impl WorkDir {
+    /// The length of a shard's journal; 0 where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn journal_bytes(&self, shard: u32) -> Result<u64, Error> {
+        let path = self.shard_dir(shard).join("journal");
+        match std::fs::metadata(&path) {
+            Ok(meta) => Ok(meta.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(disk::context("read", &path)(error)),
+        }
+    }
+
+    /// The blake3 hash of a shard's journal as it is; that of nothing where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn journal_hash(&self, shard: u32) -> Result<blake3::Hash, Error> {
+        let path = self.shard_dir(shard).join("journal");
+        let mut hasher = blake3::Hasher::new();
+        match std::fs::File::open(&path).and_then(|file| hasher.update_reader(file).map(|_| ())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(disk::context("read", &path)(error))
+            }
+            _ => Ok(hasher.finalize()),
+        }
+    }
+}
+
 /// Is shown a record: where it begins, its line, what it says.
 pub(super) type Visit<'v> = dyn FnMut(u64, &[u8], &Record<'_>) + 'v;
 
 /// Shows the whole records of a shard's journal; the rest is passed over.
-fn whole_records(
+pub(super) fn whole_records(
     file: &File,
     path: &Path,
     entry: &ShardEntry,
@@ -171,6 +201,20 @@ impl ShardReader {
         entry: &ShardEntry,
     ) -> Result<(ReadShard<'_>, Verified), Error> {
         self.gather(dir, number, |file, path, visit| read_back(file, path, number, entry, visit))
+    }
+
+    /// As [`ShardReader::read_what_is_there`]; where there is no journal, a shard without rows.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn read_finished(
+        &mut self,
+        dir: &WorkDir,
+        number: u32,
+        entry: &ShardEntry,
+    ) -> Result<ReadShard<'_>, Error> {
+        let read = self.read_what_is_there(dir, number, entry)?;
+        Ok(read.unwrap_or(ReadShard { bytes: Bytes::Held(&[]), places: &[] }))
     }
 
     /// Reads what a shard's journal has of rows, whether or not all of them are done. What is no

@@ -79,6 +79,7 @@ Examples:
   rowmill merge --work-dir job1 -o out.jsonl --error-output errors.jsonl
   rowmill merge --work-dir job1 -o - | jq .result
   rowmill merge --work-dir job1 -o out.jsonl --output-format openai   # as OpenAI's Batch API has it
+  rowmill merge --work-dir job1 -o out.jsonl --partial                # what is done of a run that ended early
   rowmill merge --work-dir job1 -o 'https://…/out.jsonl?…'";
 
 pub(super) const STATUS_EXAMPLES: &str = "\

@@ -250,6 +250,11 @@ pub(in crate::cli) struct MergeArgs {
     pub(in crate::cli) outputs: OutputArgs,
     #[command(flatten)]
     pub(in crate::cli) tell: TellArgs,
+    /// Publish what there is of an unfinished plan: rows without an outcome are left out, and the summary says
+    /// how many. The work directory goes on as before, and the next full publication replaces the outputs.
+    /// Without -o the output goes where the default work directory OUTPUT.rowmill belongs
+    #[arg(long)]
+    pub(in crate::cli) partial: bool,
     /// Replace outputs that are there
     #[arg(long)]
     pub(in crate::cli) overwrite: bool,
