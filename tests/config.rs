@@ -368,7 +368,7 @@ fn a_key_that_is_not_there_is_told_before_anything_is_done() {
         assert!(!bench.exists("out.jsonl.rowmill"), "{source}");
         // Without a call no key is needed, and no command is run.
         shown(&bench, "-m e.m");
-        bench.run("plan in.jsonl --work-dir job -m e.m -p x --overwrite").expect(0);
+        bench.run("plan in.jsonl --work-dir job -m e.m --overwrite").expect(0);
     }
 }
 
@@ -442,7 +442,7 @@ fn a_plan_finds_its_endpoint_again_or_says_what_is_missing() {
 fn outputs_and_logs_are_not_the_config_file() {
     let bench = bench();
     bench.write("rowmill.toml", "model = \"passthrough\"");
-    let ask = "run in.jsonl -p x --overwrite";
+    let ask = "run in.jsonl --overwrite";
     for options in ["-o rowmill.toml", "-o o.jsonl --log-file rowmill.toml"] {
         let ended = bench.run(&format!("{ask} {options}"));
         assert!([2, 73].contains(&ended.code), "{ended:?}");

@@ -165,12 +165,19 @@ fn a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_doe
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(500));
     let wrong = ASK.replace("-m m", "-m slip");
-    bench.run(&format!("{wrong} --retries 0")).expect(78).says("no row was answered");
+    let ended = bench.run(&format!("{wrong} --retries 0")).expect(78);
+    let asked = format!("POST {}/chat/completions: ", server.url());
+    assert!(!ended.stderr.contains("is /v1 missing"), "{}", ended.stderr);
+    ended.says("no row was answered").says(&asked);
     // Those in flight when it was clear, and rows that waited for another try.
     assert!(server.count() <= 40, "{} calls", server.count());
     assert!(!bench.exists("out.jsonl"));
     let status = bench.run("status --work-dir out.jsonl.rowmill").expect(0).stdout;
     assert!(status.contains("0 failed"), "{status}");
+    // The commonest slip has a hint of its own.
+    let root = server.url().replace("/v1", "");
+    let ended = bench.run(&format!("{wrong} --overwrite --retries 0 --base-url {root}")).expect(78);
+    ended.says(&format!("POST {root}/chat/completions: ")).says("is /v1 missing at its end?");
     // Who has answered others does not know this row.
     let server = Server::start(|call| match call.prompt.as_str() {
         "text 5" => Reply::status(404),

@@ -896,7 +896,7 @@ fn the_first_line_tells_what_comes_while_the_pipe_stays_open() {
     }
     // Without a line nobody is asked, and the arguments are looked at all the same.
     bench.pipe("filter -m m", b"\n\n").expect(0).says("0 rows: 0 ok");
-    bench.pipe("filter", b"").expect(2).says("no model is named");
+    bench.pipe("filter", b"").expect(69).says("no endpoint offers a model");
     // Nor does it wait for a line where nobody waits for answers.
     let mut open = Open::start(&bench, "filter -m m");
     open.write("{\"pro");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server, answer_to};
-use crate::support::{Bench, CANARY, rows};
+use crate::support::{Bench, CANARY, assert_same, rows};
 
 const OUTPUTS: &str = "-o out.jsonl --telemetry-output tel.jsonl --id-field id -p {{text}}";
 
@@ -244,11 +244,14 @@ fn what_cannot_be_asked_for_is_refused_before_anything_is_done() {
         ("-m ?temp=0", "names no model"),
         ("-m m --protocol smtp", "embeddings"),
     ] {
-        bench.run(&format!("run in.jsonl -o out.jsonl -p x {options}")).expect(2).says(says);
+        bench
+            .run(&format!("run in.jsonl -o out.jsonl -p {{{{id}}}} {options}"))
+            .expect(2)
+            .says(says);
         assert!(!bench.exists("out.jsonl.rowmill"), "{options}");
     }
     // Said twice, and the same: that is clear.
-    let line = "run in.jsonl -o out.jsonl -p x -m m?temp=0 --temperature 0 --dry-run";
+    let line = "run in.jsonl -o out.jsonl -p {{id}} -m m?temp=0 --temperature 0 --dry-run";
     let shown = bench.run(line).expect(0).stdout;
     let mut bodies = serde_json::Deserializer::from_str(&shown).into_iter::<Value>();
     assert_eq!(bodies.next().unwrap().unwrap()["body"]["temperature"], 0);
@@ -311,4 +314,53 @@ fn a_plan_is_worked_where_it_was_planned_for() {
     bench.set("OPENAI_BASE_URL", &other.url());
     bench.run("work --work-dir job --shard 0").expect(0);
     assert_eq!((planned.count(), other.count()), (3, 0));
+}
+
+#[test]
+fn server_is_asked_which_model_it_serves() {
+    let served = std::sync::Arc::new(std::sync::Mutex::new(vec!["only-one"]));
+    let listed = std::sync::Arc::clone(&served);
+    let server = Server::start(move |call| match call.path.ends_with("/models") {
+        true => {
+            let models: Vec<_> =
+                listed.lock().unwrap().iter().map(|id| json!({"id": id})).collect();
+            Reply::body(json!({"object": "list", "data": models}).to_string())
+        }
+        false => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(3));
+    let ask = "run in.jsonl -o out.jsonl -p {{text}} --work-dir job";
+    for options in ["", " -m auto --overwrite"] {
+        let summary = bench.run(&format!("{ask}{options}")).expect(0).summary();
+        assert_eq!(summary["model"], "only-one", "{options}");
+    }
+    bench.assert_answers(3);
+    // A plan knows its model: nobody is asked, and nothing changes.
+    let (calls, before) = (server.count(), bench.snapshot());
+    bench.run(&format!("{ask} --resume")).expect(0);
+    assert_same(&bench.snapshot(), &before);
+    assert_eq!(server.count(), calls);
+    let piped = bench.pipe("filter -p {{text}}", rows(1).as_bytes());
+    assert_eq!(piped.code, 0, "{}", piped.stderr);
+    *served.lock().unwrap() = vec!["a", "b"];
+    let several = bench.run(&format!("{ask} --overwrite")).expect(2);
+    several.says("serves several models (a, b): name one with -m");
+    served.lock().unwrap().clear();
+    bench.run(&format!("{ask} --overwrite")).expect(69).says("offers no model for this");
+}
+
+#[test]
+fn parallel_alone_says_calls_in_flight() {
+    let server = Server::start(|call| Reply::Hold(answer_to(&call.prompt)));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(40));
+    let ask = "run in.jsonl -o out.jsonl -p {{text}} -m m --no-final-summary --fixed-concurrency";
+    let running = bench.start(&format!("{ask} --parallel 3"));
+    server.wait_for_active(3);
+    server.release();
+    running.wait().expect(0).says("--parallel 3 without -c: at most 3 calls at once");
+    assert_eq!(server.peak(), 3);
+    let ended = bench.run(&format!("{ask} --parallel 3 -c 5 --overwrite")).expect(0);
+    assert!(!ended.stderr.contains("without -c"), "{}", ended.stderr);
 }

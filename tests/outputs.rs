@@ -123,7 +123,7 @@ fn devices_and_pipes_take_outputs_as_they_come() {
     // A reader that goes away is an I/O error, and the rows are kept.
     bench.write("many.jsonl", rows(50_000));
     let script = format!(
-        "{} run many.jsonl -o - -p x -m passthrough --work-dir job 2>err | head -n 1 >/dev/null; \
+        "{} run many.jsonl -o - -p x --allow-constant-prompt -m passthrough --work-dir job 2>err | head -n 1 >/dev/null; \
          echo ${{PIPESTATUS[0]}}",
         env!("CARGO_BIN_EXE_rowmill")
     );

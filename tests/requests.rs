@@ -549,7 +549,7 @@ fn what_lines_say_no_option_says() {
     let nowhere = bench.run("run in.jsonl -o out.jsonl").expect(2);
     nowhere.says("name the endpoint with --base-url, or a model with -m");
     assert_eq!(server.count(), 0);
-    bench.run(&run(&server, "-m m -p x --dialect rows")).expect(3);
+    bench.run(&run(&server, "-m m -p x --allow-constant-prompt --dialect rows")).expect(3);
     assert_eq!(server.calls()[0].prompt, "x");
 }
 
@@ -607,7 +607,7 @@ fn a_pipe_is_looked_at_and_nothing_of_it_is_lost() {
     let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
     assert_eq!(sent, bodies(&text).into_iter().collect());
     // Where a prompt is said nobody waits for its first lines, and it is refused when it is here.
-    let refused = bench.pipe(&format!("{line} -m m -p x --overwrite"), text.as_bytes());
+    let refused = bench.pipe(&format!("{line} -m m -p {{{{x}}}} --overwrite"), text.as_bytes());
     assert_eq!((refused.code, server.count()), (2, 300), "{}", refused.stderr);
     refused.says("requests of the dialect openai").says("--dialect rows");
     // One with a name is as good.
@@ -652,7 +652,7 @@ fn what_is_at_a_url_is_looked_at_before_it_is_fetched() {
     assert_eq!(ranges, [Some("bytes=0-1048575".to_owned()), None]);
     // Where a prompt is said it is fetched at once, and refused when it is here.
     let calls = server.count();
-    let ended = bench.run(&from("-m m -p x --overwrite --work-dir w")).expect(2);
+    let ended = bench.run(&from("-m m -p {{x}} --overwrite --work-dir w")).expect(2);
     ended.says("requests of the dialect openai").says("--dialect rows");
     assert_eq!((depot.seen().len(), server.count()), (3, calls));
     let missing = Depot::start(|_| Say::status(404));

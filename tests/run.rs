@@ -212,7 +212,7 @@ fn rows_come_back_byte_for_byte() {
     ];
     bench.write("in.jsonl", odd.join("\n"));
     bench
-        .run("run in.jsonl -o out.jsonl --id-field id --include-input -p x -m passthrough")
+        .run("run in.jsonl -o out.jsonl --id-field id --include-input -p x --allow-constant-prompt -m passthrough")
         .expect(0);
     let text = bench.read("out.jsonl");
     for (line, row) in text.lines().zip(odd) {

@@ -172,7 +172,7 @@ fn an_input_that_cannot_be_planned_at_first_is_not_fetched_again() {
     });
     let bench = Bench::new();
     let url = depot.url("/rows.jsonl") + &query(1);
-    let ask = format!("run {url} --id-field id -p x -m passthrough -o out.jsonl");
+    let ask = format!("run {url} --id-field id -p {{{{id}}}} -m passthrough -o out.jsonl");
     run(&bench, &ask).expect(65).says("have the id of an earlier row");
     run(&bench, &ask).expect(65).says("have the id of an earlier row");
     let length = (rows(3) + &rows(2)).len();
@@ -203,7 +203,7 @@ fn an_input_that_is_not_there_is_told_from_one_that_cannot_be_asked_for() {
         ("/packed.jsonl", 65, "looks like gzip"),
     ] {
         let url = depot.url(path) + &query(1);
-        let ended = run(&bench, &format!("run {url} -p x -m passthrough -o out.jsonl"));
+        let ended = run(&bench, &format!("run {url} -p {{{{id}}}} -m passthrough -o out.jsonl"));
         ended.expect(code).says(said).says(&depot.url(path));
         assert!(!bench.exists("out.jsonl.rowmill"), "{path}");
     }
@@ -211,7 +211,7 @@ fn an_input_that_is_not_there_is_told_from_one_that_cannot_be_asked_for() {
         (format!("http://u:{SECRET}@127.0.0.1/a.jsonl"), "a user name or password"),
         (format!("https://?{SECRET}"), "it is no URL"),
     ] {
-        let ended = run(&bench, &format!("run {url} -p x -m passthrough -o out.jsonl"));
+        let ended = run(&bench, &format!("run {url} -p {{{{id}}}} -m passthrough -o out.jsonl"));
         ended.expect(2).says(said);
     }
     let url = depot.url("/a.jsonl") + &query(1);
@@ -470,7 +470,7 @@ fn places_of_outputs_are_told_apart() {
     let depot = taker();
     let bench = Bench::with_rows(3);
     let url = depot.url("/x.jsonl") + &query(1);
-    let ask = "-p x -m passthrough";
+    let ask = "-p {{id}} -m passthrough";
     let other = url.replace(&query(1), &query(2));
     run(&bench, &format!("run {url} {ask} -o {other}")).expect(2).says("must not be the input");
     run(&bench, &format!("run in.jsonl {ask} -o {url} --error-output {other}"))

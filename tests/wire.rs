@@ -75,6 +75,7 @@ impl Exchange {
             length: 0,
             data_offset: 0,
             data_line: 1,
+            notes: Vec::new(),
         };
         let read = Attachments::of(&job, &source.into(), false)[0].read(&self.attachments).unwrap();
         api.attach(&read).unwrap()

@@ -275,6 +275,15 @@ pub(super) fn work_options(
     // Such a server queues what it cannot take at once, and tells nobody to go slower.
     let is_served = serving.is_some();
     let in_flight = serving.and_then(Serving::default_concurrency).or(in_flight);
+    let is_said = pace.concurrency.or(in_flight).is_some();
+    let parallel_calls = session.parallel.filter(|_| !is_said);
+    let in_flight = in_flight.or(parallel_calls.map(u32::from));
+    if let Some(parallel) = parallel_calls {
+        let text = format!(
+            "--parallel {parallel} without -c: at most {parallel} calls at once; -c says how many in any case"
+        );
+        surroundings.progress.emit(&Event::Note(text));
+    }
     let parallel = session.parallel.map_or_else(cores, usize::from).min(256);
     let wanted = pace.in_flight(in_flight);
     let system::Room { workers: parallel, connections: concurrency, too_few } =

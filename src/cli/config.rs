@@ -152,6 +152,16 @@ fn settle_models(
     if args.models.is_empty() && !is_served && !has_base_url(args) {
         args.models.extend(of_config(config));
     }
+    if args.is_idle && args.models.is_empty() && !is_served {
+        args.models.push(PASSTHROUGH.to_owned());
+    }
+    let is_auto = args.models == [AUTO];
+    let is_there = args.base_url.is_some() || config.endpoints.is_empty() && has_base_url(args);
+    if !is_served && is_there && (is_auto || args.models.is_empty()) {
+        args.models.clear();
+        args.asks_server = true;
+        return Ok(config.limits(None));
+    }
     let names = std::mem::take(&mut args.models);
     if let Some(twice) = (1..names.len()).find(|it| names[..*it].contains(&names[*it])) {
         return Err(Error::Usage(format!(

@@ -24,6 +24,7 @@ const ENOUGH: usize = 1 << 20;
 impl RunArgs {
     /// Finds out what the input holds, and what follows from that for the arguments.
     pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.prompt.take_file();
         let output = match self.outputs.output.as_os_str().is_empty() {
             true => Path::new("-"),
             false => &self.outputs.output,
@@ -38,6 +39,7 @@ impl RunArgs {
             _ => look(input, prompt, planned)?,
         }
         self.model.dialect = self.input.lines;
+        self.model.is_idle = self.input.is_empty;
         if self.outputs.output.as_os_str().is_empty() && self.input.lines != Dialect::Prompts {
             return Err(self.nowhere());
         }
@@ -83,9 +85,11 @@ impl RunArgs {
 impl PlanArgs {
     /// As for `run`.
     pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.prompt.take_file();
         let planned = Some(&*self.work_dir).filter(|_| !self.overwrite);
         look(&mut self.input, &self.prompt, planned)?;
         self.model.dialect = self.input.lines;
+        self.model.is_idle = self.input.is_empty;
         check(&self.input, &self.prompt, &self.schema, &self.model)
     }
 }
@@ -93,8 +97,10 @@ impl PlanArgs {
 impl EstimateArgs {
     /// As for `run`.
     pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.prompt.take_file();
         look(&mut self.input, &self.prompt, self.work_dir.as_deref())?;
         self.model.dialect = self.input.lines;
+        self.model.is_idle = self.input.is_empty;
         check(&self.input, &self.prompt, &self.schema, &self.model)
     }
 }
@@ -107,6 +113,7 @@ impl FilterArgs {
         &mut self,
         read: &mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<Piece>,
     ) -> Result<bool, Error> {
+        self.prompt.take_file();
         let own = own(&self.prompt, (self.id_field.is_some(), self.id_from.is_some()));
         self.lines = match self.dialect.map(Dialect::from) {
             Some(dialect) => dialect,
@@ -191,7 +198,7 @@ fn look(args: &mut InputArgs, prompt: &PromptArgs, work_dir: Option<&Path>) -> R
         }
         None => told_by(args, &inputs, has_own)?,
     };
-    let csv = inputs.paths().find(|path| is_named(path, &["csv"]));
+    let csv = inputs.paths().find(|path| input::holds_csv(path));
     if let Some(path) = csv.filter(|_| !args.lines.is_rows()) {
         let dialect = args.lines;
         return Err(Error::Usage(format!(
@@ -208,7 +215,7 @@ fn told_by(args: &mut InputArgs, inputs: &Inputs, has_own: bool) -> Result<Diale
     let mut found: Option<(&Path, Dialect)> = None;
     for path in inputs.paths() {
         let refuse = |what| input::Error::NotRequests { path: path.to_owned(), what };
-        let told = match is_named(path, &["csv"]) {
+        let told = match input::holds_csv(path) {
             true => Some(Dialect::Rows),
             false => {
                 let beginning = beginning(args, path)?;
@@ -278,9 +285,6 @@ fn beginning(args: &mut InputArgs, path: &Path) -> Result<Vec<u8>, Error> {
         return Ok(bytes);
     }
     let is_pipe = pipeline::is_pipe(path);
-    if !is_pipe && !is_named(path, &["jsonl", "ndjson"]) {
-        return Ok(Vec::new());
-    }
     // What cannot be opened is told where it is needed.
     let Ok(mut file) = File::open(path) else { return Ok(Vec::new()) };
     if !is_pipe && !file.metadata().is_ok_and(|meta| meta.is_file()) {
@@ -364,11 +368,6 @@ fn is_enough(read: &[u8], longest: usize) -> bool {
         None => read.len() > longest.max(ENOUGH),
         Some(_) => read.len() >= ENOUGH || ends.nth(LINES - 2).is_some(),
     }
-}
-
-fn is_named(path: &Path, endings: &[&str]) -> bool {
-    let ending = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
-    ending.and_then(|it| it.into_string().ok()).is_some_and(|it| endings.contains(&it.as_str()))
 }
 
 /// What requests say themselves, no option says of them.

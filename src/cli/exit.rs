@@ -186,7 +186,11 @@ fn of_input(error: &input::Error, typed: &Typed<'_>) -> Line {
             (NO_INPUT, UNTOUCHED, "name the files themselves, or another directory".to_owned())
         }
         input::Error::UnknownFormat { .. } => {
-            (USAGE, UNTOUCHED, "rename it, or convert it first".to_owned())
+            (USAGE, UNTOUCHED, "give it the ending of its format, or convert it first".to_owned())
+        }
+        input::Error::OneDocument { path, is_list, .. } => {
+            let (lines, file) = (if *is_list { "'.[]'" } else { "." }, shown(path));
+            (DATA, UNTOUCHED, format!("make lines of it: jq -c {lines} {file} > rows.jsonl"))
         }
         input::Error::NotText { .. } => {
             (DATA, UNTOUCHED, "decompress or convert it to UTF-8 first".to_owned())

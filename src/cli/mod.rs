@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod config;
+mod constant_prompt;
 mod deadline;
 mod dialect;
 mod ending;
@@ -29,6 +30,7 @@ mod reach;
 mod routes;
 mod run;
 mod schema;
+mod served_model;
 mod serving;
 mod signals;
 mod surroundings;

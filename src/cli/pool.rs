@@ -19,7 +19,7 @@ use crate::store::Manifest;
 use crate::work::{Answerer, Member, Rates};
 
 /// How long an endpoint may take to say what it offers.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Calls in flight at an endpoint that nothing is said of.
 const IN_FLIGHT: u32 = 64;
 

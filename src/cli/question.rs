@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::args::{InputArgs, MAX_ROW_BYTES, ModelArgs, PromptArgs, SchemaArgs};
+use super::constant_prompt::refuse_constant;
 use super::model::{Asked, Route, asked};
 use super::names::{NamedWays, NamesArgs};
 use super::pool::ways;
@@ -52,6 +53,10 @@ pub(super) fn asked_of_rows(
         (None, Some(path)) => read_text(path)?,
         (None, None) => prompt::DEFAULT.to_owned(),
     };
+    let is_said = prompt.prompt.is_some() || prompt.template.is_some();
+    if is_said && dialect.is_rows() && repeat == 1 && prompt.attachment_field.is_none() {
+        refuse_constant(prompt, &text)?;
+    }
     let is_varied = repeat > 1 || !others.is_empty();
     let job = JobSpec {
         dialect,
@@ -175,9 +180,12 @@ fn asking(
     if let Some(names) = &args.maps {
         return asking_named(args, names);
     }
+    let planned = || work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
+    if args.asks_server {
+        return asking_each(&args.with_served_model(planned().as_ref())?, serving);
+    }
     let Some(pool) = &args.pool else { return asking_each(args, serving) };
-    let planned = work_dir.and_then(|dir| WorkDir::open(dir).ok()?.manifest().ok()?);
-    let ways = ways(args, pool, planned.as_ref())?;
+    let ways = ways(args, pool, planned().as_ref())?;
     // What its models are asked with is theirs.
     let (model, protocol, parameters) =
         (pool.pool.name.clone(), ways.protocol(), Parameters::new());

@@ -1,12 +1,14 @@
 //! The command line as it was typed, and what can be typed next.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::links::shown as shown_word;
 use crate::http::Link;
 use crate::pipeline::is_of_fast_agent;
-use crate::telemetry::escape;
+use crate::telemetry::is_unsafe;
 
 /// The command line as it was typed, for hints.
 pub(super) struct Typed<'a>(pub(super) &'a [OsString]);
@@ -126,12 +128,15 @@ impl Typed<'_> {
         let mut words: Vec<String> = vec!["rowmill".to_owned()];
         let mut is_there = false;
         for word in self.0.iter().skip(1) {
-            let word = word.to_string_lossy();
-            if without.contains(&&*word) {
+            let Some(text) = word.to_str() else {
+                words.push(quoted_bytes(word.as_bytes()));
+                continue;
+            };
+            if without.contains(&text) {
                 continue;
             }
-            is_there |= with == Some(&*word);
-            words.push(quoted(&shown_word(&word)));
+            is_there |= with == Some(text);
+            words.push(quoted(&shown_word(text)));
         }
         if let Some(with) = with.filter(|_| !is_there) {
             words.push(with.to_owned());
@@ -140,18 +145,85 @@ impl Typed<'_> {
     }
 }
 
-/// A word as a shell takes it for one.
+/// A word as a shell takes it for one: pasted, it is the same word.
 pub(super) fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
+    quoted_bytes(word.as_bytes())
+}
+
+/// As [`quoted`]; what is no text, or would move a terminal, is spelled in octal as `$'…'` has it.
+fn quoted_bytes(word: &[u8]) -> String {
+    let is_plain = |c: &u8| c.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(c);
+    let text = std::str::from_utf8(word).ok();
+    match text.filter(|text| !text.chars().any(is_unsafe)) {
+        Some(text) if word.iter().all(is_plain) && !matches!(word.first(), None | Some(b'=')) => {
+            text.to_owned()
+        }
+        Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
+        None => format!("$'{}'", spelled(word)),
     }
-    format!("'{}'", escape(word).replace('\'', r"'\''"))
+}
+
+/// A word as it stands within `$'…'`.
+fn spelled(word: &[u8]) -> String {
+    let mut out = String::with_capacity(word.len() + 16);
+    for chunk in word.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\'' | '\\' => out.extend(['\\', character]),
+                _ if is_unsafe(character) => {
+                    push_octal(&mut out, character.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+                _ => out.push(character),
+            }
+        }
+        push_octal(&mut out, chunk.invalid());
+    }
+    out
+}
+
+fn push_octal(out: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\\{byte:03o}");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quoted_word_is_same_word_in_shell() {
+        let long = "x \n".repeat(1000);
+        let words: [&[u8]; 14] = [
+            b"plain-1.0/a:b=c",
+            b"",
+            b"=ls",
+            b"a b",
+            b"it's \"x\" $HOME `id` \\ !",
+            b"Judge this:\n{{text}}\n",
+            b"tab\there",
+            b"\x1b[1mbold\x7f9",
+            "Gr\u{f6}\u{df}e \u{1f600}".as_bytes(),
+            "One\u{2028}two\u{202e}7".as_bytes(),
+            "both ' and \\ and \n".as_bytes(),
+            b"no text \xff\xfe1",
+            b"\r\n",
+            long.as_bytes(),
+        ];
+        for word in words {
+            let quoted = quoted_bytes(word);
+            assert!(!quoted.chars().any(is_unsafe), "{quoted}");
+            let script = format!("printf %s {quoted}");
+            // No locale: what a terminal shows must not decide what a word is.
+            let mut shell = std::process::Command::new("bash");
+            let said = shell.args(["-c", &script]).env_clear().output().unwrap().stdout;
+            assert_eq!(said, word, "{quoted}");
+        }
+    }
 
     #[test]
     fn hints_can_be_typed() {

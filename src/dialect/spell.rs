@@ -134,7 +134,7 @@ impl Speller {
 
     /// The id of a row that failed, where it must be a string; a number where only that tells the line from others.
     fn known<'i>(&self, id: &'i str) -> Cow<'i, str> {
-        if self.has_strings { Cow::Borrowed(id) } else { string(id) }
+        if self.has_strings || id == "null" { Cow::Borrowed(id) } else { string(id) }
     }
 
     /// An answer as `prompts` and `dria` have it.

@@ -167,7 +167,7 @@ impl<'a> Lines<'a> {
     pub(super) fn open(input: &'a Input, shutdown: &'a Shutdown) -> Result<Self, Error> {
         let path = input.path();
         let extension = path.extension().map(|it| it.to_ascii_lowercase());
-        if extension == Some("csv".into()) {
+        if extension.is_some_and(|it| it == "csv" || it == "tsv") {
             let what = "is CSV, and the file tools take JSON Lines".to_owned();
             return Err(Error::NotLines { path: path.to_owned(), what });
         }

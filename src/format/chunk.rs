@@ -237,10 +237,10 @@ impl<R: Read> ChunkReader<R> {
 }
 
 impl Cut {
-    /// Cuts a form of file.
+    /// Cuts CSV with this separator.
     #[must_use]
-    pub fn csv() -> Self {
-        Self::Csv(Box::default())
+    pub fn csv(separator: u8) -> Self {
+        Self::Csv(Box::new(csv::Splitter::new(separator)))
     }
 
     fn find_end(&mut self, piece: &[u8]) -> Option<usize> {
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn csv_records_may_span_lines_and_their_lines_are_known() {
-        let all = chunks(b"a,\"x\ny\"\n\nb,c\n", Cut::csv, 100, Limits::NONE);
+        let all = chunks(b"a,\"x\ny\"\n\nb,c\n", || Cut::csv(csv::COMMA), 100, Limits::NONE);
         assert_eq!(texts(&all[0]), ["a,\"x\ny\"", "b,c"]);
         let lines: Vec<_> = all[0].records.iter().map(|r| r.line).collect();
         assert_eq!(lines, [1, 4]);
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_is_a_fault_of_the_record_it_swallows() {
-        let all = chunks(b"a,b\nc,\"d\ne,f\n", Cut::csv, 100, Limits::NONE);
+        let all = chunks(b"a,b\nc,\"d\ne,f\n", || Cut::csv(csv::COMMA), 100, Limits::NONE);
         let faults: Vec<_> = all[0].records.iter().map(|r| r.fault).collect();
         assert_eq!(faults, [None, Some(Fault::Unclosed)]);
     }

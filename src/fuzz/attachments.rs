@@ -42,6 +42,7 @@ pub(super) fn attachment(bytes: &[u8], _: &Path) {
         length: 0,
         data_offset: 0,
         data_line: 1,
+        notes: Vec::new(),
     };
     let readers = Attachments::of(&job, &source.into(), true);
     let reader = readers.first().expect("it has a field");

@@ -239,9 +239,9 @@ mod tests {
 
     #[test]
     fn places_in_a_row_are_counted_from_its_own_beginning() {
-        let format = Format::Csv(Header::parse(b"a").unwrap());
+        let format = Format::Csv(Header::parse(b"a", csv::COMMA).unwrap().0);
         assert_eq!(
-            failures(&format, Cut::csv(), b"\n\r\no\xff\n", 9),
+            failures(&format, Cut::csv(csv::COMMA), b"\n\r\no\xff\n", 9),
             ["invalid_utf8: line 3: not UTF-8: the byte at 1 begins no character"]
         );
     }
@@ -264,9 +264,14 @@ mod tests {
 
     #[test]
     fn each_kind_of_bad_record_is_told_with_its_place() {
-        let format = Format::Csv(Header::parse(b"a,b").unwrap());
+        let format = Format::Csv(Header::parse(b"a,b", csv::COMMA).unwrap().0);
         assert_eq!(
-            failures(&format, Cut::csv(), b"1,\"x\ny\"\n1\n , \n1,2,3\n\xff,1\n\"1,2\n3,4\n", 99),
+            failures(
+                &format,
+                Cut::csv(csv::COMMA),
+                b"1,\"x\ny\"\n1\n , \n1,2,3\n\xff,1\n\"1,2\n3,4\n",
+                99
+            ),
             [
                 "{\"a\":\"1\",\"b\":\"x\\ny\"}",
                 "invalid_row: line 3: 1 fields where the header has 2",

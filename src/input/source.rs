@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::spelling::{BOM, Spelling, Unclear, head_of, is_list_of_objects, not_text, spelling};
 use crate::format::chunk::{ChunkReader, Cut, Limits};
 use crate::format::csv::{self, Header};
 use crate::job::{Dialect, IdHash, input_salt};
@@ -24,6 +25,8 @@ pub struct Source {
     pub data_offset: u64,
     /// The line in which that is, from 1.
     pub data_line: u64,
+    /// What a person may want to know of how it is read, in words.
+    pub notes: Vec<String>,
 }
 
 /// The inputs of a job: one or more, whose rows follow one another.
@@ -101,14 +104,25 @@ pub enum Error {
         /// The input.
         path: PathBuf,
     },
-    /// Its name tells no format that rowmill reads.
+    /// Neither its name nor its content tells a format that rowmill reads.
     #[error(
-        "{} has no format that rowmill reads: its name should end in .jsonl or .csv",
+        "{} has no format that rowmill reads: its first line is no JSON object, and its name does not end in .jsonl, \
+         .csv or .tsv",
         path.display()
     )]
     UnknownFormat {
         /// The input.
         path: PathBuf,
+    },
+    /// It is one JSON list, or a JSON object over several lines.
+    #[error("{} holds {what}; rows are JSON Lines, one object a line", path.display())]
+    OneDocument {
+        /// The input.
+        path: PathBuf,
+        /// What it holds.
+        what: &'static str,
+        /// Whether that is a list.
+        is_list: bool,
     },
     /// It is not text, or not in UTF-8.
     #[error("{} looks like {what}, not like UTF-8 text", path.display())]
@@ -168,6 +182,7 @@ impl Error {
             Self::Unreadable { .. } | Self::NoInputs { .. } | Self::DifferentDialects { .. } => {}
             Self::NotAFile { path }
             | Self::UnknownFormat { path }
+            | Self::OneDocument { path, .. }
             | Self::NotText { path, .. }
             | Self::Header { path, .. }
             | Self::NotRequests { path, .. }
@@ -183,17 +198,17 @@ impl Source {
     /// # Errors
     /// When it cannot be read, or holds no rows that rowmill can read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let name = path.extension().map(|e| e.to_ascii_lowercase());
-        let is_csv = match name.as_deref().and_then(|name| name.to_str()) {
-            Some("jsonl" | "ndjson") => false,
-            Some("csv") => true,
-            _ => {
-                // A missing file is the likelier mistake.
-                open(path)?;
-                return Err(Error::UnknownFormat { path: path.to_owned() });
+        let head = head_of(path);
+        let head = head.map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+        match spelling(path, &head) {
+            Ok(spelling) => Self::open_spelled(path, spelling),
+            Err(Unclear::Binary) => Self::open_spelled(path, Spelling::JsonLines),
+            Err(Unclear::Object) => {
+                let what = "one JSON object over several lines";
+                Err(Error::OneDocument { path: path.to_owned(), what, is_list: false })
             }
-        };
-        Self::open_as(path, is_csv)
+            Err(Unclear::Unknown) => Err(Error::UnknownFormat { path: path.to_owned() }),
+        }
     }
 
     /// What paths in its rows are relative to, under one name for however the command names it.
@@ -209,6 +224,11 @@ impl Source {
     /// # Errors
     /// As [`Source::open`].
     pub fn open_as(path: &Path, is_csv: bool) -> Result<Self, Error> {
+        let spelling = if is_csv { Spelling::Csv(csv::COMMA) } else { Spelling::JsonLines };
+        Self::open_spelled(path, spelling)
+    }
+
+    fn open_spelled(path: &Path, spelling: Spelling) -> Result<Self, Error> {
         let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
         let mut file = open(path)?;
         let meta = file.metadata().map_err(unreadable)?;
@@ -228,15 +248,26 @@ impl Source {
             length: meta.len(),
             data_offset,
             data_line: 1,
+            notes: Vec::new(),
         };
-        if is_csv { source.with_header() } else { Ok(source) }
+        match spelling {
+            Spelling::Csv(expected) => source.with_header(expected),
+            Spelling::JsonLines if is_list_of_objects(&head) => {
+                let what = "one JSON list of objects";
+                Err(Error::OneDocument { path: path.to_owned(), what, is_list: true })
+            }
+            Spelling::JsonLines => Ok(source),
+        }
     }
 
     /// The source that a plan was made for, at another place or the same.
     #[must_use]
     pub fn planned(path: &Path, print: &SourcePrint) -> Self {
         let format = match &print.columns {
-            Some(names) => Format::Csv(Header::from_names(names.clone())),
+            Some(names) => {
+                let separator = print.separator.and_then(|it| u8::try_from(it).ok());
+                Format::Csv(Header::from_names(names.clone(), separator.unwrap_or(csv::COMMA)))
+            }
             None => Format::JsonLines,
         };
         Self {
@@ -246,28 +277,66 @@ impl Source {
             length: print.bytes,
             data_offset: print.data_offset,
             data_line: 1,
+            notes: Vec::new(),
         }
     }
 
-    fn with_header(mut self) -> Result<Self, Error> {
+    /// What stands between the fields, where the file says so itself or its beginning shows it.
+    fn find_separator(&mut self, expected: u8) -> Result<u8, Error> {
+        /// As much as some tens of records have.
+        const ENOUGH: u64 = 64 << 10;
+        let unreadable = |source| Error::Unreadable { path: self.path.clone(), source };
+        let mut beginning = Vec::new();
+        self.range(self.data_offset, ENOUGH)
+            .and_then(|mut range| range.read_to_end(&mut beginning))
+            .map_err(unreadable)?;
+        if let Some((separator, length)) = csv::named_separator(&beginning) {
+            self.data_offset += length as u64;
+            self.data_line += 1;
+            return Ok(separator);
+        }
+        let is_all = (beginning.len() as u64) < ENOUGH;
+        let separator = csv::detect_separator(&beginning, is_all, expected);
+        if separator != expected {
+            let shown = char::from(separator);
+            let text =
+                format!("{}: the separator is {shown:?}, as its lines show", self.path.display());
+            self.notes.push(text);
+        }
+        Ok(separator)
+    }
+
+    fn with_header(mut self, expected: u8) -> Result<Self, Error> {
+        let separator = self.find_separator(expected)?;
         let unreadable = |source| Error::Unreadable { path: self.path.clone(), source };
         // More than a header ever has.
         const LONGEST: u64 = 1 << 20;
+        let (offset, line) = (self.data_offset, self.data_line);
         let file = self.range(self.data_offset, self.length).map_err(unreadable)?;
-        let mut reader = ChunkReader::new(file, Cut::csv(), self.data_offset, 1, LONGEST);
+        let mut reader = ChunkReader::new(file, Cut::csv(separator), offset, line, LONGEST);
         let one = Limits { records: 1, bytes: u64::MAX };
         let first = reader.next_chunk(one).map_err(unreadable)?;
         let names = match first.as_ref().and_then(|chunk| chunk.records.first()) {
             Some(record) if record.fault.is_some() => Err(csv::Error::Unclosed),
-            Some(record) => Header::parse(first.as_ref().map_or(&[], |chunk| chunk.record(record))),
+            Some(record) => {
+                let text = first.as_ref().map_or(&[][..], |chunk| match separator {
+                    // A blank at either end is a separator.
+                    b'\t' => &chunk.bytes[record.start..record.end],
+                    _ => chunk.record(record),
+                });
+                Header::parse(text, separator)
+            }
             // A file without anything has no rows; that is no mistake of anyone's.
-            None => Ok(Header::from_names(Vec::new())),
+            None => Ok((Header::from_names(Vec::new(), separator), Vec::new())),
         };
-        let names = names.map_err(|source| Error::Header { path: self.path.clone(), source })?;
+        let (names, told) =
+            names.map_err(|source| Error::Header { path: self.path.clone(), source })?;
         if let Some(chunk) = first {
             self.data_offset += chunk.length;
             self.data_line = reader.line();
         }
+        let path = self.path.display().to_string();
+        self.notes.extend(told.into_iter().map(|told| format!("{path}: {told}")));
         self.format = Format::Csv(names);
         Ok(self)
     }
@@ -287,9 +356,9 @@ impl Source {
     /// How its records are told apart.
     #[must_use]
     pub fn cut(&self) -> Cut {
-        match self.format {
+        match &self.format {
             Format::JsonLines => Cut::Lines,
-            Format::Csv(_) => Cut::csv(),
+            Format::Csv(header) => Cut::csv(header.separator()),
         }
     }
 
@@ -312,6 +381,17 @@ impl Source {
         }
     }
 
+    /// What stands between its fields, if it is CSV and that is no comma.
+    #[must_use]
+    pub fn separator(&self) -> Option<char> {
+        match &self.format {
+            Format::JsonLines => None,
+            Format::Csv(header) => {
+                Some(header.separator()).filter(|it| *it != csv::COMMA).map(char::from)
+            }
+        }
+    }
+
     /// The names of its columns, if it has such.
     #[must_use]
     pub fn columns(&self) -> Option<Vec<String>> {
@@ -324,32 +404,6 @@ impl Source {
 
 fn open(path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })
-}
-
-/// What some editors begin text files with.
-pub const BOM: &[u8] = b"\xef\xbb\xbf";
-
-/// What a file looks like that begins with these bytes and is no text.
-#[must_use]
-pub fn not_text(head: &[u8]) -> Option<&'static str> {
-    let magics: [(&[u8], &str); 7] = [
-        (b"\xff\xfe", "UTF-16"),
-        (b"\xfe\xff", "UTF-16"),
-        (b"\x1f\x8b", "gzip"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"PAR1", "Parquet"),
-        (b"PK\x03\x04", "a zip archive"),
-        (b"BZh", "bzip2"),
-    ];
-    if let Some((_, what)) = magics.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return Some(what);
-    }
-    let zeros = memchr::memchr_iter(0, head).count();
-    match zeros * 3 {
-        0 => None,
-        many if many >= head.len() => Some("UTF-16"),
-        _ => Some("binary data"),
-    }
 }
 
 /// Passes bytes on and hashes them.
@@ -409,6 +463,26 @@ mod tests {
     }
 
     #[test]
+    fn content_tells_format_where_name_does_not() {
+        for name in ["a.json", "a.txt", "a", "a.csv"] {
+            let source = opened(name, b"\xef\xbb\xbf\n{\"a\": 1}\n{\"a\": 2}").unwrap();
+            assert_eq!(source.format, Format::JsonLines, "{name}");
+        }
+        assert_eq!(opened("a", b" \n").unwrap().format, Format::JsonLines);
+        let columns = |name: &str, text: &str| {
+            let source = opened(name, text.as_bytes()).unwrap();
+            (source.columns().unwrap().join("|"), source.separator(), source.notes.len())
+        };
+        assert_eq!(columns("a.tsv", "id\ttext\n1\ta\n"), ("id|text".into(), Some('\t'), 0));
+        assert_eq!(columns("a.tsv", "id,text\n1,a\n"), ("id|text".into(), None, 1));
+        assert_eq!(columns("a.txt", "id\ttext\n1\ta\n"), ("id|text".into(), Some('\t'), 0));
+        assert_eq!(columns("a.csv", "id;text\n1;a\n"), ("id|text".into(), Some(';'), 1));
+        assert_eq!(columns("a.csv", "sep=;\r\nid;text\n"), ("id|text".into(), Some(';'), 0));
+        assert_eq!(columns("a.tsv", "\tid\n0\ta\n"), ("column_1|id".into(), Some('\t'), 1));
+        assert_eq!(columns("a.csv", "id,\n0,a\n"), ("id|column_2".into(), None, 1));
+    }
+
+    #[test]
     fn refuses_what_is_no_text() {
         let utf16: Vec<u8> = "{\"a\": 1}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(refusal("a.jsonl", &utf16), "a.jsonl looks like UTF-16, not like UTF-8 text");
@@ -421,11 +495,14 @@ mod tests {
             "a.jsonl looks like gzip, not like UTF-8 text"
         );
         assert_eq!(refusal("a.csv", b"PAR1..."), "a.csv looks like Parquet, not like UTF-8 text");
-        assert_eq!(
-            refusal("a.csv", b"id,id\n"),
-            "a.csv cannot be used: two columns are named \"id\""
-        );
-        assert!(refusal("a.txt", b"x").contains(".jsonl or .csv"));
+        assert_eq!(refusal("a.csv", b",,\n"), "a.csv cannot be used: the header row is missing");
+        assert!(refusal("a.txt", b"x").contains(".jsonl, .csv or .tsv"));
+        for name in ["a.jsonl", "a.json", "a"] {
+            let list = b"\xef\xbb\xbf[\n  {\"a\": 1}\n]\n";
+            assert!(refusal(name, list).contains("one JSON list of objects"), "{name}");
+        }
+        assert!(refusal("a.json", b"{\n\"a\": 1}\n").contains("one JSON object over several"));
+        assert_eq!(refusal("a", b"PAR1..."), "a looks like Parquet, not like UTF-8 text");
         assert!(matches!(
             Source::open(Path::new("/nowhere/a.jsonl")),
             Err(Error::Unreadable { .. })

@@ -48,6 +48,13 @@ impl Id {
         Self(row.to_string().into_boxed_str())
     }
 
+    /// What stands for the id of a row whose id field cannot be read: null, which is nobody's id. A row number could
+    /// be the id of another row.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("null".into())
+    }
+
     /// The id of a row in a job that tells rows apart by their text: the first half of its blake3
     /// hash, in hex.
     #[must_use]

@@ -191,7 +191,10 @@ fn is_taken(path: &Path) -> bool {
 
 /// What the outputs of an input are called: as it is, but for CSV, of which the answers are JSON Lines.
 fn output_name(path: &Path) -> Option<String> {
-    let is_csv = path.extension().is_some_and(|it| it.eq_ignore_ascii_case("csv"));
+    let is_ending = |it: &std::ffi::OsStr| {
+        ["csv", "tsv", "tab"].iter().any(|ending| it.eq_ignore_ascii_case(ending))
+    };
+    let is_csv = path.extension().is_some_and(is_ending);
     let name = if is_csv { path.with_extension("jsonl") } else { path.to_owned() };
     Some(name.file_name()?.to_str()?.to_owned())
 }

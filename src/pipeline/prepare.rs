@@ -79,9 +79,10 @@ fn spool(
             .map_err(|source| input::Error::Unreadable { path: input.to_owned(), source })?;
         dir.spool_from(&mut file, is_second)?
     };
-    let source = Source::open(&path)?;
+    let shown = input.display().to_string();
+    let source = Source::open(&path).map_err(|error| error.of_copy_of(&shown))?;
     if question.is_unseen {
-        refuse_requests(&source, &input.display().to_string())?;
+        refuse_requests(&source, &shown)?;
     }
     Ok(source)
 }
@@ -226,6 +227,8 @@ pub(super) fn make_plan(
         Some(sources) => sources,
         None => spool(dir, question, false, context)?.into(),
     };
+    let notes = sources.all().iter().flat_map(|source| &source.notes);
+    notes.for_each(|note| context.sink.emit(&Event::Note(note.clone())));
     let (url, plan) = (url(question), question.plan.clone());
     let options = plan::Options { replaces, is_spooled, url, now_ms: now_ms(), ..plan };
     let job = question.job.clone();

@@ -322,7 +322,7 @@ fn is_csv(link: &Link, content_type: Option<&str>) -> bool {
     let name = link.file_name().map(Path::new).and_then(Path::extension);
     let name = name.map(|it| it.to_ascii_lowercase());
     match name.as_deref().and_then(|name| name.to_str()) {
-        Some("csv") => true,
+        Some("csv" | "tsv" | "tab") => true,
         Some("jsonl" | "ndjson") => false,
         _ => content_type.is_some_and(|it| it.to_ascii_lowercase().starts_with("text/csv")),
     }

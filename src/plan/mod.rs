@@ -419,6 +419,7 @@ fn prints(sources: &Sources, scanned: &scan::Scanned, options: &Options) -> Vec<
             url: options.url.clone(),
             format: source.format_name().to_owned(),
             columns: source.columns(),
+            separator: source.separator(),
             bytes: source.length,
             blake3: blake3.clone(),
             rows: *rows,

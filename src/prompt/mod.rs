@@ -2,7 +2,7 @@
 //!
 //! `{{name}}` stands for a field at the top level of the row; names may hold spaces and dots.
 //! Strings are put in as they are, other values as the JSON the row has. `{{row_json}}` stands for
-//! the whole row. Substitution is one pass: a value that holds `{{x}}` is text like any other.
+//! the whole row, or for a field of that name where the row has one. Substitution is one pass: a value that holds `{{x}}` is text like any other.
 //!
 //! Of lines that are requests themselves see [`Request`].
 
@@ -182,6 +182,12 @@ impl Template {
         &self.names
     }
 
+    /// Whether what it asks depends on the row.
+    #[must_use]
+    pub fn depends_on_row(&self) -> bool {
+        self.pieces.iter().any(|piece| !matches!(piece, Piece::Text(_)))
+    }
+
     /// Which of [`Template::names`] a row lacks.
     pub fn missing<'a>(&'a self, row: &'a Object<'_>) -> impl Iterator<Item = usize> + 'a {
         (0..self.names.len()).filter(|index| row.get(&self.names[*index]).is_none())
@@ -232,7 +238,11 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::RowJson => json::pretty(whole, &mut out),
+                // A field of that name is meant by who has one.
+                Piece::RowJson => match row.get(ROW_JSON) {
+                    Some(value) => push_value(&mut out, ROW_JSON, value)?,
+                    None => json::pretty(whole, &mut out),
+                },
                 Piece::Field(index) => {
                     if let Some(value) = row.get(&self.names[*index]) {
                         push_value(&mut out, &self.names[*index], value)?;
@@ -343,6 +353,12 @@ mod tests {
             render(DEFAULT, r#"{"id":1,"t":"caf\u00e9"}"#).unwrap(),
             "Input record:\n\n{\n  \"id\": 1,\n  \"t\": \"café\"\n}\n"
         );
+    }
+
+    #[test]
+    fn field_called_row_json_wins() {
+        assert_eq!(render("{{row_json}}", r#"{"row_json":"mine","a":1}"#).unwrap(), "mine");
+        assert_eq!(render(DEFAULT, r#"{"row_json":[1]}"#).unwrap(), "Input record:\n\n[1]\n");
     }
 
     #[test]

@@ -544,6 +544,7 @@ pub(crate) mod tests {
                 url: None,
                 format: "jsonl".into(),
                 columns: None,
+                separator: None,
                 bytes: 203,
                 blake3: "00".into(),
                 rows: 20,

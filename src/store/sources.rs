@@ -25,6 +25,9 @@ pub struct SourcePrint {
     pub format: String,
     /// The names of its columns, for CSV.
     pub columns: Option<Vec<String>>,
+    /// What stands between its fields, for CSV where that is no comma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub separator: Option<char>,
     /// Its length.
     pub bytes: u64,
     /// Its blake3 hash, as hex; what `b3sum` prints.

@@ -26,7 +26,9 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-fn is_unsafe(character: char) -> bool {
+/// Whether a character may move a terminal, or what stands around it.
+#[must_use]
+pub fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}'

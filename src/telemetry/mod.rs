@@ -9,7 +9,7 @@ mod tee;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub use escape::escape;
+pub use escape::{escape, is_unsafe};
 pub use histogram::{Histogram, Spread};
 pub use log::{Log, LogError, is_torn};
 pub use progress::{Progress, Style, grouped};

@@ -14,7 +14,7 @@ use super::route::{Load, Standing, Team};
 use super::structured::Form;
 use super::{Answerer, Error, Member, Options, Server, Shared};
 use crate::http::{Client, Connector, Endpoint, Limits, Sockets};
-use crate::job::{Attempt, Kinds, Money, Transport};
+use crate::job::{Attempt, Failure, Kinds, Money, Transport};
 use crate::policy::Bounds;
 use crate::provider::{Api, Model};
 use crate::store::{Manifest, ShardEntry};
@@ -239,6 +239,24 @@ impl Lane {
     /// Whether it answers rows by the names in their lines, so that nobody answers in its place.
     pub(super) fn is_named(&self) -> bool {
         self.names.is_some()
+    }
+
+    /// Why no row's model was found at its endpoint: what URL was asked, what was said, and what the likely mistake is.
+    pub(super) fn not_found(&self, failure: &Failure) -> String {
+        let said = &failure.message;
+        let (Some((_, endpoint)), Some(api)) = (&self.reached, self.model.api()) else {
+            return said.clone();
+        };
+        let is_version = |part: &str| {
+            part.strip_prefix('v')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let base = endpoint.path("");
+        let hint = match base.split('/').any(is_version) || failure.status != Some(404) {
+            true => "",
+            false => "; the base URL has no version: is /v1 missing at its end?",
+        };
+        format!("POST {endpoint}{}: {said}{hint}", api.path())
     }
 
     /// A worker's own way through the lane; nothing for models that are not called.

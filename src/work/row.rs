@@ -5,7 +5,7 @@ use super::attempt::Landing;
 use crate::format::envelope::{NO_INPUT, Verdict};
 use crate::format::telemetry::write_attempt;
 use crate::input::{ShardRows, identify};
-use crate::job::{Answer, Content, Failure, Id, JobSpec};
+use crate::job::{Answer, Content, Failure, Id, Identity, JobSpec};
 use crate::prompt::{Prompt, Template};
 
 /// A row as far as it can be prepared: its id, and its prompt or why there is none.
@@ -26,7 +26,11 @@ pub(super) fn prepare(
     template: &Template,
 ) -> Prepared {
     let unnamed = |failure| {
-        let id = Id::from_row_number(number);
+        let id = match job.identity() {
+            // Ids of requests are strings, so that no number is one.
+            Identity::Field(_) if job.dialect.is_rows() => Id::unknown(),
+            _ => Id::from_row_number(number),
+        };
         Prepared { id, hash: 0, prompt: Err(failure) }
     };
     let text = match rows.text(index) {
@@ -39,6 +43,7 @@ pub(super) fn prepare(
     };
     let id = match identify(&object, job.identity(), number) {
         Ok(id) => id,
+        Err(failure) if job.dialect.is_rows() => return unnamed(failure),
         // What is wrong with a request is told in its dialect's words.
         Err(failure) => return unnamed(template.ask(&object, job).err().unwrap_or(failure)),
     };

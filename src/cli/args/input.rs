@@ -16,13 +16,13 @@ pub(in crate::cli) const MAX_ROW_BYTES: u64 = 16 << 20;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(in crate::cli) struct InputArgs {
-    /// The rows: a .jsonl or .csv file, an http(s) URL of one, or - for JSON Lines on standard input.
+    /// The rows: a file of JSON Lines, whatever its name, or a .csv or .tsv file, an http(s) URL of one, or - for JSON Lines on standard input.
     /// Several files, or a directory (all .jsonl files directly in it), are one job; each has outputs of
     /// its own name, in the directories that --output and the like are then
     #[arg(value_name = "INPUT", required_unless_present = "input", conflicts_with = "input")]
     pub(in crate::cli) files: Vec<PathBuf>,
     /// The rows, as an option; may be given several times
-    #[arg(short, long, value_name = "FILE|DIR|URL")]
+    #[arg(short, long, alias = "input-file", value_name = "FILE|DIR|URL")]
     pub(in crate::cli) input: Vec<PathBuf>,
     /// The URL that the rows are at; in its place above stands what may be shown of it.
     #[arg(skip)]

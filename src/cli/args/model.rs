@@ -21,11 +21,12 @@ pub(in crate::cli) struct ModelArgs {
     /// whoever is at --base-url; or an endpoint of a config file. `local` is a small one on this
     /// machine, fetched once, and `local:FILE` one in a GGUF file of yours. `passthrough` answers with
     /// the prompt, without a call. The name of a pool of a config file stands for all its members;
-    /// `auto` for whatever the config file's endpoints offer, as they say when they are asked. Given
+    /// `auto` for whatever the config file's endpoints offer, as they say when they are asked, or for the one model
+    /// that the server at --base-url (or OPENAI_BASE_URL) serves. Given
     /// several times, each model answers each row: an envelope a row and model, with `model` and
     /// `repeat` in it. Of request files it takes the place of the models that their lines name [env:
     /// ROWMILL_MODEL] [default: the config file's model, else its only pool, else auto where it has
-    /// endpoints; of request files the lines' own]
+    /// endpoints or there is a base URL; of request files the lines' own]
     #[arg(short, long = "model", value_name = "MODEL", action = ArgAction::Append, value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) models: Vec<String>,
     /// Ask each model so many times about each row: an envelope for each answer, with `model` and
@@ -41,6 +42,12 @@ pub(in crate::cli) struct ModelArgs {
     /// What it was named with.
     #[arg(skip)]
     pub(in crate::cli) named: String,
+    /// Whether there is nothing to ask about, so that any model will do.
+    #[arg(skip)]
+    pub(in crate::cli) is_idle: bool,
+    /// Whether no model is named, and the server at the base URL is asked which it serves.
+    #[arg(skip)]
+    pub(in crate::cli) asks_server: bool,
     /// The same arguments for each of the other models.
     #[arg(skip)]
     pub(in crate::cli) others: Vec<ModelArgs>,

@@ -16,7 +16,7 @@ pub(in crate::cli) struct OutputArgs {
     /// not be said: then it is standard output. With several inputs a directory, made where it is not
     /// there, in which each has an output of its own name; so are --error-output, --telemetry-output and
     /// --output-delta then
-    #[arg(short, long, value_name = "FILE|DIR|URL", default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    #[arg(short, long, alias = "output-file", value_name = "FILE|DIR|URL", default_value = "", hide_default_value = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(in crate::cli) output: PathBuf,
     /// How lines of output, errors and delta are spelled: rows (envelopes), openai (as OpenAI's Batch API
     /// and vLLM's run-batch), prompts (as dria batch) or dria (as Dria's Batch API) [default: as the

@@ -115,7 +115,8 @@ impl PaceArgs {
 #[command(next_help_heading = "Work")]
 pub(in crate::cli) struct SessionArgs {
     /// Shard workers, each with a thread of its own [default: one for 128 calls in flight
-    /// or, for a model that is not called, one a core; at most one a core]
+    /// or, for a model that is not called, one a core; at most one a core]. Where nothing says how many calls are
+    /// made at once (-c, a config file), so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(in crate::cli) parallel: Option<u16>,
     /// Stop with code 4 before this moment, and go on with the same command: a time from now (90m,

@@ -10,13 +10,16 @@ use crate::job::OnMissingField;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Prompt")]
 pub(in crate::cli) struct PromptArgs {
-    /// The row template: {{field}} stands for a field, {{row_json}} for the whole row. By default
-    /// the model is shown the whole row
+    /// The row template: {{field}} stands for a field, {{row_json}} for the whole row; @FILE for a file that holds
+    /// it. By default the model is shown the whole row
     #[arg(short, long, value_name = "TEXT", conflicts_with = "template", value_parser = NonEmptyStringValueParser::new())]
     pub(in crate::cli) prompt: Option<String>,
     /// A file that holds the row template
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) template: Option<PathBuf>,
+    /// Take a template that names no field: every row asks the same
+    #[arg(long)]
+    pub(in crate::cli) allow_constant_prompt: bool,
     /// A file that holds the system instruction
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) instruction: Option<PathBuf>,

@@ -47,7 +47,7 @@ impl State<'_> {
         let (lane, tries) = (self.lanes.lane(super::LANE), &mut self.rows.row(place)?.tries);
         match judge::unknown(lane, failure, tries) {
             Some(Unknown::ToAll) => {
-                let why = failure.message.clone();
+                let why = lane.not_found(failure);
                 self.finish(PassedEnd::Stopped(StopReason::Unknown { why }));
                 return Some(Decision::StopRun);
             }

@@ -56,7 +56,7 @@ impl Worker<'_> {
         let tries = self.slots[slot].feed.note(landing.flight.row);
         match judge::unknown(lane, failure, tries) {
             Some(Unknown::ToAll) => {
-                let why = failure.message.clone();
+                let why = lane.not_found(failure);
                 self.lose(landing.flight.lane, StopReason::Unknown { why }, now);
                 return Some(Decision::StopRun);
             }
