@@ -25,6 +25,7 @@ mod money;
 mod names;
 mod network;
 mod outputs;
+mod pairing;
 mod partial;
 mod pools;
 mod requests;

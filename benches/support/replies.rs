@@ -1,6 +1,7 @@
 //! What the server says, prepared: the same answer whole and in events, in two protocols.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -11,7 +12,13 @@ pub struct Replies {
     response: Vec<u8>,
     response_events: Vec<u8>,
     response_messages: Vec<u8>,
+    // Where the response's id is in those, and how many there were.
+    ids: Vec<usize>,
+    made: AtomicU32,
 }
+
+/// The id of every response that has none of its own.
+const ID: &str = "resp_benchmark";
 
 impl Replies {
     pub fn new() -> Self {
@@ -20,12 +27,16 @@ impl Replies {
         let events = response_events(&text, &response);
         let chat_events = chat_events(&text).into_iter().map(|data| format!("data: {data}\n\n"));
         let named = |(kind, data): &(&str, String)| format!("event: {kind}\ndata: {data}\n\n");
+        let response_messages: Vec<u8> =
+            events.iter().flat_map(|(_, data)| text_frame(data)).collect();
         Self {
             chat: whole(&chat(&text)),
             chat_events: in_chunks(chat_events),
             response: whole(&response),
             response_events: in_chunks(events.iter().map(named)),
-            response_messages: events.iter().flat_map(|(_, data)| text_frame(data)).collect(),
+            ids: memchr::memmem::find_iter(&response_messages, ID).collect(),
+            response_messages,
+            made: AtomicU32::new(0),
         }
     }
 
@@ -41,9 +52,14 @@ impl Replies {
         }
     }
 
-    /// The reply to a message over a WebSocket.
-    pub fn messages(&self) -> &[u8] {
-        &self.response_messages
+    /// The reply to a message over a WebSocket, with an id that no other has.
+    pub fn messages(&self) -> Vec<u8> {
+        let id = format!("resp_{:09}", self.made.fetch_add(1, Ordering::Relaxed));
+        let mut messages = self.response_messages.clone();
+        for place in &self.ids {
+            messages[*place..][..ID.len()].copy_from_slice(id.as_bytes());
+        }
+        messages
     }
 }
 
@@ -132,7 +148,7 @@ fn response(text: &str, status: &str) -> String {
         (String::new(), "null")
     };
     format!(
-        "{{\"id\":\"resp_benchmark\",\"object\":\"response\",\"created_at\":1763700000,\
+        "{{\"id\":\"{ID}\",\"object\":\"response\",\"created_at\":1763700000,\
          \"status\":\"{status}\",\"error\":null,\"incomplete_details\":null,\
          \"instructions\":null,\"max_output_tokens\":null,\"model\":\"mock\",\
          \"output\":[{output}],\"parallel_tool_calls\":true,\"previous_response_id\":null,\

@@ -105,7 +105,7 @@ async fn answer_all(
             let request = &buffer[..length];
             if is_socket {
                 match request[0] & 0x0f {
-                    TEXT => write_all(stream, replies.messages()).await?,
+                    TEXT => write_all(stream, &replies.messages()).await?,
                     CLOSE => return write_all(stream, &[0x80 | CLOSE, 0]).await,
                     _ => {}
                 }

@@ -17,7 +17,9 @@ use hyper::{Method, Request, Response, Uri, body::Incoming};
 use tokio::time::{Sleep, sleep_until};
 
 use super::coding::{decode, is_coded};
-use super::error::{Error, chain, closed_early};
+use super::connect::Io;
+use super::error::{Error, chain, closed_early, is_unsent};
+use super::guarded::{GuardedIo, RequestStart};
 use super::idle::{Idle, Overdue};
 use super::{Connector, Endpoint, Limits};
 
@@ -46,7 +48,41 @@ pub struct Place {
     headers: HeaderMap,
 }
 
-type Connection = SendRequest<Full<Bytes>>;
+/// A connection of HTTP/1.1, on which one request is under way at a time.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    start: RequestStart,
+}
+
+impl Connection {
+    /// Speaks HTTP over a new connection.
+    async fn new(io: Io) -> Result<Self, hyper::Error> {
+        let start = RequestStart::default();
+        let io = GuardedIo::new(io, start.clone());
+        // A head and a body go out as one buffer: a copy of some kilobytes, and no list of
+        // pieces for the kernel to gather.
+        let (sender, connection) = http1::Builder::new().writev(false).handshake(io).await?;
+        // It lives until its sender is dropped or the server closes it; what goes wrong on it, the
+        // call on it is told.
+        tokio::spawn(connection);
+        Ok(Self { sender, start })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends a request, if nothing waits to be read: see [`is_unsent`].
+    async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        self.sender.ready().await?;
+        self.start.arm();
+        self.sender.send_request(request).await
+    }
+}
 
 /// What takes the pieces of a body; true when the answer has ended.
 pub(super) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
@@ -282,11 +318,9 @@ impl Client {
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Connection), Error> {
         while let Some(mut connection) = self.take_idle() {
-            if connection.ready().await.is_err() {
-                continue;
-            }
-            match connection.send_request(request).await {
+            match connection.send(request.clone()).await {
                 Ok(response) => return Ok((response, connection)),
+                Err(error) if is_unsent(&error) => {}
                 Err(error) if closed_early(&error) => {
                     // The others are as old: the next call takes none of them.
                     self.idle.borrow_mut().clear();
@@ -297,7 +331,7 @@ impl Client {
         }
         // Seldom done, and large: kept apart, it leaves every other call small.
         let mut connection = Box::pin(self.connect()).await?;
-        match connection.send_request(request).await {
+        match connection.send(request).await {
             Ok(response) => Ok((response, connection)),
             Err(error) if closed_early(&error) => {
                 Err(Error::Closed { authority: self.authority() })
@@ -328,20 +362,12 @@ impl Client {
         let refused = |reason: String| Error::Connect { authority: self.authority(), reason };
         let connecting = async {
             let io = self.connector.open(&self.endpoint).await?;
-            // A head and a body go out as one buffer: a copy of some kilobytes, and no list of
-            // pieces for the kernel to gather.
-            let mut builder = http1::Builder::new();
-            builder.writev(false).handshake(io).await.map_err(|error| refused(chain(&error)))
+            Connection::new(io).await.map_err(|error| refused(chain(&error)))
         };
-        let (sender, connection) =
-            tokio::time::timeout(self.limits.connect, connecting).await.map_err(|_| {
-                let after = self.limits.connect;
-                Error::ConnectTimeout { authority: self.authority(), after }
-            })??;
-        // It lives until its sender is dropped or the server closes it; what goes wrong on it, the
-        // call on it is told.
-        tokio::spawn(connection);
-        Ok(sender)
+        tokio::time::timeout(self.limits.connect, connecting).await.unwrap_or_else(|_| {
+            let after = self.limits.connect;
+            Err(Error::ConnectTimeout { authority: self.authority(), after })
+        })
     }
 
     async fn read(
@@ -422,4 +448,96 @@ async fn within<T>(mut timer: Pin<&mut Sleep>, future: impl Future<Output = T>) 
         Poll::Pending => timer.as_mut().poll(context).map(|()| None),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    /// Reads a request and replies to it.
+    fn answer(stream: &mut TcpStream, text: &str) {
+        let mut read = [0; 4096];
+        assert!(stream.read(&mut read).unwrap() > 0);
+        reply(stream, text);
+    }
+
+    fn reply(stream: &mut TcpStream, text: &str) {
+        let length = text.len();
+        write!(stream, "HTTP/1.1 200 X\r\ncontent-length: {length}\r\n\r\n{text}").unwrap();
+    }
+
+    fn client(listener: &TcpListener) -> Client {
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::parse(&url).unwrap();
+        let limits = Limits::whole(Duration::from_secs(20), 1 << 20);
+        let connector = Connector::new(&endpoint, &limits).unwrap();
+        Client::new(connector, endpoint, "/x".parse().unwrap(), HeaderMap::new(), limits)
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    /// After a reply the server does this with the connection; then the client makes another call, before the runtime
+    /// has seen what was done.
+    fn call_after(act: impl FnOnce(TcpStream)) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        run(async {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let (mut first, seen) = (listener.accept().unwrap().0, stream.try_clone().unwrap());
+            let io = Io::Http(TokioIo::new(tokio::net::TcpStream::from_std(stream).unwrap()));
+            let connection = Connection::new(io).await.unwrap();
+            client.idle.borrow_mut().push(connection);
+            let call = || client.send(Bytes::from_static(b"{}"), None);
+            let server = std::thread::spawn(move || {
+                answer(&mut first, "first");
+                first
+            });
+            assert_eq!(call().await.unwrap().body, "first");
+            act(server.join().unwrap());
+            while seen.peek(&mut [0]).is_err() {}
+            let server = std::thread::spawn(move || {
+                answer(&mut listener.accept().unwrap().0, "second");
+            });
+            assert_eq!(call().await.unwrap().body, "second");
+            server.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn late_reply_before_request_answers_nobody() {
+        call_after(|mut first| {
+            reply(&mut first, "late");
+            std::mem::forget(first);
+        });
+    }
+
+    #[test]
+    fn closed_connection_is_replaced_unseen() {
+        call_after(drop);
+    }
+
+    #[test]
+    fn reply_before_first_request_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        run(async {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let (mut server, seen) = (listener.accept().unwrap().0, stream.try_clone().unwrap());
+            let io = Io::Http(TokioIo::new(tokio::net::TcpStream::from_std(stream).unwrap()));
+            let mut connection = Connection::new(io).await.unwrap();
+            reply(&mut server, "early");
+            while seen.peek(&mut [0]).is_err() {}
+            let error = connection.send(client.request(Bytes::new(), None)).await.unwrap_err();
+            assert!(is_unsent(&error), "{error:?}");
+        });
+    }
 }

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use super::guarded::NotQuiet;
+
 /// Why there is no whole answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,6 +44,12 @@ pub enum Error {
     /// is not known.
     #[error("{authority} closed a connection that had been used before, without an answer")]
     Stale {
+        /// Host and port.
+        authority: String,
+    },
+    /// What came on a WebSocket belongs to an earlier request on it.
+    #[error("{authority} sent the answer to an earlier request again")]
+    Repeated {
         /// Host and port.
         authority: String,
     },
@@ -104,6 +112,17 @@ pub(super) fn closed_early(error: &hyper::Error) -> bool {
         })
     };
     error.is_canceled() || error.is_closed() || error.is_incomplete_message() || reset()
+}
+
+/// Whether nothing of a request was sent: its connection had been closed, or something had arrived on it before
+/// the request was written.
+pub(super) fn is_unsent(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_closed() || is_not_quiet(error)
+}
+
+fn is_not_quiet(error: &(dyn StdError + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<NotQuiet>()) || error.source().is_some_and(is_not_quiet)
 }
 
 /// Whether it was the TLS library that refused a connection.

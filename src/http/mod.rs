@@ -11,6 +11,7 @@ mod connect;
 mod endpoint;
 mod error;
 mod fetch;
+mod guarded;
 mod idle;
 mod link;
 mod probe;

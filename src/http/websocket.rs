@@ -1,8 +1,11 @@
 //! A worker's WebSockets to one endpoint: a request and its events on one at a time, kept open for
 //! the next.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::mem::take;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +14,6 @@ use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -21,19 +23,29 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use super::coding::decode;
+use super::connect::Io;
 use super::error::{Error, chain, closed_early};
+use super::guarded::has_input;
 use super::idle::{Idle, Overdue};
 use super::{Connector, Endpoint, Limits, Reply};
 
-/// How a message went down with whoever takes an answer's events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a message did to the answer that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flow {
     /// The answer goes on.
     More,
     /// The answer has ended.
-    Ended,
-    /// So it has, and the connection is of no more use.
-    Worn,
+    Ended {
+        /// The id that the endpoint gave it, if it did.
+        id: Option<String>,
+        /// Whether another request may be sent on the connection: the next answer can be told from this one.
+        is_reusable: bool,
+    },
+    /// The answer has failed, and more of it may come.
+    Failed {
+        /// The id that the endpoint gave it, if it did.
+        id: Option<String>,
+    },
 }
 
 /// A connection is not used for another call when it has been open for so long: OpenAI ends them
@@ -44,6 +56,12 @@ const OLD: Duration = Duration::from_secs(55 * 60);
 /// before each look at the connection; of its own accord that is 128 KiB.
 const READ: usize = 16 << 10;
 
+/// How many ids of answers a connection remembers.
+const IDS: usize = 256;
+
+/// How many pings may be waiting when a request is to be sent, and how many answers to pings may be unsent.
+const PINGS: usize = 64;
+
 /// The WebSockets of one worker to one endpoint.
 #[derive(Debug)]
 pub struct Sockets {
@@ -52,12 +70,59 @@ pub struct Sockets {
     head: Request<()>,
     limits: Limits,
     idle: RefCell<Vec<Socket>>,
+    // Whether ids do not tell this endpoint's answers apart: each connection takes one request then.
+    ids_repeat: Cell<bool>,
 }
 
 #[derive(Debug)]
 struct Socket {
-    stream: WebSocketStream<TokioIo<Upgraded>>,
+    stream: WebSocketStream<TokioIo<Io>>,
     since: Instant,
+    // Hashes of the ids of the last answers on it.
+    ids: VecDeque<u64>,
+    // Pings since all answers to pings were sent.
+    unanswered: usize,
+}
+
+impl Socket {
+    /// Whether nothing waits to be read but pings and pongs, which are read. What came before a request belongs to
+    /// none that is sent now.
+    async fn is_quiet(&mut self) -> bool {
+        for _ in 0..PINGS {
+            let stream = &mut self.stream;
+            let next = poll_fn(|context| Poll::Ready(stream.poll_next_unpin(context))).await;
+            match next {
+                Poll::Ready(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
+                Poll::Ready(_) => return false,
+                Poll::Pending if !has_input(self.stream.get_ref().inner()) => return true,
+                // The runtime has not seen it yet.
+                Poll::Pending => tokio::task::yield_now().await,
+            }
+        }
+        false
+    }
+
+    /// A ping came, which the library answers. False when too many answers could not be sent: each is
+    /// kept until the endpoint reads.
+    async fn answer_ping(&mut self) -> bool {
+        let stream = &mut self.stream;
+        let sent = poll_fn(|context| Poll::Ready(stream.poll_flush_unpin(context))).await;
+        self.unanswered = if sent.is_ready() { 0 } else { self.unanswered + 1 };
+        self.unanswered <= PINGS
+    }
+
+    /// Remembers the id of an answer; false when an earlier answer had it.
+    fn add_id(&mut self, id: &str) -> bool {
+        let hash = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
+        if self.ids.contains(&hash) {
+            return false;
+        }
+        if self.ids.len() == IDS {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(hash);
+        true
+    }
 }
 
 /// What came of asking for a WebSocket.
@@ -86,7 +151,8 @@ impl Sockets {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        Self { connector, endpoint, head, limits, idle: RefCell::default() }
+        let (idle, ids_repeat) = (RefCell::default(), Cell::new(false));
+        Self { connector, endpoint, head, limits, idle, ids_repeat }
     }
 
     /// Sends a message and hands those that come back to `sink`, until it says that the answer has
@@ -126,13 +192,16 @@ impl Sockets {
         message: Bytes,
         sink: &mut dyn FnMut(&[u8]) -> Flow,
     ) -> Result<Reply, Error> {
-        let (mut socket, is_fresh) = match self.take_idle() {
+        let (mut socket, is_fresh) = match self.take_quiet().await {
             Some(socket) => (socket, false),
             None => match Box::pin(self.connect()).await? {
                 Asked::Open(socket) => (*socket, true),
                 Asked::Refused(reply) => return Ok(reply),
             },
         };
+        if is_fresh && !socket.is_quiet().await {
+            return Err(self.broken("something arrived before the request was sent".to_owned()));
+        }
         let gone = || {
             let authority = self.authority();
             if is_fresh { Error::Closed { authority } } else { Error::Stale { authority } }
@@ -161,7 +230,10 @@ impl Sockets {
             let data = match message {
                 Message::Text(text) => Bytes::from(text),
                 Message::Binary(data) => data,
-                // The library answers them; behind the last comes the end.
+                Message::Ping(_) if !socket.answer_ping().await => {
+                    return Err(self.broken("it sends pings and reads no answers".to_owned()));
+                }
+                // Behind the last comes the end.
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => {
                     continue;
                 }
@@ -179,9 +251,7 @@ impl Sockets {
             if flow == Flow::More {
                 continue;
             }
-            if flow == Flow::Ended {
-                self.idle.borrow_mut().push(socket);
-            }
+            self.end_answer(socket, flow)?;
             let (status, headers) = (StatusCode::SWITCHING_PROTOCOLS.as_u16(), HeaderMap::new());
             return Ok(Reply { status, headers, body: Bytes::new(), is_handed_on: true, head_at });
         }
@@ -194,6 +264,41 @@ impl Sockets {
             false if first_byte < total => Error::FirstByte { authority, after: first_byte },
             false => Error::Timeout { authority, after: total },
         }
+    }
+
+    /// An answer has ended: its connection is kept for the next request, if the next answer can be told from
+    /// this one.
+    ///
+    /// # Errors
+    /// When the answer is that to an earlier request on the connection.
+    fn end_answer(&self, mut socket: Socket, flow: Flow) -> Result<(), Error> {
+        let is_first = socket.ids.is_empty();
+        let (is_new, is_reusable) = match flow {
+            Flow::Ended { id: Some(id), is_reusable } => (socket.add_id(&id), is_reusable),
+            Flow::Failed { id: Some(id) } => (socket.add_id(&id), false),
+            // Only a connection that had no other answer says whose this is.
+            Flow::Ended { id: None, .. } => (is_first, false),
+            Flow::Failed { id: None } | Flow::More => (true, false),
+        };
+        if !is_new {
+            self.ids_repeat.set(true);
+            self.idle.borrow_mut().clear();
+            return Err(Error::Repeated { authority: self.authority() });
+        }
+        if is_reusable && !self.ids_repeat.get() {
+            self.idle.borrow_mut().push(socket);
+        }
+        Ok(())
+    }
+
+    /// A connection that is open and on which nothing waits to be read. Others are closed.
+    async fn take_quiet(&self) -> Option<Socket> {
+        while let Some(mut socket) = self.take_idle() {
+            if socket.is_quiet().await {
+                return Some(socket);
+            }
+        }
+        None
     }
 
     fn take_idle(&self) -> Option<Socket> {
@@ -247,9 +352,14 @@ impl Sockets {
         let most = Some(self.limits.body);
         let config = WebSocketConfig::default().max_message_size(most).max_frame_size(most);
         let config = config.read_buffer_size(READ);
-        let io = TokioIo::new(upgraded);
-        let stream = WebSocketStream::from_raw_socket(io, Role::Client, Some(config)).await;
-        Ok(Asked::Open(Box::new(Socket { stream, since: Instant::now() })))
+        let parts = upgraded.downcast::<Io>();
+        let parts =
+            parts.map_err(|_| self.broken("the handshake is none of a WebSocket".into()))?;
+        let (io, read) = (TokioIo::new(parts.io), parts.read_buf.to_vec());
+        let stream = WebSocketStream::from_partially_read(io, read, Role::Client, Some(config));
+        let (stream, since) = (stream.await, Instant::now());
+        let (ids, unanswered) = (VecDeque::new(), 0);
+        Ok(Asked::Open(Box::new(Socket { stream, since, ids, unanswered })))
     }
 
     /// A reply that is no WebSocket.
@@ -274,5 +384,102 @@ impl Sockets {
 
     fn too_large(&self) -> Error {
         Error::TooLarge { authority: self.authority(), limit: self.limits.body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+
+    use tungstenite::{Message as Said, WebSocket};
+
+    use super::*;
+
+    fn sockets(listener: &TcpListener) -> Sockets {
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::parse(&url).unwrap();
+        let limits = Limits::whole(Duration::from_secs(60), 1 << 20);
+        let connector = Connector::new(&endpoint, &limits).unwrap();
+        Sockets::new(connector, endpoint, "/x".parse().unwrap(), HeaderMap::new(), limits)
+    }
+
+    fn accept(listener: &TcpListener) -> WebSocket<TcpStream> {
+        tungstenite::accept(listener.accept().unwrap().0).unwrap()
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    /// Sends a request; its answer is the text of the one message that comes back, and its id.
+    async fn ask(sockets: &Sockets) -> Result<String, Error> {
+        let mut text = String::new();
+        let mut sink = |data: &[u8]| {
+            text = String::from_utf8_lossy(data).into_owned();
+            Flow::Ended { id: Some(text.clone()), is_reusable: true }
+        };
+        sockets.send(Bytes::from_static(b"{}"), &mut sink).await?;
+        Ok(text)
+    }
+
+    #[test]
+    fn late_message_before_request_answers_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = sockets(&listener);
+        let (order, orders) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let mut first = accept(&listener);
+            for text in ["first", "second"] {
+                first.read().unwrap();
+                first.send(Said::text(text)).unwrap();
+                orders.recv().unwrap();
+                // A ping changes nothing, a message does.
+                let late =
+                    if text == "first" { Said::Ping("x".into()) } else { Said::text("late") };
+                first.send(late).unwrap();
+                tell.send(()).unwrap();
+                if text == "first" {
+                    assert!(matches!(first.read().unwrap(), Said::Pong(_)));
+                }
+            }
+            let mut second = accept(&listener);
+            second.read().unwrap();
+            second.send(Said::text("third")).unwrap();
+        });
+        run(async {
+            for text in ["first", "second", "third"] {
+                assert_eq!(ask(&sockets).await.unwrap(), text);
+                if text != "third" {
+                    // The runtime stands still and does not see what comes.
+                    order.send(()).unwrap();
+                    told.recv().unwrap();
+                    while !has_input(sockets.idle.borrow()[0].stream.get_ref().inner()) {}
+                }
+            }
+        });
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn pings_whose_answers_are_not_read_end_the_call() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = sockets(&listener);
+        let server = std::thread::spawn(move || {
+            let mut socket = accept(&listener);
+            socket.read().unwrap();
+            let mut pings = [[0; 127]; 64];
+            for ping in &mut pings {
+                ping[..2].copy_from_slice(&[0x89, 125]);
+            }
+            while socket.get_mut().write_all(pings.as_flattened()).is_ok() {}
+        });
+        run(async {
+            let error = ask(&sockets).await.unwrap_err().to_string();
+            assert!(error.contains("reads no answers"), "{error}");
+        });
+        server.join().unwrap();
     }
 }

@@ -20,11 +20,15 @@ pub(super) struct Said {
     pub(super) finish_reason: Option<String>,
     pub(super) model: Option<String>,
     pub(super) usage: Option<Usage>,
-    /// Whether events belong to an earlier answer until one says that this answer begins: over a
-    /// connection that others were on before.
-    pub(super) awaits_beginning: bool,
-    /// The name that the endpoint gave this answer when it began.
+    /// Whether events may belong to another answer: on a connection that others were on before. Only its id says
+    /// which they belong to.
+    pub(super) is_paired_by_id: bool,
+    /// Whether an event has said that the answer begins.
+    pub(super) has_begun: bool,
+    /// The id that the endpoint gave this answer when it began.
     pub(super) id: Option<String>,
+    /// Whether the event that ended it had the same id.
+    pub(super) is_paired: bool,
     /// What the endpoint counted before the answer, of which the length is not known then.
     pub(super) begun: Option<Usage>,
 }
@@ -114,6 +118,12 @@ pub(super) fn told(
 /// A reply that is no answer of its protocol.
 pub(super) fn bad(what: impl Into<String>) -> Failure {
     Failure::new(FailureKind::BadResponse, what)
+}
+
+/// An event that belongs to another answer came in the middle of this one.
+pub(super) fn foreign(event: &str) -> Failure {
+    let message = format!("the answer broke off: {event} belongs to another response");
+    Failure::new(FailureKind::BrokenAnswer, message)
 }
 
 /// A body that cannot be read as what it should be.

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use super::api::{Frame, Reserved};
 use super::attached::{Piece, write, write_place};
 use super::reply::{
-    ErrorDetail, FILTERED, Said, bad, counts, error_event, error_in_spite, told, unreadable,
+    ErrorDetail, FILTERED, Said, bad, counts, error_event, error_in_spite, foreign, told,
+    unreadable,
 };
 use super::stream::{Step, parse};
 use crate::format::json;
@@ -123,24 +124,28 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
         b"[DONE]" => return Ok(Step::Nothing),
         data => parse(data)?,
     };
-    if said.awaits_beginning && !["response.created", "error"].contains(&&*event.kind) {
-        return Ok(Step::Nothing);
+    let id = event.response.as_ref().and_then(|response| response.id.as_deref());
+    let is_other = said.has_begun && id.is_some() && said.id.is_some() && id != said.id.as_deref();
+    if said.is_paired_by_id && event.kind.starts_with("response.") {
+        // Each response begins once, and nothing of it comes before.
+        let is_beginning = event.kind == "response.created";
+        if is_other || is_beginning == said.has_begun {
+            return Err(foreign(&event.kind));
+        }
     }
     match &*event.kind {
         "response.created" => {
-            said.awaits_beginning = false;
-            said.id = event.response.and_then(|response| response.id).map(Cow::into_owned);
+            said.has_begun = true;
+            said.id = id.map(str::to_owned);
             Ok(Step::Nothing)
         }
         "response.output_text.delta" | "response.refusal.delta" => Ok(Step::Content),
         "response.completed" | "response.incomplete" | "response.failed" => {
             let response = event.response.ok_or_else(|| bad("the last event has no response"))?;
-            if said.id.is_some()
-                && response.id.is_some()
-                && said.id.as_deref() != response.id.as_deref()
-            {
+            if is_other {
                 return Ok(Step::Nothing);
             }
+            said.is_paired = response.id.is_some() && said.id.as_deref() == response.id.as_deref();
             let failed = event.kind == "response.failed" && response.error.is_none();
             if failed {
                 return Err(error_event(None, &ErrorDetail::Text("response.failed".into())));

@@ -27,8 +27,7 @@ pub struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(super) fn new(api: &'a Api) -> Self {
-        let awaits_beginning = api.transport() == Transport::Ws;
-        let said = Said { awaits_beginning, ..Said::default() };
+        let said = Said { is_paired_by_id: api.transport() == Transport::Ws, ..Said::default() };
         Self { api, lines: Lines::default(), said, has_content: false, end: None }
     }
 
@@ -80,10 +79,21 @@ impl<'a> Stream<'a> {
         self.has_content
     }
 
-    /// Whether its connection is of no more use. After a failure more of the same answer may come,
-    /// and whoever asks next would take it for theirs.
+    /// The id that the endpoint gave the answer.
     #[must_use]
-    pub fn wears_out(&self) -> bool {
+    pub fn response_id(&self) -> Option<&str> {
+        self.said.id.as_deref()
+    }
+
+    /// Whether the last event of the answer had the same id as its first: whatever follows can be told from it.
+    #[must_use]
+    pub fn is_paired(&self) -> bool {
+        self.said.is_paired
+    }
+
+    /// Whether the answer has failed. More of it may come.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
         matches!(&self.end, Some(Err(_)))
     }
 

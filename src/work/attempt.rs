@@ -286,10 +286,13 @@ impl Line {
                 let mut sink = |event: &[u8]| {
                     let has_ended = stream.event(event);
                     note(stream.has_content());
-                    match (has_ended, stream.wears_out()) {
-                        (false, _) => Flow::More,
-                        (true, false) => Flow::Ended,
-                        (true, true) => Flow::Worn,
+                    if !has_ended {
+                        return Flow::More;
+                    }
+                    let id = stream.response_id().map(str::to_owned);
+                    match stream.has_failed() {
+                        true => Flow::Failed { id },
+                        false => Flow::Ended { id, is_reusable: stream.is_paired() },
                     }
                 };
                 (sockets.send(body, &mut sink).await, false)
@@ -373,7 +376,7 @@ fn failure(error: &HttpError) -> Failure {
     let kind = match error {
         HttpError::Connect { .. } | HttpError::ConnectTimeout { .. } => FailureKind::Connection,
         HttpError::Closed { .. } => FailureKind::Closed,
-        HttpError::Stale { .. } => FailureKind::Stale,
+        HttpError::Stale { .. } | HttpError::Repeated { .. } => FailureKind::Stale,
         HttpError::Tls { .. } => FailureKind::Tls,
         HttpError::Broken { .. } => FailureKind::BrokenAnswer,
         HttpError::FirstByte { .. } | HttpError::Timeout { .. } | HttpError::Idle { .. } => {

@@ -56,6 +56,8 @@ pub enum Reply {
     Events { events: Vec<Value>, whole: bool },
     /// These events, and then nothing until the server is released.
     EventsAndHold(Vec<Value>),
+    /// An answer and a copy of it, which over HTTP come in one piece.
+    Twice(String),
     /// An answer, then the connection is closed though nothing said so.
     AnswerAndClose(String),
     /// The bytes of a whole reply, its head included.
@@ -355,8 +357,14 @@ fn read_request(
 }
 
 /// Sends a reply; false when the connection is to be closed.
-fn send(writer: &mut Stream, call: &Call, reply: Reply) -> bool {
+fn send(writer: &mut dyn Write, call: &Call, reply: Reply) -> bool {
     let answer = |text: &str| shapes::body(&call.path, text);
+    if let Reply::Twice(text) = reply {
+        let mut copies: Vec<u8> = Vec::new();
+        let stays = send(&mut copies, call, Reply::Answer(text));
+        copies.extend_from_within(..);
+        return writer.write_all(&copies).is_ok() && stays;
+    }
     let (status, headers, body, stays) = match reply {
         Reply::Answer(text) | Reply::Hold(text) if call.body["stream"] == true => {
             return send_events(writer, &shapes::events(&call.path, &text), true);
@@ -364,7 +372,7 @@ fn send(writer: &mut Stream, call: &Call, reply: Reply) -> bool {
         Reply::Answer(text) | Reply::Hold(text) => (200, Vec::new(), answer(&text), true),
         Reply::AnswerAndClose(text) => (200, Vec::new(), answer(&text), false),
         Reply::Events { events, whole } => return send_events(writer, &events, whole),
-        Reply::EventsAndHold(_) => return false,
+        Reply::EventsAndHold(_) | Reply::Twice(_) => return false,
         Reply::Status(status, headers, body) => (status, headers, body, true),
         Reply::Close => return false,
         Reply::Raw(bytes) => return writer.write_all(&bytes).is_ok(),
@@ -401,7 +409,7 @@ fn send(writer: &mut Stream, call: &Call, reply: Reply) -> bool {
 }
 
 /// Sends events, each as a chunk of its own; false when the connection is to be closed.
-fn send_events(writer: &mut Stream, events: &[Value], whole: bool) -> bool {
+fn send_events(writer: &mut dyn Write, events: &[Value], whole: bool) -> bool {
     let mut sent = writer.write_all(
         b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
           transfer-encoding: chunked\r\n\r\n",
@@ -467,6 +475,10 @@ mod websocket {
                     (shapes::events(&call.path, &text), true)
                 }
                 Reply::AnswerAndClose(text) => (shapes::events(&call.path, &text), false),
+                Reply::Twice(text) => {
+                    let events = shapes::events(&call.path, &text);
+                    ([&events[..], &events].concat(), true)
+                }
                 Reply::Events { events, whole } => (events, whole),
                 Reply::Status(status, _, body) => {
                     let body: Value = serde_json::from_str(&body).unwrap_or_default();

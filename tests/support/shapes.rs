@@ -1,5 +1,7 @@
 //! What answers look like in each protocol, whole and in events.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json, value::RawValue};
 
 /// What is told of an answer besides its text.
@@ -31,10 +33,13 @@ pub fn body(path: &str, text: &str) -> String {
     }
 }
 
+/// A response, whose id no other has.
 fn response(text: &str) -> Value {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let id = format!("resp_{}", MADE.fetch_add(1, Ordering::Relaxed));
     let (input, output) = USAGE;
     json!({
-        "id": "resp_1", "object": "response", "status": "completed", "error": null,
+        "id": id, "object": "response", "status": "completed", "error": null,
         "incomplete_details": null, "model": "mock-model-1",
         "output": [{"type": "message", "role": "assistant", "status": "completed",
                     "content": [{"type": "output_text", "text": text, "annotations": []}]}],
@@ -49,11 +54,13 @@ pub fn events(path: &str, text: &str) -> Vec<Value> {
     let pieces = [&text[..middle], &text[middle..]];
     let mut events = Vec::new();
     if path.ends_with("/responses") {
-        events.push(json!({"type": "response.created", "response": {"status": "in_progress"}}));
+        let response = response(text);
+        let begun = json!({"id": response["id"], "status": "in_progress"});
+        events.push(json!({"type": "response.created", "response": begun}));
         for piece in pieces {
             events.push(json!({"type": "response.output_text.delta", "delta": piece}));
         }
-        events.push(json!({"type": "response.completed", "response": response(text)}));
+        events.push(json!({"type": "response.completed", "response": response}));
     } else if path.ends_with("/messages") {
         let usage = json!({"input_tokens": input, "output_tokens": 1});
         let message = json!({"model": "mock-model-1", "content": [], "usage": usage});
