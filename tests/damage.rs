@@ -83,13 +83,13 @@ fn a_flipped_byte_in_an_open_shard_costs_one_row() {
     fs::write(shard.join("journal"), bytes).unwrap();
     let check = killed.bench.run("check --work-dir job").expect(70);
     assert!(
-        check.stdout.contains("lost records: shards/00001/journal at byte 0"),
+        check.stdout.contains("lost records: shards/00001/journal at byte 119"),
         "{}",
         check.stdout
     );
     let said = killed.recovers(1);
     assert!(said.contains("kept in quarantine"), "{said}");
-    assert!(killed.bench.exists("job/quarantine/00001-000000000000.bytes"));
+    assert!(killed.bench.exists("job/quarantine/00001-000000000119.bytes"));
 }
 
 #[test]
@@ -246,6 +246,99 @@ fn a_damaged_or_newer_plan_is_not_guessed_at() {
     killed.bench.run(ASK).expect(78).says("has format 2; this rowmill reads format 1");
     fs::write(&marker, text).unwrap();
     killed.recovers(0);
+}
+
+/// A bench with two planned copies of a job, `one` and `two`, and another job over other rows, `other`; all
+/// worked but for a shard of each copy.
+fn copies(server: &Server) -> Bench {
+    let bench = Bench::with_server(server);
+    bench.write("in.jsonl", rows(20));
+    bench.write("others.jsonl", rows(60).lines().skip(40).collect::<Vec<_>>().join("\n"));
+    let plan = "--id-field id -p {{text}} -m m --shard-rows 10";
+    bench.run(&format!("plan in.jsonl {plan} --work-dir one")).expect(0);
+    bench.run(&format!("plan others.jsonl {plan} --work-dir other")).expect(0);
+    let copied = std::process::Command::new("cp")
+        .args(["-a", "one", "two"])
+        .current_dir(bench.path("."))
+        .status();
+    assert!(copied.unwrap().success());
+    bench.run("work --work-dir one --shard 0").expect(0);
+    bench.run("work --work-dir two --shard 1").expect(0);
+    bench.run("work --work-dir other").expect(0);
+    bench
+}
+
+fn move_shard(bench: &Bench, from: &str, to: &str) {
+    let to = bench.path(to);
+    if to.exists() {
+        fs::remove_dir_all(&to).unwrap();
+    }
+    fs::rename(bench.path(from), to).unwrap();
+}
+
+#[test]
+fn copies_of_a_plan_exchange_shards() {
+    let server = Server::echo();
+    let bench = copies(&server);
+    move_shard(&bench, "two/shards/00001", "one/shards/00001");
+    bench.run("check --work-dir one").expect(0);
+    bench.run("merge --work-dir one -o out.jsonl").expect(0);
+    let output = bench.read("out.jsonl");
+    let ids: Vec<_> = output.lines().map(|line| line.split(',').next().unwrap()).collect();
+    let input = rows(20);
+    let wanted: Vec<_> = input.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(ids, wanted);
+    assert_eq!(server.count(), 40, "no row is called again");
+}
+
+#[test]
+fn shard_of_another_place_is_never_published() {
+    let swaps: [(&str, &str, &str); 4] = [
+        ("other/shards/00001", "one/shards/00001", "another run"),
+        ("one/shards/00000", "one/shards/00001", "shard 0 of this plan, and this is shard 1"),
+        ("other/shards/00001/journal", "two/shards/00001/journal", "another run"),
+        ("other/shards/00001/seal.json", "two/shards/00001/seal.json", "another run"),
+    ];
+    for (from, to, said) in swaps {
+        let server = Server::echo();
+        let bench = copies(&server);
+        if to.ends_with("shards/00001") {
+            move_shard(&bench, from, to);
+        } else {
+            fs::copy(bench.path(from), bench.path(to)).unwrap();
+        }
+        let (dir, file) = to.split_at(3);
+        let (before, calls) = (bench.snapshot(), server.count());
+        for command in [
+            "work --work-dir DIR",
+            "merge --work-dir DIR -o out.jsonl",
+            "run in.jsonl -o out.jsonl --id-field id -p {{text}} -m m --work-dir DIR --resume",
+        ] {
+            let ended = bench.run(&command.replace("DIR", dir)).expect(70);
+            assert!(ended.stderr.contains(&file[1..]), "{to}: {}", ended.stderr);
+            assert!(ended.stderr.contains(said), "{to}: {}", ended.stderr);
+        }
+        let check = bench.run(&format!("check --work-dir {dir}")).expect(70);
+        assert!(check.stdout.contains(said), "{to}: {}", check.stdout);
+        bench.run(&format!("check --work-dir {dir} --repair")).expect(70);
+        crate::support::assert_same(&bench.snapshot(), &before);
+        assert_eq!(server.count(), calls, "{to}: nothing is called");
+    }
+}
+
+#[test]
+fn plan_of_another_run_is_refused() {
+    let server = Server::echo();
+    let bench = copies(&server);
+    for name in ["manifest.json", "rowmill.json"] {
+        let kept = fs::read(bench.path(&format!("one/{name}"))).unwrap();
+        fs::copy(bench.path(&format!("other/{name}")), bench.path(&format!("one/{name}"))).unwrap();
+        let ended = bench.run("work --work-dir one").expect(70);
+        assert!(ended.stderr.contains("manifest.json is not of this place"), "{}", ended.stderr);
+        fs::write(bench.path(&format!("one/{name}")), kept).unwrap();
+    }
+    assert_eq!(server.count(), 40);
+    bench.run("work --work-dir one").expect(0);
 }
 
 #[test]

@@ -75,7 +75,13 @@ fn answers_that_were_being_taken_over_are_taken_over_the_next_time() {
     // As after a kill between the plan and the last answer taken over.
     let plan = ASK.replace("run in.jsonl -o out.jsonl", "plan in.jsonl");
     bench.run(&format!("{plan} --work-dir out.jsonl.rowmill")).expect(0);
-    bench.write("out.jsonl.rowmill/adopting", "");
+    let named = |file: &str, name: &str| {
+        let text = bench.read(&format!("out.jsonl.rowmill/{file}"));
+        let at = text.find(&format!("\"{name}\": \"")).unwrap() + name.len() + 5;
+        text[at..at + 32].to_owned()
+    };
+    let note = format!("{} {}\n", named("rowmill.json", "run"), named("manifest.json", "plan"));
+    bench.write("out.jsonl.rowmill/adopting", note);
     bench.run(&format!("{ASK} --resume")).expect(0).says("took over 20 answers");
     assert_eq!(server.count(), 21);
 }

@@ -299,6 +299,13 @@ fn of_store(error: &store::Error, typed: &Typed<'_>) -> Line {
             };
             (DAMAGED, "nothing was deleted", next)
         }
+        store::Error::Misplaced { .. } => {
+            let next = format!(
+                "put back what belongs there, then: rowmill check --work-dir {}",
+                typed.work_dir()
+            );
+            (DAMAGED, "nothing was changed", next)
+        }
         store::Error::NoThread { .. } => {
             (IO, KEPT, format!("allow more threads, or fewer with --parallel: {}", typed.resumed()))
         }

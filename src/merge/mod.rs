@@ -411,7 +411,7 @@ fn put_row(
         let attempts = match record {
             Record::Outcome(outcome) => outcome.attempts,
             Record::Retry { attempts, .. } => attempts,
-            Record::Repeated { .. } => continue,
+            Record::Repeated { .. } | Record::Begin { .. } => continue,
         };
         let seen = totals.attempts(attempts);
         if wanted.telemetry {
@@ -431,6 +431,6 @@ fn put_row(
 fn epoch(records: &[Record<'_>]) -> Option<u32> {
     records.iter().find_map(|record| match record {
         Record::Outcome(outcome) => outcome.asked.map(|asked| asked.generation),
-        Record::Retry { .. } | Record::Repeated { .. } => None,
+        Record::Retry { .. } | Record::Repeated { .. } | Record::Begin { .. } => None,
     })
 }

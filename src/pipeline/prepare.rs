@@ -126,6 +126,7 @@ pub(super) fn prepare(
                 let text = format!("going on with the run in {own}; {theirs} is not read");
                 context.sink.emit(&Event::Note(text));
             }
+            dir.assert_shards_belong(&manifest)?;
             redo(dir, &manifest, &run.outputs.links, context)?;
             let retries = run.work.retry == Retry::All;
             settle(dir, &run.question, manifest, sources, run.on_change, retries, context)

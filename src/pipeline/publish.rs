@@ -338,6 +338,7 @@ fn commit(
     Ok(Commit {
         sequence: before.as_ref().map_or(1, |commit| commit.sequence + 1),
         run: dir.run().to_owned(),
+        plan: manifest.plan.clone(),
         generation: manifest.generation,
         counts: finished.counts,
         state: publication.state(dir)?.unwrap_or_default(),

@@ -36,6 +36,7 @@ pub fn plan(
     };
     let planned = match was_planned {
         Some(manifest) if policy != Policy::Overwrite => {
+            dir.assert_shards_belong(&manifest)?;
             let settled = settle(&mut dir, question, manifest, sources, on_change, true, context);
             return settled.map(|(manifest, _)| manifest);
         }
@@ -65,6 +66,7 @@ pub fn work(
     WorkDir::open(path)?;
     let mut dir = hold(path, context)?;
     let manifest = planned(&dir)?;
+    dir.assert_shards_belong(&manifest)?;
     dir.redo_here()?;
     for file in dir.last_commit()?.iter().flat_map(store::Commit::pending) {
         let place = file.target.display();
@@ -144,6 +146,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     WorkDir::open(path)?;
     let mut dir = hold(path, context)?;
     let manifest = planned(&dir)?;
+    dir.assert_shards_belong(&manifest)?;
     let targets = Targets::resolve(outputs, &Inputs::planned(&manifest), &[], path)?;
     let format = outputs.format_of(&manifest.job, *include_input)?;
     if *include_input && !manifest.job.include_input {

@@ -18,7 +18,8 @@ use crate::input::{ShardRows, Sources, identify, read_shard};
 use crate::job::{Id, Identity, JobSpec, OutcomeKind, Variant};
 use crate::prompt::Template;
 use crate::store::{
-    Asked, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record, ShardEntry,
+    Asked, ChecksumSeed, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record,
+    ShardEntry,
 };
 
 /// What was taken over, and what was not.
@@ -299,8 +300,9 @@ fn fill_shard(
     let mut open = dir.open_shard(number, shard, from.now_ms)?;
     let template = Template::parse(&from.job().prompt);
     let generation = dir.generation();
-    let mut filling = Filling { from, rows: &rows, template, generation, lines: Vec::new() };
-    let begin = open.journal.length();
+    let (seed, lines) = (open.journal.seed(), Vec::new());
+    let mut filling = Filling { from, rows: &rows, template, generation, seed, lines };
+    let (end, begin) = (open.journal.length(), open.journal.next_offset());
     let mut entries = Vec::new();
     for &(key, start, length) in taken {
         let Some(index) = from.keys.index(key, shard, &rows) else {
@@ -320,7 +322,7 @@ fn fill_shard(
     }
     open.journal.append(&filling.lines)?;
     open.journal.syncer().sync()?;
-    open.checkpoint.record(begin, open.journal.length(), &entries);
+    open.checkpoint.record(end, open.journal.length(), &entries);
     adopted.rows += entries.len() as u64;
     Ok(())
 }
@@ -331,12 +333,13 @@ struct Filling<'a> {
     rows: &'a ShardRows<'a>,
     template: Template,
     generation: u32,
+    seed: ChecksumSeed,
     lines: Vec<u8>,
 }
 
 impl Filling<'_> {
     /// Adds the record of a row's answer, if it is one: `index` is the row's place in its shard, `name` the id that
-    /// it is given in the place of its own, `begin` the journal's length.
+    /// it is given in the place of its own, `begin` where the first record will stand in the journal.
     fn take(
         &mut self,
         line: &[u8],
@@ -387,7 +390,7 @@ impl Filling<'_> {
             input,
         });
         let start = self.lines.len();
-        record.encode(&mut self.lines);
+        record.encode(&mut self.lines, self.seed);
         Entry::of(&record, begin + start as u64, self.lines.len() - start)
     }
 }

@@ -16,8 +16,8 @@ use crate::format::telemetry::{read_attempts, spending};
 use crate::input::{ShardRows, Sources, read_shard};
 use crate::job::{Id, JobSpec, OutcomeKind, Spending};
 use crate::store::{
-    Asked, Carried, Held, Manifest, Outcome, ReadShard, Record, RowHashes, RowRecords, ShardReader,
-    WorkDir,
+    Asked, Carried, ChecksumSeed, Held, Manifest, Outcome, ReadShard, Record, RowHashes,
+    RowRecords, ShardReader, WorkDir,
 };
 
 /// One generation and what it was planned from.
@@ -290,6 +290,8 @@ struct Journals<'a> {
     waiting: BTreeMap<u32, Vec<u8>>,
     size: usize,
     touched: Vec<u32>,
+    // What the checksums of each journal begin with.
+    seeds: BTreeMap<u32, ChecksumSeed>,
     envelope: Vec<u8>,
     // What the calls cost whose records were put.
     cost: Spending,
@@ -300,8 +302,9 @@ const WAITING: usize = 32 << 20;
 
 impl<'a> Journals<'a> {
     fn new(new: &'a Side<'a, Held>) -> Self {
-        let (waiting, touched, envelope) = Default::default();
-        Self { new, rows: None, waiting, size: 0, touched, envelope, cost: Spending::default() }
+        let (waiting, touched, seeds, envelope) = Default::default();
+        let cost = Spending::default();
+        Self { new, rows: None, waiting, size: 0, touched, seeds, envelope, cost }
     }
 
     /// Keeps a row's records under its new number; what is an answer, as one to this question: what is
@@ -324,6 +327,8 @@ impl<'a> Journals<'a> {
         };
         let id = if is_anothers { Some(self.id(number, row)?) } else { None };
         let shard = u32::try_from(number + variant.new).unwrap_or(u32::MAX);
+        let seed = self.seeds.entry(shard).or_insert_with(|| self.new.dir.identity(shard).seed());
+        let seed = *seed;
         let lines = self.waiting.entry(shard).or_default();
         let (before, mut calls) = (lines.len(), 0);
         let is_called = self.new.manifest.job.is_called(variant.new_model);
@@ -341,14 +346,14 @@ impl<'a> Journals<'a> {
                     });
                     let input = text.as_deref().or(outcome.input);
                     Record::Outcome(Outcome { row, envelope, asked, input, ..*outcome })
-                        .encode(lines);
+                        .encode(lines, seed);
                     outcome.attempts
                 }
                 Record::Retry { at_ms, attempts, .. } => {
-                    Record::Retry { row, at_ms: *at_ms, attempts }.encode(lines);
+                    Record::Retry { row, at_ms: *at_ms, attempts }.encode(lines, seed);
                     attempts
                 }
-                Record::Repeated { .. } => continue,
+                Record::Repeated { .. } | Record::Begin { .. } => continue,
             };
             let facts = read_attempts(attempts);
             calls += facts.len() as u64;

@@ -252,7 +252,7 @@ fn taken(dir: &Held, wanted: &BTreeSet<IdHash>) -> Result<BTreeSet<IdHash>, Erro
 fn rewrite_index(dir: &Held, change: &dyn Fn(IdEntry) -> IdEntry) -> Result<(), Error> {
     let Some(mut index) = IdIndex::open(&dir.ids())? else { return Ok(()) };
     let new = dir.ids().with_file_name("ids.part-new");
-    let mut writer = IdIndexWriter::new(&new);
+    let mut writer = IdIndexWriter::new(&new).of_plan(dir.tag());
     while let Some(entry) = index.next_entry()? {
         writer.add(&[change(entry)])?;
     }

@@ -211,7 +211,7 @@ fn walk_ids(
     new: &Side<'_, Held>,
     places: &mut Places<'_>,
 ) -> Result<(RowChanges, bool), Error> {
-    let is_old_whole = IdIndex::is_whole(&old.dir.ids())?;
+    let is_old_whole = IdIndex::is_whole(&old.dir.ids(), old.dir.tag())?;
     let known = if is_old_whole { old.dir.ids() } else { index_journals(old, new.dir)? };
     let mut rows = RowChanges::default();
     walk(IdIndex::open(&known)?, IdIndex::open(&new.dir.ids())?, &mut |a, b| {
@@ -289,8 +289,9 @@ struct Texts(Option<(RowHashes, RowHashes)>);
 
 impl Texts {
     fn open(old: &Side<'_, WorkDir>, new: &Side<'_, Held>) -> Result<Self, Error> {
-        let (old, new) = (old.dir.contents(), new.dir.contents());
-        Ok(Self(RowHashes::open(&old)?.zip(RowHashes::open(&new)?)))
+        let old = RowHashes::open_of(&old.dir.contents(), old.dir.tag())?;
+        let new = RowHashes::open_of(&new.dir.contents(), new.dir.tag())?;
+        Ok(Self(old.zip(new)))
     }
 
     /// Compares all rows that are in both. Where rows took others' outcomes, they are sorted.

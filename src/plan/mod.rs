@@ -238,6 +238,7 @@ pub fn update(
             draw_up(dir, &sources, job, options, Some(&prompts), shutdown, sink)?;
         manifest.past = before.past_of_next(&manifest.job, |then, now| keeping.accept(then, now));
         manifest.published = options.published;
+        manifest.earlier.extend(before.earlier.iter().chain([&before.plan]).cloned());
         manifest.replaces.extend(before.replaces.iter().cloned());
         let old = Side { dir: &old, manifest: before, sources: &sources };
         let new = Side { dir, manifest: &manifest, sources: &sources };
@@ -332,7 +333,7 @@ fn draw_up(
     let template = Template::parse(&job.prompt);
     // Where rows have no ids, the plan after this one must know them by their texts.
     let contents = match job.identity() {
-        Identity::RowNumber => Some(RowHashes::create(&dir.contents())?),
+        Identity::RowNumber => Some(RowHashes::create_of(&dir.contents(), dir.tag())?),
         Identity::Field(_) | Identity::FieldOrNumber(_) | Identity::Hash => None,
     };
     let contents = contents.as_ref();
@@ -342,7 +343,7 @@ fn draw_up(
     let kept = scan::Kept { prompts, contents, requests };
     let (template, names) = (&template, Names::of(&job, options.base_url.is_some()));
     let scan = scan::Scan { sources, job: &job, template, names, options, kept, shutdown };
-    let mut scanned = scan.run(&dir.ids(), sink)?;
+    let mut scanned = scan.run((&dir.ids(), dir.tag()), sink)?;
     let settled = duplicates::settle(dir, sources, &job, &mut scanned)?;
     let duplicates::Settled { uncalled: left_out, skipped, count: total, first, refused } = settled;
     if !job.dialect.is_rows() {
@@ -362,6 +363,9 @@ fn draw_up(
     let manifest = Manifest {
         format: FORMAT,
         rowmill: env!("CARGO_PKG_VERSION").to_owned(),
+        run: dir.run().to_owned(),
+        plan: dir.plan().to_owned(),
+        earlier: Vec::new(),
         created: rfc3339(options.now_ms),
         generation,
         past: Vec::new(),

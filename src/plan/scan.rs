@@ -113,12 +113,16 @@ const WISHED_ROWS: usize = 1_000_000;
 const WISHED_BYTES: u64 = 64 << 20;
 
 impl Scan<'_> {
-    /// Reads the input. The ids go to an index that will stand at `ids`.
-    pub(super) fn run(&self, ids: &Path, sink: &mut dyn Sink) -> Result<Scanned, Error> {
+    /// Reads the input. The ids go to an index that will stand at `ids`, with what stands for the plan.
+    pub(super) fn run(
+        &self,
+        (ids, tag): (&Path, u64),
+        sink: &mut dyn Sink,
+    ) -> Result<Scanned, Error> {
         let chosen = self.choose_ahead(sink)?;
         let threads = self.options.threads.max(1);
         let has_ids = self.job.identity() != Identity::RowNumber;
-        let ids = has_ids.then(|| IdIndexWriter::new(ids));
+        let ids = has_ids.then(|| IdIndexWriter::new(ids).of_plan(tag));
         let requests = self.kept.requests.map(Sorter::new);
         let mut scanned = Scanned { ids, requests, ..Scanned::default() };
         let (jobs, to_parse) = bounded(threads);

@@ -53,7 +53,7 @@ impl Spent {
         let attempts = match record {
             Record::Outcome(outcome) => outcome.attempts,
             Record::Retry { attempts, .. } => attempts,
-            Record::Repeated { .. } => {
+            Record::Begin { .. } | Record::Repeated { .. } => {
                 self.lost = self.lost.saturating_add(record.repeated());
                 return;
             }

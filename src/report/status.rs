@@ -213,7 +213,7 @@ fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
     let attempts = match record {
         Record::Outcome(outcome) => outcome.attempts,
         Record::Retry { attempts, .. } => attempts,
-        Record::Repeated { .. } => {
+        Record::Begin { .. } | Record::Repeated { .. } => {
             let mut lost = Spending::default();
             lost.lose(record.repeated());
             return (record.repeated(), Usage::default(), lost);

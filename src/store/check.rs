@@ -1,12 +1,14 @@
 //! Reads a whole work directory and says all that is wrong with it.
 
+use std::fs::File;
 use std::path::Path;
 
-use super::checkpoint::COVERS_MORE;
+use super::checkpoint::{COVERS_MORE, Indexed};
+use super::identity::told;
 use super::journal::{Piece, scan};
 use super::quarantine::{Damage, DamageKind};
-use super::shard::is_of;
-use super::{Checkpoint, Error, Held, Manifest, ShardEntry, WorkDir, disk, seal};
+use super::shard::{FOREIGN, holds, is_of};
+use super::{Checkpoint, Entry, Error, Held, Manifest, ShardEntry, WorkDir, disk, seal};
 
 impl WorkDir {
     /// Reads everything and reports every damage; changes nothing. Indexes are looked at only
@@ -45,6 +47,10 @@ impl WorkDir {
             Err(Error::Damaged { path, reason }) => {
                 found.push(self.of_file(&path, None, DamageKind::Fatal, reason));
             }
+            Err(Error::Misplaced { path, theirs, ours }) => {
+                let reason = told(&theirs, &ours);
+                found.push(self.of_file(&path, None, DamageKind::Fatal, reason));
+            }
             Err(error) => return Err(error),
         }
         Ok(found)
@@ -63,6 +69,14 @@ impl WorkDir {
     ) -> Result<(), Error> {
         let dir = self.shard_dir(number);
         let journal = dir.join("journal");
+        match self.assert_shard_belongs(number) {
+            Err(Error::Misplaced { path, theirs, ours }) => {
+                let reason = told(&theirs, &ours);
+                found.push(self.of_file(&path, Some(number), DamageKind::Fatal, reason));
+                return Ok(());
+            }
+            checked => checked?,
+        }
         if let Err(Error::Damaged { path, reason }) = self.duplicates(number, entry) {
             found.push(self.of_file(&path, Some(number), DamageKind::Fatal, reason));
         }
@@ -84,7 +98,7 @@ impl WorkDir {
         }
         if !had_seal {
             if with_indexes {
-                self.check_index(number, &dir.join("checkpoint"), length, found);
+                self.check_index(number, (&disk::open(&journal)?, length), found);
             }
         } else if found.len() == before {
             let is_sound = sealed.is_some_and(|seal| {
@@ -109,13 +123,14 @@ impl WorkDir {
     ) -> Result<u64, Error> {
         let (mut bad, mut good_end) = (Vec::new(), 0);
         let file = disk::open(path)?;
-        let length = scan(&file, path, 0, &mut |piece| {
+        let identity = &self.identity(number);
+        let length = scan(&file, path, (0, identity.seed()), &mut |piece| {
             match piece {
-                Piece::Record { offset, line, record } if is_of(&record, entry) => {
+                Piece::Record { offset, line, record } if is_of(&record, entry, identity) => {
                     good_end = offset + line.len() as u64;
                 }
                 Piece::Record { offset, line, .. } => {
-                    bad.push((offset, line.len(), "a row of another shard"));
+                    bad.push((offset, line.len(), FOREIGN));
                 }
                 Piece::Bad { offset, bytes, reason } => bad.push((offset, bytes.len(), reason)),
             }
@@ -133,8 +148,12 @@ impl WorkDir {
         Ok(length)
     }
 
-    fn check_index(&self, number: u32, path: &Path, length: u64, found: &mut Vec<Damage>) {
-        if let Some(doubt) = Checkpoint::doubt(path, length) {
+    fn check_index(&self, number: u32, (journal, length): (&File, u64), found: &mut Vec<Damage>) {
+        let path = &self.shard_dir(number).join("checkpoint");
+        let identity = &self.identity(number);
+        let holds = |entry: &Entry| holds(journal, identity, entry);
+        let indexed = Indexed { tag: identity.tag(), length, holds: &holds };
+        if let Some(doubt) = Checkpoint::doubt(path, &indexed) {
             let is_loss = doubt == COVERS_MORE;
             let kind = if is_loss { DamageKind::LostRecords } else { DamageKind::StaleIndex };
             found.push(self.of_file(path, Some(number), kind, doubt));

@@ -26,6 +26,17 @@ pub struct Checkpoint {
     // Nothing once sled has failed: the shard goes on without an index.
     db: Option<sled::Db>,
     path: PathBuf,
+    tag: u64,
+}
+
+/// The journal that a checkpoint is to be an index of.
+pub(super) struct Indexed<'a> {
+    /// What stands for its shard.
+    pub(super) tag: u64,
+    /// Its length.
+    pub(super) length: u64,
+    /// Whether it has the record of an entry where that says.
+    pub(super) holds: &'a dyn Fn(&Entry) -> bool,
 }
 
 /// What a checkpoint knew when it was opened.
@@ -86,13 +97,13 @@ fn open_db(path: &Path) -> Result<sled::Db, String> {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint and what it knows of a journal of `journal_length` bytes. One that is in
-    /// doubt is deleted and begun anew, knowing nothing; the doubt is told.
+    /// Opens a checkpoint and what it knows of a journal. One that is in doubt is deleted and begun
+    /// anew, knowing nothing; the doubt is told.
     pub(super) fn open(
         path: &Path,
-        journal_length: u64,
+        journal: &Indexed<'_>,
     ) -> Result<(Self, Known, Option<String>), Error> {
-        let open = |db| Self { db, path: path.to_owned() };
+        let open = |db| Self { db, path: path.to_owned(), tag: journal.tag };
         if !has_threads() {
             // What is there might cover a tail that is cut off now.
             disk::remove_dir(path)?;
@@ -100,8 +111,8 @@ impl Checkpoint {
         }
         let was_there = path.exists();
         let doubt = match open_db(path) {
-            Ok(db) => match guarded(|| read_groups(&db, journal_length)) {
-                Ok(Ok(known)) if known.watermark > 0 || journal_length == 0 || !was_there => {
+            Ok(db) => match guarded(|| read_groups(&db, journal)) {
+                Ok(Ok(known)) if known.watermark > 0 || journal.length == 0 || !was_there => {
                     return Ok((open(Some(db)), known, None));
                 }
                 // An emptied file opens as an empty database; so does one whose process was killed
@@ -121,9 +132,8 @@ impl Checkpoint {
         Ok((open(open_db(path).ok()), Known::default(), doubt))
     }
 
-    /// What is doubtful about the checkpoint of a journal of `journal_length` bytes, if it is there
-    /// and anything is.
-    pub(super) fn doubt(path: &Path, journal_length: u64) -> Option<String> {
+    /// What is doubtful about the checkpoint of a journal, if it is there and anything is.
+    pub(super) fn doubt(path: &Path, journal: &Indexed<'_>) -> Option<String> {
         if !path.exists() || !has_threads() {
             return None;
         }
@@ -131,10 +141,10 @@ impl Checkpoint {
             Ok(db) => db,
             Err(error) => return Some(error),
         };
-        let known = guarded(|| read_groups(&db, journal_length));
+        let known = guarded(|| read_groups(&db, journal));
         close(db, path);
         match known {
-            Ok(Ok(known)) if known.watermark == 0 && journal_length > 0 => {
+            Ok(Ok(known)) if known.watermark == 0 && journal.length > 0 => {
                 Some("empty beside a journal that is not".to_owned())
             }
             Ok(Ok(_)) => None,
@@ -149,7 +159,7 @@ impl Checkpoint {
     /// index covers a beginning of it.
     pub fn record(&mut self, begin: u64, end: u64, entries: &[Entry]) {
         let Some(db) = &self.db else { return };
-        let value = pack(end, entries);
+        let value = pack(end, self.tag, entries);
         if guarded(|| db.insert(begin.to_be_bytes(), value)).is_err() {
             self.shut();
         }
@@ -200,7 +210,7 @@ fn close(db: sled::Db, path: &Path) {
 /// The doubt about a journal that has lost records: they are synced before the index knows of them.
 pub(super) const COVERS_MORE: &str = "covers more than the journal has";
 
-fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known, String>> {
+fn read_groups(db: &sled::Db, journal: &Indexed<'_>) -> sled::Result<Result<Known, String>> {
     let mut known = Known::default();
     for item in db.iter() {
         let (key, value) = item?;
@@ -208,13 +218,20 @@ fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known,
         if begin != Some(known.watermark) {
             return Ok(Err("a commit group is missing".to_owned()));
         }
-        let Some(end) = unpack(&value, &mut known.entries) else {
+        let Some((end, tag)) = unpack(&value, &mut known.entries) else {
             return Ok(Err("a commit group cannot be read".to_owned()));
         };
-        if end < known.watermark || end > journal_length {
+        if tag != journal.tag {
+            return Ok(Err("it belongs to another shard".to_owned()));
+        }
+        if end < known.watermark || end > journal.length {
             return Ok(Err(COVERS_MORE.to_owned()));
         }
         known.watermark = end;
+    }
+    // An older copy of the journal may have grown again since.
+    if known.entries.last().is_some_and(|entry| !(journal.holds)(entry)) {
+        return Ok(Err("it belongs to another state of the journal".to_owned()));
     }
     Ok(Ok(known))
 }
@@ -222,10 +239,11 @@ fn read_groups(db: &sled::Db, journal_length: u64) -> sled::Result<Result<Known,
 /// Packed size of an entry before its id.
 const FIXED: usize = 23;
 
-pub(super) fn pack(end: u64, entries: &[Entry]) -> Vec<u8> {
+pub(super) fn pack(end: u64, tag: u64, entries: &[Entry]) -> Vec<u8> {
     let ids: usize = entries.iter().map(|entry| entry.id.len()).sum();
-    let mut out = Vec::with_capacity(8 + entries.len() * FIXED + ids);
+    let mut out = Vec::with_capacity(16 + entries.len() * FIXED + ids);
     out.extend_from_slice(&end.to_le_bytes());
+    out.extend_from_slice(&tag.to_le_bytes());
     for entry in entries {
         out.extend_from_slice(&entry.row.to_le_bytes());
         out.extend_from_slice(&entry.offset.to_le_bytes());
@@ -244,8 +262,10 @@ pub(super) fn pack(end: u64, entries: &[Entry]) -> Vec<u8> {
     out
 }
 
-pub(super) fn unpack(value: &[u8], entries: &mut Vec<Entry>) -> Option<u64> {
-    let (end, mut rest) = value.split_at_checked(8)?;
+/// Where a group ends, and what stands for its shard.
+pub(super) fn unpack(value: &[u8], entries: &mut Vec<Entry>) -> Option<(u64, u64)> {
+    let (end, rest) = value.split_at_checked(8)?;
+    let (tag, mut rest) = rest.split_at_checked(8)?;
     while !rest.is_empty() {
         let (fixed, behind) = rest.split_at_checked(FIXED)?;
         let length = usize::from(u16::from_le_bytes([fixed[21], fixed[22]]));
@@ -265,7 +285,8 @@ pub(super) fn unpack(value: &[u8], entries: &mut Vec<Entry>) -> Option<u64> {
         });
         rest = behind;
     }
-    Some(u64::from_le_bytes(end.try_into().ok()?))
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
+    Some((number(end)?, number(tag)?))
 }
 
 #[cfg(test)]
@@ -277,8 +298,12 @@ mod tests {
         Entry { row, kind: Some(OutcomeKind::Ok), offset: row * 10, length: 10, id }
     }
 
+    fn indexed(length: u64) -> Indexed<'static> {
+        Indexed { tag: 7, length, holds: &|_| true }
+    }
+
     fn filled(path: &Path) {
-        let (mut checkpoint, known, doubt) = Checkpoint::open(path, 0).unwrap();
+        let (mut checkpoint, known, doubt) = Checkpoint::open(path, &indexed(0)).unwrap();
         assert_eq!((known.watermark, doubt), (0, None));
         checkpoint.record(0, 20, &[entry(0), entry(1)]);
         checkpoint.record(20, 30, &[entry(2)]);
@@ -289,7 +314,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("checkpoint");
         filled(&path);
-        let (_open, known, doubt) = Checkpoint::open(&path, 45).unwrap();
+        let (_open, known, doubt) = Checkpoint::open(&path, &indexed(45)).unwrap();
         assert_eq!(doubt, None);
         assert_eq!(known.watermark, 30);
         assert_eq!(known.entries, [entry(0), entry(1), entry(2)]);
@@ -300,9 +325,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("checkpoint");
         filled(&path);
-        let (_open, known, doubt) = Checkpoint::open(&path, 25).unwrap();
+        let (_open, known, doubt) = Checkpoint::open(&path, &indexed(25)).unwrap();
         assert_eq!(known.watermark, 0);
         assert_eq!(doubt.as_deref(), Some("covers more than the journal has"));
+    }
+
+    #[test]
+    fn checkpoint_of_another_journal_is_not_believed() {
+        for (journal, said) in [
+            (Indexed { tag: 8, ..indexed(45) }, "it belongs to another shard"),
+            (
+                Indexed { holds: &|_| false, ..indexed(45) },
+                "it belongs to another state of the journal",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("checkpoint");
+            filled(&path);
+            assert_eq!(Checkpoint::doubt(&path, &journal).as_deref(), Some(said));
+            let (_open, known, doubt) = Checkpoint::open(&path, &journal).unwrap();
+            assert_eq!((known.watermark, doubt.as_deref()), (0, Some(said)));
+        }
     }
 
     #[test]
@@ -320,13 +363,13 @@ mod tests {
                 "delete" => std::fs::remove_file(&db).unwrap(),
                 _ => std::fs::write(path.join("snap.0000000000000100"), b"").unwrap(),
             }
-            let (mut checkpoint, known, doubt) = Checkpoint::open(&path, 30).unwrap();
+            let (mut checkpoint, known, doubt) = Checkpoint::open(&path, &indexed(30)).unwrap();
             // Half a file may still hold it all; then it must be right.
             if known.watermark == 0 {
                 assert!(doubt.is_some() || ["empty", "half", "zero", "delete"].contains(&damage));
                 checkpoint.record(0, 30, &[entry(7)]);
                 drop(checkpoint);
-                let (_open, known, _) = Checkpoint::open(&path, 30).unwrap();
+                let (_open, known, _) = Checkpoint::open(&path, &indexed(30)).unwrap();
                 assert_eq!(known.entries, [entry(7)], "{damage}: usable again");
             } else {
                 let all = [entry(0), entry(1), entry(2)];

@@ -2,10 +2,11 @@
 
 use std::io::ErrorKind;
 
+use super::adopting::ADOPTING;
 use super::last_run::LAST_RUN;
 use super::part::{PART, PART_NOTE};
 use super::workdir::{
-    ADOPTING, CONTENTS, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SERVER_LOG, SHARDS, SPOOL, WIPING,
+    CONTENTS, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SERVER_LOG, SHARDS, SPOOL, WIPING,
 };
 use super::{Error, Held, WorkDir, disk, generations};
 

@@ -9,7 +9,8 @@ use super::record::Record;
 use super::shard::is_of;
 use super::started::Mark;
 use super::workdir::Marker;
-use super::{Commit, Error, Held, Holder, LastRun, Rename, Seal, ShardEntry, ShardState};
+use super::{ChecksumSeed, Commit, Error, Held, Identity, LastRun, Rename, Seal};
+use super::{ShardEntry, ShardState};
 use super::{duplicates, manifest, publish, twins};
 
 /// A journal as a seed spells it: a line that begins with a brace gets its checksum, and where it
@@ -27,11 +28,17 @@ fn framed(spelled: &[u8]) -> Vec<u8> {
             Some(json) => (json, &b"~"[..]),
             None => (text, &line[text.len()..]),
         };
-        out.extend_from_slice(format!("{:08x} ", crc32c::crc32c(json)).as_bytes());
+        let seed = if json.starts_with(b"{\"run\":\"") { 0 } else { seed().0 };
+        out.extend_from_slice(format!("{:08x} ", crc32c::crc32c_append(seed, json)).as_bytes());
         out.extend_from_slice(json);
         out.extend_from_slice(end);
     }
     out
+}
+
+/// What the journals here belong to.
+fn seed() -> ChecksumSeed {
+    Identity::known(0).seed()
 }
 
 /// A piece of a journal, as a value: where it is, its bytes, and whether they are a record.
@@ -46,13 +53,17 @@ fn pieces(block: usize, bytes: &[u8], path: &Path) -> Vec<Found> {
     fs::write(path, bytes).expect("the scratch directory can be written to");
     let file = fs::File::open(path).expect("it is there");
     let mut found = Vec::new();
-    let length = scan_by(block, &file, path, 0, &mut |piece| {
+    let length = scan_by(block, &file, path, (0, seed()), &mut |piece| {
         let (offset, bytes, is_record) = match piece {
             Piece::Record { offset, line, record } => {
-                assert_eq!(Record::decode(line), Ok(record));
+                assert_eq!(Record::decode(line, seed()), Ok(record));
                 let mut again = Vec::new();
-                record.encode(&mut again);
-                assert_eq!(Record::decode(&again), Ok(record), "encoding keeps what it says");
+                record.encode(&mut again, seed());
+                assert_eq!(
+                    Record::decode(&again, seed()),
+                    Ok(record),
+                    "encoding keeps what it says"
+                );
                 (offset, line, true)
             }
             Piece::Bad { offset, bytes, .. } => (offset, bytes, false),
@@ -90,8 +101,8 @@ pub(crate) fn journal(spelled: &[u8], scratch: &Path) {
     }
 
     let (mut first, mut last) = (Vec::new(), Vec::new());
-    Record::Retry { row: 1, at_ms: 2, attempts: b"[]" }.encode(&mut first);
-    Record::Repeated { calls: 3, at_ms: 4 }.encode(&mut last);
+    Record::Retry { row: 1, at_ms: 2, attempts: b"[]" }.encode(&mut first, seed());
+    Record::Repeated { calls: 3, at_ms: 4 }.encode(&mut last, seed());
     let around = pieces(1 << 18, &[&first[..], &bytes, &first, &last].concat(), &path);
     let records = |found: &[Found]| {
         let records = found.iter().filter(|piece| piece.is_record);
@@ -116,7 +127,7 @@ fn assert_glued_survive(spelled: &[u8], records: &[Vec<u8>]) {
         let line = framed(&[json, b"\n"].concat());
         let is_whole = json.starts_with(b"{\"r")
             && serde_json::from_slice::<serde_json::Value>(json).is_ok()
-            && Record::decode(&line).is_ok();
+            && Record::decode(&line, seed()).is_ok();
         if is_whole && !(is_glued && is_last) {
             assert!(records.contains(&line), "{} is lost", line.escape_ascii());
         }
@@ -140,12 +151,14 @@ pub(crate) fn shard(spelled: &[u8], scratch: &Path) {
     let entry = entry();
     let path = scratch.join("work");
     let _ = fs::remove_dir_all(&path);
-    let dir = Held::acquire(&path, Holder::this_process("fuzz", 0), &mut || false)
-        .expect("a new directory can be taken");
+    let dir = Held::acquire_known(&path).expect("a new directory can be taken");
     let journal = dir.make_shard_dir(0).expect("it can be made").join("journal");
     if when != b'a' {
         let before = bytes.len() * usize::from(when) / 256;
         fs::write(&journal, &bytes[..before]).expect("it can be written");
+        if is_refused(&dir, &entry, &journal) {
+            return;
+        }
         let open = dir.open_shard(0, &entry, 1).expect("any journal opens");
         let repaired = open.journal.length() as usize;
         drop(open);
@@ -155,10 +168,13 @@ pub(crate) fn shard(spelled: &[u8], scratch: &Path) {
         }
     }
     fs::write(&journal, &bytes).expect("it can be written");
+    if is_refused(&dir, &entry, &journal) {
+        return;
+    }
     let found = pieces(1 << 18, &bytes, &scratch.join("copy"));
     let (mut kept, mut state, mut lost) = (Vec::new(), ShardState::new(&entry), 0);
     for piece in &found {
-        match Record::decode(&piece.bytes).ok().filter(|record| is_of(record, &entry)) {
+        match record_of(&piece.bytes, &entry) {
             Some(record) => {
                 if let Record::Outcome(outcome) = &record {
                     state.note(outcome.row, Some(outcome.kind));
@@ -167,6 +183,18 @@ pub(crate) fn shard(spelled: &[u8], scratch: &Path) {
             }
             None => lost += piece.bytes.len(),
         }
+    }
+    let has_header = found.first().is_some_and(|it| record_of(&it.bytes, &entry) == Some(header()));
+    let good_end = found.iter().rposition(|it| record_of(&it.bytes, &entry).is_some());
+    let is_rewritten = good_end.is_some_and(|last| {
+        !has_header || found[..last].iter().any(|it| record_of(&it.bytes, &entry).is_none())
+    });
+    // A checkpoint is of a journal that said what it belongs to.
+    if is_rewritten {
+        let is_row = |it: &&Found| record_of(&it.bytes, &entry).is_some_and(|it| it != header());
+        kept.clear();
+        header().encode(&mut kept, seed());
+        found.iter().filter(is_row).for_each(|it| kept.extend_from_slice(&it.bytes));
     }
     let outcomes = |state: &ShardState| (0..20).map(|row| state.outcome(row)).collect::<Vec<_>>();
     let peeked = dir.peek_shard(0, &entry, &mut |_| {}).expect("it can be read");
@@ -178,6 +206,30 @@ pub(crate) fn shard(spelled: &[u8], scratch: &Path) {
     assert_eq!(fs::read(&journal).ok(), Some(kept.clone()), "all whole records, and nothing else");
     assert_eq!(quarantined(&dir), lost, "what was cut out is kept");
     assert_sound(&dir, &entry, &kept, &state);
+}
+
+/// The first record of the journals here.
+fn header() -> Record<'static> {
+    const NAMES: [&str; 2] =
+        ["00000000000000000000000000000000", "11111111111111111111111111111111"];
+    Record::Begin { run: NAMES[0], plan: NAMES[1], generation: 1, shard: 0 }
+}
+
+/// The record of the shard here that some bytes are.
+fn record_of<'a>(bytes: &'a [u8], entry: &ShardEntry) -> Option<Record<'a>> {
+    let record = Record::decode(bytes, seed()).ok()?;
+    is_of(&record, entry, &Identity::known(0)).then_some(record)
+}
+
+/// Whether the journal says that it is of another shard; then nothing changes it.
+fn is_refused(dir: &Held, entry: &ShardEntry, journal: &Path) -> bool {
+    let Err(error) = dir.assert_shard_belongs(0) else { return false };
+    assert!(matches!(error, Error::Misplaced { .. }), "{error}");
+    let before = fs::read(journal).ok();
+    assert!(matches!(dir.open_shard(0, entry, 1), Err(Error::Misplaced { .. })));
+    assert!(matches!(dir.peek_shard(0, entry, &mut |_| {}), Err(Error::Misplaced { .. })));
+    assert_eq!(fs::read(journal).ok(), before, "nothing was changed");
+    true
 }
 
 /// Bytes kept in quarantine.
@@ -225,12 +277,11 @@ pub(crate) fn manifest(bytes: &[u8], scratch: &Path) {
         let shards: u64 = manifest.ranges().map(|(_, shard)| shard.bytes).sum();
         let bytes: u64 = manifest.sources.iter().map(|it| it.bytes - it.data_offset).sum();
         assert_eq!(shards, bytes);
-        assert!(
-            manifest
-                .shards
-                .iter()
-                .all(|shard| is_of(&record(shard.first_row), shard) == (shard.rows > 0))
-        );
+        assert!(manifest.shards.iter().all(|shard| is_of(
+            &record(shard.first_row),
+            shard,
+            &Identity::known(0)
+        ) == (shard.rows > 0)));
     }
 }
 
@@ -246,10 +297,11 @@ pub(crate) fn state(bytes: &[u8], _: &Path) {
         b'm' => {
             let mut sealed = crc32c::crc32c(bytes).to_le_bytes().to_vec();
             sealed.extend_from_slice(bytes);
-            if let Some(mark) = Mark::decode(&sealed) {
-                assert_eq!(mark.encode(), *sealed);
+            let tag = bytes.last_chunk().map_or(0, |tag| u64::from_le_bytes(*tag));
+            if let Some(mark) = Mark::decode(&sealed, tag) {
+                assert_eq!(mark.encode(tag), *sealed);
             }
-            assert!(Mark::decode(bytes).is_none_or(|mark| mark.encode() == *bytes));
+            assert!(Mark::decode(bytes, tag).is_none_or(|mark| mark.encode(tag) == *bytes));
         }
         b's' => {
             if let Ok(seal) = serde_json::from_slice::<Seal>(bytes) {
@@ -287,8 +339,8 @@ pub(crate) fn state(bytes: &[u8], _: &Path) {
         }
         b'g' => {
             let mut entries = Vec::new();
-            if let Some(end) = unpack(bytes, &mut entries) {
-                assert_eq!(pack(end, &entries), bytes);
+            if let Some((end, tag)) = unpack(bytes, &mut entries) {
+                assert_eq!(pack(end, tag, &entries), bytes);
             }
         }
         _ => {}
@@ -325,7 +377,7 @@ mod tests {
     #[test]
     fn seeds_are_framed_as_journals_are() {
         let mut line = Vec::new();
-        Record::Repeated { calls: 3, at_ms: 4 }.encode(&mut line);
+        Record::Repeated { calls: 3, at_ms: 4 }.encode(&mut line, seed());
         assert_eq!(framed(b"{\"repeated\":3,\"at\":4}\n"), line);
         line.pop();
         assert_eq!(framed(b"{\"repeated\":3,\"at\":4}~\n"), [&line[..], b"~"].concat());

@@ -35,6 +35,26 @@ impl RowHashes {
         Ok(Self { file, path: path.to_owned(), block: Vec::new(), first: 0 })
     }
 
+    /// An empty file that says which plan it is of, in the place of whatever is there.
+    ///
+    /// # Errors
+    /// As [`RowHashes::create`].
+    pub fn create_of(path: &Path, tag: u64) -> Result<Self, Error> {
+        let file = Self::create(path)?;
+        // Rows are counted from 1.
+        file.put(0, &[tag])?;
+        Ok(file)
+    }
+
+    /// The file at `path`; `None` where there is none of this plan.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open_of(path: &Path, tag: u64) -> Result<Option<Self>, Error> {
+        let Some(mut file) = Self::open(path)? else { return Ok(None) };
+        Ok(if file.get(0)? == Some(tag) { Some(file) } else { None })
+    }
+
     /// The file at `path`; nothing where there is none. What a power cut took of it reads as no hash.
     ///
     /// # Errors
@@ -114,5 +134,9 @@ mod tests {
             assert_eq!(hashes.get(row).unwrap(), expected, "row {row}");
         }
         assert_eq!(hashes.get(9_999).unwrap(), None);
+        let path = dir.path().join("of");
+        RowHashes::create_of(&path, 7).unwrap().put(1, &[5]).unwrap();
+        assert_eq!(RowHashes::open_of(&path, 7).unwrap().unwrap().get(1).unwrap(), Some(5));
+        assert!(RowHashes::open_of(&path, 8).unwrap().is_none(), "of another plan");
     }
 }

@@ -52,6 +52,8 @@ pub struct IdIndexWriter {
     held: Vec<IdEntry>,
     parts: Vec<Part>,
     capacity: usize,
+    // What stands for the plan that the index is of; 0 where it is of none.
+    tag: u64,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,14 @@ impl IdIndexWriter {
     /// Collects entries for an index that will stand at `path`; parts are kept beside it.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), held: Vec::new(), parts: Vec::new(), capacity: HELD }
+        let (held, parts) = Default::default();
+        Self { path: path.to_owned(), held, parts, capacity: HELD, tag: 0 }
+    }
+
+    /// Has the index say what plan it is of.
+    #[must_use]
+    pub fn of_plan(self, tag: u64) -> Self {
+        Self { tag, ..self }
     }
 
     /// Adds entries.
@@ -106,7 +115,7 @@ impl IdIndexWriter {
         mut self,
         on_duplicate: &mut dyn FnMut(Duplicate<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut index = Index::create(&self.path)?;
+        let mut index = Index::create(&self.path, self.tag)?;
         if self.parts.is_empty() {
             self.held.sort_unstable();
             self.put(&mut index, &self.held, on_duplicate)?;
@@ -150,15 +159,16 @@ struct Index {
     file: BufWriter<File>,
     hash: Xxh3,
     count: u64,
+    tag: u64,
 }
 
 /// What the last entry's place of an index begins with.
 const MAGIC: [u8; 8] = *b"rowmill\0";
 
 impl Index {
-    fn create(path: &Path) -> Result<Self, Error> {
+    fn create(path: &Path, tag: u64) -> Result<Self, Error> {
         let file = BufWriter::with_capacity(INDEX_BUFFER, create(path)?);
-        Ok(Self { file, hash: Xxh3::new(), count: 0 })
+        Ok(Self { file, hash: Xxh3::new(), count: 0, tag })
     }
 
     fn put(&mut self, entry: &IdEntry) -> io::Result<()> {
@@ -169,16 +179,17 @@ impl Index {
     }
 
     fn finish(mut self) -> io::Result<()> {
-        self.file.write_all(&trailer(self.count, self.hash.digest()))?;
+        self.file.write_all(&trailer([self.count, self.hash.digest(), self.tag]))?;
         self.file.flush()
     }
 }
 
-fn trailer(count: u64, hash: u64) -> [u8; SIZE] {
+fn trailer(numbers: [u64; 3]) -> [u8; SIZE] {
     let mut bytes = [0; SIZE];
     bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..16].copy_from_slice(&count.to_be_bytes());
-    bytes[16..24].copy_from_slice(&hash.to_be_bytes());
+    for (place, number) in bytes[8..].chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_be_bytes());
+    }
     bytes
 }
 
@@ -242,6 +253,8 @@ pub struct IdIndex {
     left: u64,
     /// The hash that all of them had.
     hash: u64,
+    /// What stands for the plan that it is of.
+    tag: u64,
 }
 
 impl IdIndex {
@@ -264,29 +277,32 @@ impl IdIndex {
         let mut last = [0; SIZE];
         let end = length.checked_sub(SIZE as u64).ok_or_else(damaged)?;
         file.read_exact_at(&mut last, end).map_err(context())?;
-        let [number, hash] = [8, 16].map(|at| {
+        let [number, hash, tag] = [8, 16, 24].map(|at| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&last[at..at + 8]);
             u64::from_be_bytes(bytes)
         });
-        if last != trailer(number, hash) || number.checked_mul(SIZE as u64) != Some(end) {
+        if last != trailer([number, hash, tag]) || number.checked_mul(SIZE as u64) != Some(end) {
             return Err(damaged());
         }
         let file = BufReader::with_capacity(1 << 18, file);
-        Ok(Self { path: path.to_owned(), file, left: number, hash })
+        Ok(Self { path: path.to_owned(), file, left: number, hash, tag })
     }
 
-    /// Whether the index at a path is there, and is as it was written. Indexes are not synced, so
-    /// after a power cut this one may not be.
+    /// Whether the index at a path is there, is of this plan, and is as it was written. Indexes are
+    /// not synced, so after a power cut this one may not be.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn is_whole(path: &Path) -> Result<bool, Error> {
+    pub fn is_whole(path: &Path, tag: u64) -> Result<bool, Error> {
         let mut index = match Self::open(path) {
             Ok(Some(index)) => index,
             Ok(None) | Err(Error::Damaged { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
+        if index.tag != tag {
+            return Ok(false);
+        }
         let mut hash = Xxh3::new();
         while let Some(entry) = index.next_entry()? {
             hash.update(&entry.encode());
@@ -359,23 +375,24 @@ mod tests {
     fn an_index_that_is_not_as_it_was_written_is_not_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ids");
-        assert!(!IdIndex::is_whole(&path).unwrap());
-        let mut writer = IdIndexWriter::new(&path);
+        assert!(!IdIndex::is_whole(&path, 9).unwrap());
+        let mut writer = IdIndexWriter::new(&path).of_plan(9);
         writer.add(&[entry(7, 1), entry(3, 2)]).unwrap();
         writer.finish::<Error>(&mut |_| Ok(())).unwrap();
-        assert!(IdIndex::is_whole(&path).unwrap());
+        assert!(IdIndex::is_whole(&path, 9).unwrap());
+        assert!(!IdIndex::is_whole(&path, 8).unwrap(), "of another plan");
         let bytes = std::fs::read(&path).unwrap();
         for cut in 0..bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            assert!(!IdIndex::is_whole(&path).unwrap(), "cut at {cut}");
+            assert!(!IdIndex::is_whole(&path, 9).unwrap(), "cut at {cut}");
         }
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             std::fs::write(&path, &damaged).unwrap();
-            assert!(!IdIndex::is_whole(&path).unwrap(), "byte {at}");
+            assert!(!IdIndex::is_whole(&path, 9).unwrap(), "byte {at}");
         }
         std::fs::write(&path, vec![0; bytes.len()]).unwrap();
-        assert!(!IdIndex::is_whole(&path).unwrap(), "zeros");
+        assert!(!IdIndex::is_whole(&path, 9).unwrap(), "zeros");
     }
 }

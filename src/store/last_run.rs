@@ -65,6 +65,14 @@ pub struct SessionEnd {
     pub next: Option<String>,
 }
 
+/// The file: a session, and the run it was of.
+#[derive(Serialize, Deserialize)]
+struct Noted {
+    run: String,
+    #[serde(flatten)]
+    session: LastRun,
+}
+
 /// The word for a session that has not ended yet.
 const RUNNING: &str = "running";
 /// The word for one that ended without a word.
@@ -116,7 +124,9 @@ impl WorkDir {
             let lock = self.path().join(super::workdir::LOCK);
             let is_held = lock::is_held(&lock);
             let bytes = disk::read_if_there(&self.path().join(LAST_RUN)).ok().flatten();
-            let written = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let written: Option<Noted> =
+                bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let written = written.filter(|it| it.run == self.run()).map(|it| it.session);
             judge(written, lock::signature(&lock), is_held)
         };
         // A session that begins or ends between two of these glances looks like one that was cut
@@ -162,7 +172,8 @@ impl Held {
     fn note(&self, run: &LastRun) -> Result<(), Error> {
         // A directory that was taken away is not written to where it is now.
         self.still_there()?;
-        let mut text = serde_json::to_vec_pretty(run).unwrap_or_default();
+        let noted = Noted { run: self.run().to_owned(), session: run.clone() };
+        let mut text = serde_json::to_vec_pretty(&noted).unwrap_or_default();
         text.push(b'\n');
         disk::replace(&self.path().join(LAST_RUN), &text)
     }
@@ -215,6 +226,10 @@ mod tests {
         let last = WorkDir::open(&path).unwrap().last_run().unwrap();
         assert_eq!((last.code, last.done), (Some(4), done));
         assert_eq!(last.ended.as_deref(), Some("1970-01-01T00:00:01.000Z"));
+        let written = std::fs::read_to_string(path.join(LAST_RUN)).unwrap();
+        let run = WorkDir::open(&path).unwrap().run().to_owned();
+        std::fs::write(path.join(LAST_RUN), written.replace(&run, &"f".repeat(32))).unwrap();
+        assert_eq!(WorkDir::open(&path).unwrap().last_run(), None, "of another run");
         std::fs::write(path.join(LAST_RUN), "{").unwrap();
         let mut dir = hold();
         assert_eq!(dir.last_run(), None);

@@ -17,6 +17,13 @@ pub struct Manifest {
     pub format: u32,
     /// The version of rowmill that made the plan.
     pub rowmill: String,
+    /// The run of its work directory.
+    pub run: String,
+    /// Its own identity, drawn when it was made: what belongs to it says so.
+    pub plan: String,
+    /// The identities of the plans of earlier generations, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<String>,
     /// When it was made, as RFC 3339 has it.
     pub created: String,
     /// 1 for the first plan of a work directory.
@@ -376,6 +383,12 @@ impl Manifest {
         if self.job.model_count() + self.job.names.len() != self.routes.len() + 1 {
             return Err("it does not say where its models are".to_owned());
         }
+        let is_name = |name: &str| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let plans = self.plans();
+        let are_all = plans.len() == self.generation as usize;
+        if !is_name(&self.run) || !plans.iter().all(|plan| is_name(plan)) || !are_all {
+            return Err("it does not say which plan it is".to_owned());
+        }
         let mut walk = Walk::new(&self.sources).ok_or("its inputs cannot be told apart")?;
         for (number, shard) in self.shards.iter().enumerate() {
             let variant = number % variants;
@@ -501,6 +514,9 @@ pub(crate) mod tests {
         Manifest {
             format: FORMAT,
             rowmill: "0".into(),
+            run: "0".repeat(32),
+            plan: "1".repeat(32),
+            earlier: Vec::new(),
             created: "now".into(),
             generation: 1,
             past: Vec::new(),

@@ -6,6 +6,7 @@
 //!
 //! Reading needs a [`WorkDir`]. Writing needs a [`Held`] one: nobody else can have it then.
 
+mod adopting;
 mod check;
 mod checkpoint;
 mod contents;
@@ -15,6 +16,7 @@ mod duplicates;
 pub(crate) mod fuzz;
 mod generations;
 mod hashes;
+mod identity;
 mod ids;
 mod journal;
 mod last_run;
@@ -45,6 +47,7 @@ use std::path::PathBuf;
 pub use checkpoint::{Checkpoint, expects_panic};
 pub use duplicates::Rename;
 pub use hashes::RowHashes;
+pub use identity::{ChecksumSeed, Identity};
 pub use ids::{Duplicate, IdEntry, IdIndex, IdIndexWriter};
 pub use journal::{Journal, Syncer};
 pub use last_run::{Done, LastRun, SessionEnd};
@@ -117,6 +120,16 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A file belongs to another run, plan, generation or shard than the place it stands in.
+    #[error("{} is not of this place: {}", path.display(), identity::told(theirs, ours))]
+    Misplaced {
+        /// The file.
+        path: PathBuf,
+        /// What it belongs to, by its own words.
+        theirs: Box<Identity>,
+        /// What belongs there.
+        ours: Box<Identity>,
     },
     /// A shard's journal does not hold what its seal or the plan says; working the shard again
     /// repairs it.

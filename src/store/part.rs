@@ -6,7 +6,8 @@
 //! rows' ids say, need not wait for the same bytes again.
 
 use std::fs::File;
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -36,8 +37,10 @@ pub struct PartOf {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Note {
+    run: String,
     of: PartOf,
     synced: u64,
+    blake3: String,
 }
 
 /// An input that has not come whole yet.
@@ -46,9 +49,12 @@ pub struct Part {
     path: PathBuf,
     note: PathBuf,
     file: File,
+    run: String,
     of: Option<PartOf>,
     length: u64,
     synced: u64,
+    // Of all that has come.
+    hasher: blake3::Hasher,
 }
 
 /// So many bytes are lost at most when a process is killed.
@@ -72,6 +78,7 @@ impl Held {
         let (path, note) = (self.base().join(PART), self.base().join(PART_NOTE));
         let bytes = disk::read_if_there(&note)?.unwrap_or_default();
         let known: Option<Note> = serde_json::from_slice(&bytes).ok();
+        let known = known.filter(|note| note.run == self.run());
         if known.is_some() && !path.exists() && !self.base().join(MANIFEST).exists() {
             match std::fs::rename(self.spool(), &path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -82,14 +89,21 @@ impl Held {
         }
         let file = disk::open_write(&path)?;
         let there = file.metadata().map_err(disk::context("look at", &path))?.len();
+        let mut hasher = blake3::Hasher::new();
         let (of, length) = match known {
-            Some(Note { of, synced }) if synced <= there => {
-                let most = of.bytes.saturating_sub(1);
-                (Some(of), synced.min(most))
+            Some(Note { of, synced, blake3, .. }) if synced <= there => {
+                let length = synced.min(of.bytes.saturating_sub(1));
+                hash(&file, 0..length, &mut hasher).map_err(disk::context("read", &path))?;
+                let mut whole = hasher.clone();
+                hash(&file, length..synced, &mut whole).map_err(disk::context("read", &path))?;
+                // What came of something else is no part of this.
+                let is_it = whole.finalize().to_hex().as_str() == blake3;
+                if is_it { (Some(of), length) } else { (None, 0) }
             }
             _ => (None, 0),
         };
-        let mut part = Part { path, note, file, of, length, synced: length };
+        let run = self.run().to_owned();
+        let mut part = Part { path, note, file, run, of, length, synced: length, hasher };
         part.cut(length)?;
         Ok(part)
     }
@@ -125,6 +139,7 @@ impl Part {
     pub fn begin(&mut self, of: Option<PartOf>) -> Result<(), Error> {
         disk::remove(&self.note)?;
         self.cut(0)?;
+        self.hasher.reset();
         (self.of, self.synced) = (of, 0);
         Ok(())
     }
@@ -136,6 +151,7 @@ impl Part {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(disk::context("write", &self.path))?;
         self.length += bytes.len() as u64;
+        self.hasher.update(bytes);
         if self.length - self.synced >= STEP { self.keep() } else { Ok(()) }
     }
 
@@ -147,7 +163,8 @@ impl Part {
         let Some(of) = self.of.clone().filter(|_| self.length > self.synced) else { return Ok(()) };
         self.file.sync_data().map_err(disk::context("sync", &self.path))?;
         self.synced = self.length;
-        let note = serde_json::to_vec(&Note { of, synced: self.synced });
+        let (run, blake3) = (self.run.clone(), self.hasher.finalize().to_hex().to_string());
+        let note = serde_json::to_vec(&Note { run, of, synced: self.synced, blake3 });
         let note =
             note.map_err(std::io::Error::other).map_err(disk::context("write", &self.note))?;
         disk::replace(&self.note, &note)
@@ -175,6 +192,12 @@ impl Part {
         self.length = length;
         Ok(())
     }
+}
+
+/// Hashes a stretch of a file.
+fn hash(mut file: &File, range: Range<u64>, hasher: &mut blake3::Hasher) -> io::Result<()> {
+    file.seek(SeekFrom::Start(range.start))?;
+    hasher.update_reader(file.take(range.end - range.start)).map(drop)
 }
 
 #[cfg(test)]
@@ -218,6 +241,21 @@ mod tests {
         assert_eq!(std::fs::read(&place).unwrap(), b"abcdef");
         dir.forget_part().unwrap();
         assert!(!dir.has_part());
+
+        // Bytes of another input are nothing, and neither is another run's note.
+        let mut part = dir.open_part().unwrap();
+        part.begin(Some(of.clone())).unwrap();
+        part.write(b"abc").unwrap();
+        part.keep().unwrap();
+        let (path, note) = (part.path.clone(), part.note.clone());
+        drop(part);
+        std::fs::write(&path, b"abX").unwrap();
+        assert_eq!(dir.open_part().unwrap().of(), None);
+        std::fs::write(&path, b"abc").unwrap();
+        assert_eq!(dir.open_part().unwrap().of(), Some(&of));
+        let text = std::fs::read_to_string(&note).unwrap();
+        std::fs::write(&note, text.replace(dir.run(), &"f".repeat(32))).unwrap();
+        assert_eq!(dir.open_part().unwrap().of(), None);
 
         // A file that is shorter than its note says is nothing.
         let mut part = dir.open_part().unwrap();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::stage::{BUFFER, staged_name, staged_remotely};
-use super::{Error, Held, Staged, Target, WorkDir, disk};
+use super::{Error, Held, Identity, Staged, Target, WorkDir, disk};
 use crate::guard::Guard;
 use crate::job::Dialect;
 
@@ -70,6 +70,8 @@ pub struct Commit {
     /// The run it belongs to.
     pub run: String,
     /// The plan it was made from.
+    pub plan: String,
+    /// That plan's generation.
     pub generation: u32,
     /// Its rows.
     pub counts: Counts,
@@ -155,6 +157,12 @@ impl CommitFile {
 }
 
 impl Commit {
+    /// What it belongs to, by its own words.
+    fn identity(&self) -> Identity {
+        let Self { run, plan, generation, .. } = self;
+        Identity { run: run.clone(), plan: plan.clone(), generation: *generation, shard: None }
+    }
+
     /// What is still to be uploaded, if the publication was cut off.
     pub fn pending(&self) -> impl Iterator<Item = &CommitFile> {
         self.files.iter().filter(|file| !self.done && file.is_pending())
@@ -203,9 +211,12 @@ impl WorkDir {
         let Some(sequence) = newest.max() else { return Ok(None) };
         let path = commit_path(self, sequence);
         let bytes = disk::read_if_there(&path)?.unwrap_or_default();
-        parse(&bytes, self.run(), sequence)
-            .map(Some)
-            .map_err(|reason| Error::Damaged { path, reason })
+        let commit = match parse(&bytes, self.run(), sequence) {
+            Ok(commit) => commit,
+            Err(reason) => return Err(Error::Damaged { path, reason }),
+        };
+        self.assert_is_committed(&commit.identity(), &path)?;
+        Ok(Some(commit))
     }
 }
 
@@ -242,6 +253,9 @@ impl Held {
         let Some(mut commit) = self.last_commit()?.filter(|commit| !commit.done) else {
             return Ok(false);
         };
+        for file in commit.files.iter().filter(|file| file.upload.is_none()) {
+            assert_is_as_decided(file)?;
+        }
         let mut deliver = |file: &CommitFile, staged: &Path| match is_written(staged, file)? {
             true => deliver(file, staged),
             false => Ok(None),
@@ -345,6 +359,16 @@ impl Held {
     }
 }
 
+/// Makes sure that what is staged is what was decided: another publication may have left it there.
+fn assert_is_as_decided(file: &CommitFile) -> Result<(), Error> {
+    let Some(path) = file.staged_path().filter(|path| path.exists()) else { return Ok(()) };
+    if is_written(&path, file)? {
+        return Ok(());
+    }
+    let reason = format!("it is not what was to be published as {}", file.target.display());
+    Err(Error::Damaged { path, reason })
+}
+
 /// Renames an output into its place.
 fn take_place(file: &CommitFile) -> Result<(), Error> {
     let Some(staged) = file.staged_path() else { return Ok(()) };
@@ -399,6 +423,7 @@ mod tests {
         Commit {
             sequence: 1,
             run: dir.run().to_owned(),
+            plan: dir.plan().to_owned(),
             generation: 1,
             counts: Counts::default(),
             state: String::new(),

@@ -1,11 +1,10 @@
 //! What was cut out of journals is kept, with the reason, for a person to look at.
 
 use std::io::Write;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, disk};
+use super::{Error, Identity, WorkDir, disk};
 
 /// Something found wrong in a work directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +50,8 @@ pub enum DamageKind {
 }
 
 /// Keeps damaged bytes under a name that tells where they were, and logs the reason.
-pub(super) fn keep(dir: &Path, damage: &Damage, bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn keep(work_dir: &WorkDir, damage: &Damage, bytes: &[u8]) -> Result<(), Error> {
+    let dir = &work_dir.quarantine();
     disk::create_dir_within(dir)?;
     let shard = damage.shard.unwrap_or_default();
     let stem = format!("{shard:05}-{:012}", damage.offset);
@@ -63,7 +63,9 @@ pub(super) fn keep(dir: &Path, damage: &Damage, bytes: &[u8]) -> Result<(), Erro
         .unwrap_or_default();
     disk::replace(&dir.join(&name), bytes)?;
     let log = dir.join("log.jsonl");
-    let mut line = serde_json::to_vec(&Kept { kept: &name, damage }).unwrap_or_default();
+    let Identity { run, plan, generation, .. } = &work_dir.plan_identity();
+    let mut line = serde_json::to_vec(&Kept { kept: &name, run, plan, generation, damage })
+        .unwrap_or_default();
     line.push(b'\n');
     let mut file = disk::open_append(&log)?;
     file.write_all(&line).and_then(|()| file.sync_all()).map_err(disk::context("append to", &log))
@@ -72,6 +74,9 @@ pub(super) fn keep(dir: &Path, damage: &Damage, bytes: &[u8]) -> Result<(), Erro
 #[derive(Serialize)]
 struct Kept<'a> {
     kept: &'a str,
+    run: &'a str,
+    plan: &'a str,
+    generation: &'a u32,
     #[serde(flatten)]
     damage: &'a Damage,
 }

@@ -1,19 +1,34 @@
 //! A journal's records: what they hold and how they are framed.
 //!
-//! A record is one line: eight hex digits of the CRC-32C of the JSON behind them, a space, the
-//! JSON, a newline. The checksum tells a flipped bit inside an answer, which would still be valid
-//! JSON, and the newline tells a torn write.
+//! A record is one line: eight hex digits of a CRC-32C, a space, the JSON, a newline. The checksum
+//! tells a flipped bit inside an answer, which would still be valid JSON, and the newline tells a
+//! torn write. The first record says what the journal belongs to and has the checksum of its JSON;
+//! that of every other record is of the first one's JSON followed by its own, so that a record of
+//! another journal is none of this one.
 //!
 //! The JSON begins with fields in a fixed order, so that the merger finds the parts of millions of
 //! records without parsing them. [`Record`] writes and reads that order; nothing else may.
 
 use std::io::Write;
 
+use super::ChecksumSeed;
 use crate::job::OutcomeKind;
 
 /// What the line of a journal says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record<'a> {
+    /// What the journal belongs to, which is its first record:
+    /// `{"run":"…","plan":"…","generation":1,"shard":0}`.
+    Begin {
+        /// The run: 32 hex digits.
+        run: &'a str,
+        /// The plan: 32 hex digits.
+        plan: &'a str,
+        /// The plan's generation.
+        generation: u32,
+        /// The shard's number.
+        shard: u32,
+    },
     /// What became of a row:
     /// `{"row":17,"outcome":"ok","at":1763700000123,"sizes":[245,180][,"asked":[1,"00c0ffee00c0ffee"]]`
     /// `,"envelope":{…},"attempts":[…][,"adopted":true][,"input":…]}`.
@@ -77,11 +92,33 @@ const HEAD: usize = 9;
 
 impl<'a> Record<'a> {
     /// Appends the framed line.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>, seed: ChecksumSeed) {
         let start = out.len();
         out.extend_from_slice(b"00000000 ");
+        self.encode_json(out);
+        let json = &out[start + HEAD..];
+        let checksum = crc32c::crc32c_append(seed_of(json, seed), json);
         // Writing to a Vec cannot fail.
+        let _ = write!(&mut out[start..start + 8], "{checksum:08x}");
+        out.push(b'\n');
+    }
+
+    /// The CRC-32C of its JSON.
+    pub(super) fn checksum(&self) -> u32 {
+        let mut json = Vec::new();
+        self.encode_json(&mut json);
+        crc32c::crc32c(&json)
+    }
+
+    fn encode_json(&self, out: &mut Vec<u8>) {
         match self {
+            Self::Begin { run, plan, generation, shard } => {
+                let _ = write!(
+                    out,
+                    "{{\"run\":\"{run}\",\"plan\":\"{plan}\",\"generation\":{generation},\
+                     \"shard\":{shard}}}"
+                );
+            }
             Self::Outcome(outcome) => outcome.encode(out),
             Self::Retry { row, at_ms, attempts } => {
                 let size = attempts.len();
@@ -97,21 +134,18 @@ impl<'a> Record<'a> {
                 let _ = write!(out, "{{\"repeated\":{calls},\"at\":{at_ms}}}");
             }
         }
-        let checksum = crc32c::crc32c(&out[start + HEAD..]);
-        let _ = write!(&mut out[start..start + 8], "{checksum:08x}");
-        out.push(b'\n');
     }
 
-    /// Reads a line, its newline included.
+    /// Reads a line of the journal whose checksums begin with `seed`, its newline included.
     ///
     /// # Errors
     /// What is wrong with the line, in words.
-    pub fn decode(line: &'a [u8]) -> Result<Self, &'static str> {
+    pub fn decode(line: &'a [u8], seed: ChecksumSeed) -> Result<Self, &'static str> {
         let Some(line) = line.strip_suffix(b"\n") else { return Err("no line end") };
         let (Some(head), Some(json)) = (line.get(..HEAD), line.get(HEAD..)) else {
             return Err("too short");
         };
-        if checksum(head) != Some(crc32c::crc32c(json)) {
+        if checksum(head) != Some(crc32c::crc32c_append(seed_of(json, seed), json)) {
             return Err("checksum does not match");
         }
         parse(json).ok_or("not a record")
@@ -123,7 +157,7 @@ impl<'a> Record<'a> {
         match self {
             Self::Outcome(outcome) => Some(outcome.row),
             Self::Retry { row, .. } => Some(*row),
-            Self::Repeated { .. } => None,
+            Self::Repeated { .. } | Self::Begin { .. } => None,
         }
     }
 
@@ -187,6 +221,14 @@ fn id_of(envelope: &[u8]) -> &[u8] {
     rest.get(..end).unwrap_or(b"null")
 }
 
+/// What the JSON of every first record begins with.
+const BEGIN: &[u8] = b"{\"run\":\"";
+
+/// What the checksum of a record begins with: nothing for the one that says what the others do.
+fn seed_of(json: &[u8], ChecksumSeed(seed): ChecksumSeed) -> u32 {
+    if json.starts_with(BEGIN) { 0 } else { seed }
+}
+
 fn checksum(head: &[u8]) -> Option<u32> {
     u32::try_from(hex(head.strip_suffix(b" ")?)?).ok()
 }
@@ -206,6 +248,9 @@ fn parse(json: &[u8]) -> Option<Record<'_>> {
         cursor.skip(b",\"at\":")?;
         let at_ms = cursor.number()?;
         return Some(Record::Repeated { calls, at_ms });
+    }
+    if cursor.skip(BEGIN).is_some() {
+        return cursor.begin();
     }
     cursor.skip(b"{\"row\":")?;
     let row = cursor.number()?;
@@ -254,6 +299,24 @@ impl<'a> Cursor<'a> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
+    }
+
+    /// The rest of a first record.
+    fn begin(&mut self) -> Option<Record<'a>> {
+        let run = self.name()?;
+        self.skip(b"\",\"plan\":\"")?;
+        let plan = self.name()?;
+        self.skip(b"\",\"generation\":")?;
+        let generation = u32::try_from(self.number()?).ok()?;
+        self.skip(b",\"shard\":")?;
+        let shard = u32::try_from(self.number()?).ok()?;
+        (self.0 == b"}").then_some(Record::Begin { run, plan, generation, shard })
+    }
+
+    /// The name of a run or plan.
+    fn name(&mut self) -> Option<&'a str> {
+        let name = std::str::from_utf8(self.take(32)?).ok()?;
+        name.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(name)
     }
 
     /// The rest of `"asked":[`; only what encode() writes.
@@ -305,7 +368,7 @@ impl Entry {
             Record::Retry { row, .. } => {
                 Some(Self { row: *row, kind: None, offset, length, id: Box::default() })
             }
-            Record::Repeated { .. } => None,
+            Record::Repeated { .. } | Record::Begin { .. } => None,
         }
     }
 }
@@ -313,6 +376,8 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SEED: ChecksumSeed = ChecksumSeed(7);
 
     fn outcome<'a>(envelope: &'a [u8], input: Option<&'a [u8]>) -> Outcome<'a> {
         Outcome {
@@ -329,7 +394,7 @@ mod tests {
 
     fn encoded(record: &Record<'_>) -> Vec<u8> {
         let mut line = Vec::new();
-        record.encode(&mut line);
+        record.encode(&mut line, SEED);
         line
     }
 
@@ -345,9 +410,13 @@ mod tests {
             Record::Outcome(adopted),
             Record::Retry { row: 3, at_ms: 4, attempts: b"[{\"ok\":false}]" },
             Record::Repeated { calls: 333, at_ms: 9 },
+            begin(),
         ] {
             let line = encoded(&record);
-            assert_eq!(Record::decode(&line), Ok(record));
+            assert_eq!(Record::decode(&line, SEED), Ok(record));
+            let is_known = Record::decode(&line, ChecksumSeed(8)) == Ok(record);
+            let is_first = matches!(record, Record::Begin { .. });
+            assert_eq!(is_known, is_first, "only a first record is read in another journal");
             let json: serde_json::Value = serde_json::from_slice(&line[HEAD..]).unwrap();
             assert!(json.is_object(), "the rest of a line is JSON for anyone");
         }
@@ -355,17 +424,24 @@ mod tests {
         assert_eq!(id_of(br#"{"id":12,"row_number":1}"#), b"12");
     }
 
+    fn begin() -> Record<'static> {
+        const NAME: &str = "0123456789abcdef0123456789abcdef";
+        Record::Begin { run: NAME, plan: NAME, generation: 2, shard: 17 }
+    }
+
     #[test]
     fn every_cut_and_every_flipped_bit_is_noticed() {
-        let line = encoded(&Record::Outcome(outcome(b"{\"id\":1,\"ok\":true}", None)));
-        for cut in 0..line.len() {
-            assert!(Record::decode(&line[..cut]).is_err(), "cut at {cut}");
-        }
-        for byte in 0..line.len() {
-            for bit in 0..8 {
-                let mut damaged = line.clone();
-                damaged[byte] ^= 1 << bit;
-                assert!(Record::decode(&damaged).is_err(), "bit {bit} of byte {byte}");
+        for record in [Record::Outcome(outcome(b"{\"id\":1,\"ok\":true}", None)), begin()] {
+            let line = encoded(&record);
+            for cut in 0..line.len() {
+                assert!(Record::decode(&line[..cut], SEED).is_err(), "cut at {cut}");
+            }
+            for byte in 0..line.len() {
+                for bit in 0..8 {
+                    let mut damaged = line.clone();
+                    damaged[byte] ^= 1 << bit;
+                    assert!(Record::decode(&damaged, SEED).is_err(), "bit {bit} of byte {byte}");
+                }
             }
         }
     }

@@ -1,12 +1,15 @@
 //! A shard's directory: opened and repaired after anything, worked, sealed.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::journal::{Journal, Piece, scan};
+use super::checkpoint::{Indexed, Known};
+use super::journal::{Journal, Piece, assert_belongs, scan};
 use super::quarantine::{self, Damage, DamageKind};
 use super::record::{Entry, Record};
 use super::started::{self, Mark, Started};
-use super::{Checkpoint, Error, Held, Seal, ShardEntry, disk, seal};
+use super::{Checkpoint, Error, Held, Identity, Manifest, Seal, ShardEntry, WorkDir, disk, seal};
 use crate::guard::Guard;
 use crate::job::OutcomeKind;
 
@@ -85,6 +88,8 @@ struct Scan {
     length: u64,
     // Where the last note of repeated rows stands.
     repeated_at: Option<u64>,
+    // Whether it says what it belongs to.
+    has_header: bool,
 }
 
 impl Held {
@@ -99,10 +104,12 @@ impl Held {
         now_ms: u64,
     ) -> Result<OpenShard, Error> {
         let dir = self.make_shard_dir(number)?;
+        let (path, identity) = (dir.join("journal"), &self.identity(number));
+        // Before anything is changed.
+        self.assert_shard_belongs(number)?;
         self.unseal(number)?;
-        let path = dir.join("journal");
-        let mut journal = Journal::open(&path)?;
-        let mark = started::read(&dir.join("started"))?;
+        let mut journal = Journal::open(&path, identity)?;
+        let mark = started::read(&dir.join("started"), identity)?;
         let mut repairs = Vec::new();
         let mut damage = |file: &Path, offset, length, kind, reason: String| {
             let file = self.relative(file);
@@ -112,28 +119,29 @@ impl Held {
         };
 
         let index = dir.join("checkpoint");
-        let (mut checkpoint, mut known, doubt) = Checkpoint::open(&index, journal.length())?;
+        let (mut checkpoint, mut known, doubt) = open_index(&index, identity, &journal)?;
         if let Some(doubt) = doubt {
             damage(&index, 0, 0, DamageKind::StaleIndex, doubt);
         }
-        let mut found = scan_shard(&journal, &path, known.watermark, entry)?;
+        let mut found = scan_shard(&journal, &path, known.watermark, (entry, identity))?;
         let (tail, lost) = found.split_damage();
         for (offset, bytes, reason) in &lost {
             let kind = DamageKind::LostRecords;
             let found = damage(&path, *offset, bytes.len() as u64, kind, (*reason).to_owned());
-            quarantine::keep(&self.quarantine(), &found, bytes)?;
+            quarantine::keep(self, &found, bytes)?;
         }
         if let Some((offset, bytes, reason)) = &tail {
             let kind = DamageKind::Residue;
             let found = damage(&path, *offset, bytes.len() as u64, kind, (*reason).to_owned());
-            quarantine::keep(&self.quarantine(), &found, bytes)?;
+            quarantine::keep(self, &found, bytes)?;
         }
-        if !lost.is_empty() {
+        let has_lost_header = found.good_end > 0 && !found.has_header;
+        if !lost.is_empty() || has_lost_header {
             checkpoint.discard()?;
-            rewrite(&journal, &path, entry)?;
-            journal = Journal::open(&path)?;
-            (checkpoint, known, _) = Checkpoint::open(&index, 0)?;
-            found = scan_shard(&journal, &path, 0, entry)?;
+            rewrite(&journal, &path, (entry, identity))?;
+            journal = Journal::open(&path, identity)?;
+            (checkpoint, known, _) = open_index(&index, identity, &journal)?;
+            found = scan_shard(&journal, &path, 0, (entry, identity))?;
         } else if tail.is_some() {
             journal.truncate(found.good_end)?;
         }
@@ -152,13 +160,13 @@ impl Held {
         let repeated = mark.map_or(0, |mark| repeated_calls(mark, entries, found.repeated_at));
         if repeated > 0 {
             let mut line = Vec::new();
-            Record::Repeated { calls: repeated, at_ms: now_ms }.encode(&mut line);
+            Record::Repeated { calls: repeated, at_ms: now_ms }.encode(&mut line, journal.seed());
             journal.append(&line)?;
         }
         if journal.length() > known.watermark {
             journal.syncer().sync()?;
         }
-        let started = Started::begin(&dir.join("started"), journal.length())?;
+        let started = Started::begin(&dir.join("started"), identity, journal.length())?;
         catch_up(&mut checkpoint, known.watermark, journal.length(), &found.entries);
         Ok(OpenShard { number, journal, checkpoint, started, state, repairs, repeated })
     }
@@ -170,7 +178,7 @@ impl Held {
     /// When they cannot be written.
     pub fn append_carried(&self, number: u32, lines: &[u8]) -> Result<(), Error> {
         let dir = self.make_shard_dir(number)?;
-        Journal::open(&dir.join("journal"))?.append(lines)?;
+        Journal::open(&dir.join("journal"), &self.identity(number))?.append(lines)?;
         Ok(())
     }
 
@@ -179,7 +187,8 @@ impl Held {
     /// # Errors
     /// When the disk says it is not.
     pub fn sync_carried(&self, number: u32) -> Result<(), Error> {
-        Journal::open(&self.shard_dir(number).join("journal"))?.syncer().sync()
+        let path = self.shard_dir(number).join("journal");
+        Journal::open(&path, &self.identity(number))?.syncer().sync()
     }
 
     /// Opens a sealed shard again: its seal goes first, and before it what a crash may have left of
@@ -212,10 +221,36 @@ impl Held {
     /// When files cannot be written or removed.
     pub fn seal_shard(&self, seal: &Seal, checkpoint: Option<Checkpoint>) -> Result<(), Error> {
         let dir = self.shard_dir(seal.shard);
+        let Identity { run, plan, generation, .. } = self.identity(seal.shard);
+        let seal = &Seal { run, plan, generation, ..seal.clone() };
         seal::write(&dir.join("seal.json"), seal)?;
         drop(checkpoint);
         disk::remove_dir(&dir.join("checkpoint"))?;
         disk::remove(&dir.join("started"))
+    }
+}
+
+impl WorkDir {
+    /// Makes sure that all seals and journals are this plan's, each of the shard in whose place it stands.
+    ///
+    /// # Errors
+    /// As [`WorkDir::assert_shard_belongs`].
+    pub fn assert_shards_belong(&self, manifest: &Manifest) -> Result<(), Error> {
+        manifest.open_shards().try_for_each(|(number, _)| self.assert_shard_belongs(number))
+    }
+
+    /// Makes sure that a shard's seal and journal are this plan's and this shard's.
+    ///
+    /// # Errors
+    /// [`Error::Misplaced`] when one of them says that it is not.
+    pub fn assert_shard_belongs(&self, number: u32) -> Result<(), Error> {
+        self.seal(number)?;
+        let path = self.shard_dir(number).join("journal");
+        match disk::open(&path) {
+            Ok(file) => assert_belongs(&file, &path, &self.identity(number)),
+            Err(error) if error.is_missing() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -245,7 +280,7 @@ fn scan_shard(
     journal: &Journal,
     path: &Path,
     start: u64,
-    entry: &ShardEntry,
+    (entry, identity): (&ShardEntry, &Identity),
 ) -> Result<Scan, Error> {
     let mut found = Scan {
         entries: Vec::new(),
@@ -253,18 +288,21 @@ fn scan_shard(
         good_end: start,
         length: 0,
         repeated_at: None,
+        // An index is of a journal that said so.
+        has_header: start > 0,
     };
-    found.length = scan(journal.file(), path, start, &mut |piece| {
+    found.length = scan(journal.file(), path, (start, identity.seed()), &mut |piece| {
         match piece {
-            Piece::Record { offset, line, record } if is_of(&record, entry) => {
+            Piece::Record { offset, line, record } if is_of(&record, entry, identity) => {
                 found.good_end = offset + line.len() as u64;
+                found.has_header |= offset == 0 && matches!(record, Record::Begin { .. });
                 if matches!(record, Record::Repeated { .. }) {
                     found.repeated_at = Some(offset);
                 }
                 found.entries.extend(Entry::of(&record, offset, line.len()));
             }
             Piece::Record { offset, line, .. } => {
-                found.bad.push((offset, line.to_vec(), "a row of another shard"));
+                found.bad.push((offset, line.to_vec(), FOREIGN));
             }
             Piece::Bad { offset, bytes, reason } => {
                 found.bad.push((offset, bytes.to_vec(), reason));
@@ -275,16 +313,47 @@ fn scan_shard(
     Ok(found)
 }
 
-pub(super) fn is_of(record: &Record<'_>, entry: &ShardEntry) -> bool {
+/// Opens the index of a journal, and gives what it knows, or what is doubtful about it.
+fn open_index(
+    path: &Path,
+    identity: &Identity,
+    journal: &Journal,
+) -> Result<(Checkpoint, Known, Option<String>), Error> {
+    let holds = |entry: &Entry| holds(journal.file(), identity, entry);
+    let (tag, length) = (identity.tag(), journal.length());
+    Checkpoint::open(path, &Indexed { tag, length, holds: &holds })
+}
+
+/// Whether a journal has the record of an entry where that says.
+pub(super) fn holds(journal: &File, identity: &Identity, entry: &Entry) -> bool {
+    let mut line = vec![0; entry.length as usize];
+    let is_read = journal.read_exact_at(&mut line, entry.offset).is_ok();
+    is_read && Record::decode(&line, identity.seed()).is_ok_and(|it| it.row() == Some(entry.row))
+}
+
+/// What is wrong with a whole record of another shard.
+pub(super) const FOREIGN: &str = "a record of another shard";
+
+/// Whether a record may stand in the journal of a shard.
+pub(super) fn is_of(record: &Record<'_>, entry: &ShardEntry, identity: &Identity) -> bool {
+    if let Record::Begin { .. } = record {
+        return *record == identity.header();
+    }
     record.row().is_none_or(|row| (entry.first_row..entry.first_row + entry.rows).contains(&row))
 }
 
-/// Replaces a journal by its whole records.
-fn rewrite(journal: &Journal, path: &Path, entry: &ShardEntry) -> Result<(), Error> {
+/// Replaces a journal by its whole records, behind the one that says what it belongs to.
+fn rewrite(
+    journal: &Journal,
+    path: &Path,
+    (entry, identity): (&ShardEntry, &Identity),
+) -> Result<(), Error> {
     let mut kept = Vec::new();
-    scan(journal.file(), path, 0, &mut |piece| {
+    identity.header().encode(&mut kept, identity.seed());
+    scan(journal.file(), path, (0, identity.seed()), &mut |piece| {
         if let Piece::Record { line, record, .. } = piece
-            && is_of(&record, entry)
+            && !matches!(record, Record::Begin { .. })
+            && is_of(&record, entry, identity)
         {
             kept.extend_from_slice(line);
         }
@@ -331,7 +400,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::store::{Holder, Outcome};
+    use crate::store::{ChecksumSeed, Outcome};
 
     const ROWS: u64 = 5;
 
@@ -340,7 +409,18 @@ mod tests {
     }
 
     fn held(dir: &Path) -> Held {
-        Held::acquire(dir, Holder::this_process("test", 0), &mut || false).unwrap()
+        Held::acquire_known(dir).unwrap()
+    }
+
+    fn seed() -> ChecksumSeed {
+        Identity::known(0).seed()
+    }
+
+    /// The length of the record that says what a journal belongs to.
+    fn header() -> usize {
+        let mut line = Vec::new();
+        Identity::known(0).header().encode(&mut line, seed());
+        line.len()
     }
 
     fn line(row: u64, kind: OutcomeKind) -> Vec<u8> {
@@ -359,7 +439,7 @@ mod tests {
             adopted: false,
             input: None,
         };
-        Record::Outcome(outcome).encode(&mut line);
+        Record::Outcome(outcome).encode(&mut line, seed());
         line
     }
 
@@ -369,13 +449,13 @@ mod tests {
         let dir = held(&outer.path().join("work"));
         let mut open = dir.open_shard(0, &entry(), 0).unwrap();
         for row in 1..=3 {
-            let line = line(row, OutcomeKind::Ok);
+            let (line, begin) = (line(row, OutcomeKind::Ok), open.journal.length());
             let offset = open.journal.append(&line).unwrap();
             open.journal.syncer().sync().unwrap();
             if with_checkpoint {
-                let record = Record::decode(&line).unwrap();
+                let record = Record::decode(&line, seed()).unwrap();
                 let entry = Entry::of(&record, offset, line.len()).unwrap();
-                open.checkpoint.record(offset, open.journal.length(), &[entry]);
+                open.checkpoint.record(begin, open.journal.length(), &[entry]);
             }
         }
         drop(open);
@@ -433,7 +513,8 @@ mod tests {
 
     #[test]
     fn damage_in_the_middle_costs_its_row_and_none_behind_it() {
-        let (first, second) = (line(1, OutcomeKind::Ok).len(), line(2, OutcomeKind::Ok).len());
+        let (one, two) = (line(1, OutcomeKind::Ok).len(), line(2, OutcomeKind::Ok).len());
+        let (first, second) = (header() + one, two);
         for at in first..first + second {
             let (outer, journal) = with_three(false);
             let mut bytes = fs::read(&journal).unwrap();
@@ -468,7 +549,7 @@ mod tests {
         // As after a kill between the seal and the removal of the index.
         fs::write(journal.with_file_name("seal.json"), b"{}").unwrap();
         let mut bytes = fs::read(&journal).unwrap();
-        bytes[40] ^= 0x20;
+        bytes[header() + 40] ^= 0x20;
         fs::write(&journal, bytes).unwrap();
         assert_eq!(open(&outer), (vec![2, 3], vec![DamageKind::LostRecords]));
     }
@@ -481,6 +562,56 @@ mod tests {
         bytes.extend(line(4, OutcomeKind::Ok));
         fs::write(&journal, bytes).unwrap();
         assert_eq!(open(&outer), (vec![1, 2, 3, 4], vec![DamageKind::LostRecords]));
+    }
+
+    #[test]
+    fn damaged_header_costs_no_row() {
+        for at in 0..header() {
+            for with_checkpoint in [false, true] {
+                let (outer, journal) = with_three(with_checkpoint);
+                let mut bytes = fs::read(&journal).unwrap();
+                bytes[at] ^= 0x20;
+                fs::write(&journal, &bytes).unwrap();
+                let (done, _) = open(&outer);
+                assert_eq!(done, [1, 2, 3], "byte {at}");
+                let verified = held(&outer.path().join("work"));
+                let entry = ShardEntry { wanted: 3, ..entry() };
+                let verified = verified.verify_shard(0, &entry, &mut |_| {});
+                // What an index covers is read when the shard is sealed.
+                assert_eq!(verified.is_ok(), !with_checkpoint, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn shard_of_another_place_is_refused_and_stays() {
+        let (outer, journal) = with_three(true);
+        let seal =
+            Seal { shard: 0, bytes: fs::metadata(&journal).unwrap().len(), ..Seal::default() };
+        let dir = held(&outer.path().join("work"));
+        dir.seal_shard(&seal, None).unwrap();
+        assert!(dir.seal(0).unwrap().is_some());
+        let shards = journal.parent().unwrap().parent().unwrap();
+        fs::rename(shards.join("00000"), shards.join("00001")).unwrap();
+        let refused = |found: Result<(), Error>, file: &str| match found {
+            Err(Error::Misplaced { path, theirs, ours }) => {
+                assert_eq!((theirs.shard, ours.shard), (Some(0), Some(1)));
+                assert!(path.ends_with(file), "{}", path.display());
+            }
+            other => panic!("{other:?}"),
+        };
+        for file in ["seal.json", "journal"] {
+            let before = fs::read(shards.join("00001/journal")).unwrap();
+            refused(dir.open_shard(1, &entry(), 0).map(drop), file);
+            assert_eq!(fs::read(shards.join("00001/journal")).unwrap(), before);
+            if file == "seal.json" {
+                refused(dir.seal(1).map(drop), file);
+                fs::remove_file(shards.join("00001/seal.json")).unwrap();
+            } else {
+                refused(dir.verify_shard(1, &entry(), &mut |_| {}).map(drop), file);
+                refused(dir.peek_shard(1, &entry(), &mut |_| {}).map(drop), file);
+            }
+        }
     }
 
     #[test]
@@ -500,7 +631,7 @@ mod tests {
         let path = outer.path().join("work");
         let retry = |row| {
             let mut line = Vec::new();
-            Record::Retry { row, at_ms: 1, attempts: b"[]" }.encode(&mut line);
+            Record::Retry { row, at_ms: 1, attempts: b"[]" }.encode(&mut line, seed());
             line
         };
         let repeated = |started: u64, lines: &[Vec<u8>]| {

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, disk};
+use super::{Error, Identity, disk};
 
 /// The mark of a shard that is being worked.
 #[derive(Debug)]
 pub struct Started {
     file: File,
     path: PathBuf,
+    tag: u64,
     mark: Mark,
 }
 
@@ -27,22 +28,25 @@ pub(super) struct Mark {
     pub(super) calls: u64,
 }
 
-const SIZE: usize = 20;
+const SIZE: usize = 28;
 
 impl Mark {
-    pub(super) fn encode(self) -> [u8; SIZE] {
+    /// The bytes of the file; `tag` stands for the shard it is of.
+    pub(super) fn encode(self, tag: u64) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         bytes[4..12].copy_from_slice(&self.opened_at.to_le_bytes());
-        bytes[12..].copy_from_slice(&self.calls.to_le_bytes());
+        bytes[12..20].copy_from_slice(&self.calls.to_le_bytes());
+        bytes[20..].copy_from_slice(&tag.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[4..]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// `None` where the bytes are damaged or those of another shard.
+    pub(super) fn decode(bytes: &[u8], tag: u64) -> Option<Self> {
         let bytes: &[u8; SIZE] = bytes.try_into().ok()?;
         let number = |at: usize| bytes[at..at + 8].try_into().ok().map(u64::from_le_bytes);
-        if crc32c::crc32c(&bytes[4..]).to_le_bytes() != bytes[..4] {
+        if crc32c::crc32c(&bytes[4..]).to_le_bytes() != bytes[..4] || number(20) != Some(tag) {
             return None;
         }
         Some(Self { opened_at: number(4)?, calls: number(12)? })
@@ -51,10 +55,10 @@ impl Mark {
 
 impl Started {
     /// Begins a session's mark; nothing is started yet.
-    pub(super) fn begin(path: &Path, opened_at: u64) -> Result<Self, Error> {
+    pub(super) fn begin(path: &Path, identity: &Identity, opened_at: u64) -> Result<Self, Error> {
         let file = disk::open_write(path)?;
         let mark = Mark { opened_at, calls: 0 };
-        let mut started = Self { file, path: path.to_owned(), mark };
+        let mut started = Self { file, path: path.to_owned(), tag: identity.tag(), mark };
         started.write()?;
         Ok(started)
     }
@@ -81,13 +85,15 @@ impl Started {
     }
 
     fn write(&mut self) -> Result<(), Error> {
-        self.file.write_all_at(&self.mark.encode(), 0).map_err(disk::context("write", &self.path))
+        self.file
+            .write_all_at(&self.mark.encode(self.tag), 0)
+            .map_err(disk::context("write", &self.path))
     }
 }
 
-/// The mark that the last session left; nothing when there is none that can be read.
-pub(super) fn read(path: &Path) -> Result<Option<Mark>, Error> {
-    Ok(disk::read_if_there(path)?.and_then(|bytes| Mark::decode(&bytes)))
+/// The mark that the last session left; `None` when there is none of this shard that can be read.
+pub(super) fn read(path: &Path, identity: &Identity) -> Result<Option<Mark>, Error> {
+    Ok(disk::read_if_there(path)?.and_then(|bytes| Mark::decode(&bytes, identity.tag())))
 }
 
 #[cfg(test)]
@@ -98,17 +104,21 @@ mod tests {
     fn the_last_mark_is_read_back_and_damage_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("started");
+        let identity = Identity::known(3);
+        let read = |path| super::read(path, &identity);
         assert_eq!(read(&path).unwrap(), None);
-        let mut started = Started::begin(&path, 700).unwrap();
+        let mut started = Started::begin(&path, &identity, 700).unwrap();
         started.more(12).unwrap();
         started.more(3).unwrap();
         let mark = Mark { opened_at: 700, calls: 15 };
         assert_eq!(read(&path).unwrap(), Some(mark));
         for at in 0..SIZE {
-            let mut bytes = mark.encode();
+            let mut bytes = mark.encode(identity.tag());
             bytes[at] ^= 1;
-            assert_eq!(Mark::decode(&bytes), None);
+            assert_eq!(Mark::decode(&bytes, identity.tag()), None);
         }
+        let other = Identity::known(4);
+        assert_eq!(super::read(&path, &other).unwrap(), None, "of another shard");
         started.clear().unwrap();
         assert_eq!(read(&path).unwrap().map(|mark| mark.calls), Some(0));
     }

@@ -18,8 +18,8 @@ use serde_json::value::RawValue;
 
 use super::verify::{Visit, read_back, whole_records};
 use super::{
-    Asked, Error, Held, Manifest, Outcome, Record, Rename, RowHashes, ShardEntry, Twinned, WorkDir,
-    disk,
+    Asked, ChecksumSeed, Error, Held, Manifest, Outcome, Record, Rename, RowHashes, ShardEntry,
+    Twinned, WorkDir, disk,
 };
 use crate::job::{Id, IdHash, OutcomeKind};
 
@@ -269,7 +269,7 @@ impl OutcomePlaces {
     /// [`Error::Unsound`] when the journal is not the one that was sealed.
     pub fn note(&self, dir: &WorkDir, number: u32, entry: &ShardEntry) -> Result<(), Error> {
         self.note_read(dir, number, entry, |file, path, visit| {
-            let verified = read_back(file, path, number, entry, visit)?;
+            let verified = read_back(file, path, (entry, &dir.identity(number)), visit)?;
             dir.is_as_sealed(number, &verified)
         })
     }
@@ -288,7 +288,7 @@ impl OutcomePlaces {
             return Ok(());
         }
         self.note_read(dir, number, entry, |file, path, visit| {
-            whole_records(file, path, entry, visit)
+            whole_records(file, path, (entry, &dir.identity(number)), visit)
         })
     }
 
@@ -349,7 +349,7 @@ pub struct Outcomes<'a> {
     // The journals that were read last, by shard.
     files: VecDeque<(u32, PathBuf, File)>,
     // Records that were read lately: few rows have most of the twins.
-    known: HashMap<u64, Vec<u8>>,
+    known: HashMap<u64, (ChecksumSeed, Vec<u8>)>,
     size: usize,
 }
 
@@ -382,11 +382,11 @@ impl Outcomes<'_> {
                 self.size = 0;
             }
             self.size += line.len();
-            self.known.insert(row, line);
+            self.known.insert(row, (self.dir.identity(shard).seed(), line));
         }
-        let line = self.known.get(&row).map_or(&[][..], Vec::as_slice);
-        match Record::decode(line) {
-            Ok(Record::Outcome(outcome)) if outcome.row == row => Ok(outcome),
+        let known = self.known.get(&row);
+        match known.map(|(seed, line)| Record::decode(line, *seed)) {
+            Some(Ok(Record::Outcome(outcome))) if outcome.row == row => Ok(outcome),
             _ => {
                 let reason = format!("it has no outcome of row {row}, which others take");
                 Err(Error::Unsound { shard, reason })
@@ -485,7 +485,7 @@ mod tests {
                 input: None,
             };
             let mut line = Vec::new();
-            Record::Outcome(outcome).encode(&mut line);
+            Record::Outcome(outcome).encode(&mut line, open.journal.seed());
             open.journal.append(&line).unwrap();
         }
         open.journal.syncer().sync().unwrap();
@@ -507,6 +507,7 @@ mod tests {
                 bytes,
                 blake3,
                 at_ms,
+                ..Seal::default()
             };
             dir.seal_shard(&seal, Some(open.checkpoint)).unwrap();
         }

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::journal::{Piece, scan};
+use super::journal::{Piece, assert_belongs, scan};
 use super::record::{Outcome, Record};
 use super::shard::is_of;
-use super::{Error, ShardEntry, ShardState, WorkDir, disk};
+use super::{ChecksumSeed, Error, Identity, ShardEntry, ShardState, WorkDir, disk};
 use crate::job::OutcomeKind;
 
 /// What a journal came to that was read back whole and is sound.
@@ -39,7 +39,8 @@ impl WorkDir {
     ) -> Result<Verified, Error> {
         let path = self.shard_dir(number).join("journal");
         let file = disk::open(&path)?;
-        read_back(&file, &path, number, entry, &mut |_, _, record| visit(record))
+        let identity = &self.identity(number);
+        read_back(&file, &path, (entry, identity), &mut |_, _, record| visit(record))
     }
 }
 
@@ -94,12 +95,14 @@ pub(super) type Visit<'v> = dyn FnMut(u64, &[u8], &Record<'_>) + 'v;
 pub(super) fn whole_records(
     file: &File,
     path: &Path,
-    entry: &ShardEntry,
+    (entry, identity): (&ShardEntry, &Identity),
     visit: &mut Visit<'_>,
 ) -> Result<(), Error> {
-    scan(file, path, 0, &mut |piece| {
+    assert_belongs(file, path, identity)?;
+    scan(file, path, (0, identity.seed()), &mut |piece| {
         if let Piece::Record { offset, line, record } = piece
-            && is_of(&record, entry)
+            && is_of(&record, entry, identity)
+            && !matches!(record, Record::Begin { .. })
         {
             visit(offset, line, &record);
         }
@@ -111,18 +114,21 @@ pub(super) fn whole_records(
 pub(super) fn read_back(
     file: &File,
     path: &Path,
-    number: u32,
-    entry: &ShardEntry,
+    (entry, identity): (&ShardEntry, &Identity),
     visit: &mut Visit<'_>,
 ) -> Result<Verified, Error> {
     /// Long stretches are hashed several times as fast as single lines.
     const STRETCH: usize = 1 << 17;
-    let unsound = |reason: String| Error::Unsound { shard: number, reason };
+    let unsound = |reason: String| Error::Unsound { shard: identity.number(), reason };
+    assert_belongs(file, path, identity)?;
     let (mut hasher, mut unhashed) = (blake3::Hasher::new(), Vec::new());
     let mut state = ShardState::new(entry);
     let (mut length, mut repeated, mut at_ms) = (0, 0, (u64::MAX, 0));
-    scan(file, path, 0, &mut |piece| match piece {
-        Piece::Record { offset, line, record } if is_of(&record, entry) => {
+    scan(file, path, (0, identity.seed()), &mut |piece| match piece {
+        Piece::Record { offset, line, record }
+            if is_of(&record, entry, identity)
+                && (offset > 0 || matches!(record, Record::Begin { .. })) =>
+        {
             unhashed.extend_from_slice(line);
             if unhashed.len() >= STRETCH {
                 hasher.update(&unhashed);
@@ -134,8 +140,13 @@ pub(super) fn read_back(
                 at_ms = (at_ms.0.min(outcome.at_ms), at_ms.1.max(outcome.at_ms));
                 state.note(outcome.row, Some(outcome.kind));
             }
-            visit(offset, line, &record);
+            if !matches!(record, Record::Begin { .. }) {
+                visit(offset, line, &record);
+            }
             Ok(())
+        }
+        Piece::Record { offset: 0, .. } => {
+            Err(unsound("its journal does not say what it belongs to".to_owned()))
         }
         Piece::Record { offset, .. } => {
             Err(unsound(format!("the record at byte {offset} is of another shard")))
@@ -167,6 +178,7 @@ pub struct ReadShard<'r> {
     bytes: Bytes<'r>,
     // Sorted by row, then by place.
     places: &'r [Place],
+    seed: ChecksumSeed,
 }
 
 /// A journal's bytes: in memory when they are few, else read record by record.
@@ -200,7 +212,10 @@ impl ShardReader {
         number: u32,
         entry: &ShardEntry,
     ) -> Result<(ReadShard<'_>, Verified), Error> {
-        self.gather(dir, number, |file, path, visit| read_back(file, path, number, entry, visit))
+        let identity = &dir.identity(number);
+        self.gather(dir, identity, |file, path, visit| {
+            read_back(file, path, (entry, identity), visit)
+        })
     }
 
     /// As [`ShardReader::read_what_is_there`]; where there is no journal, a shard without rows.
@@ -214,7 +229,11 @@ impl ShardReader {
         entry: &ShardEntry,
     ) -> Result<ReadShard<'_>, Error> {
         let read = self.read_what_is_there(dir, number, entry)?;
-        Ok(read.unwrap_or(ReadShard { bytes: Bytes::Held(&[]), places: &[] }))
+        Ok(read.unwrap_or(ReadShard {
+            bytes: Bytes::Held(&[]),
+            places: &[],
+            seed: dir.identity(number).seed(),
+        }))
     }
 
     /// Reads what a shard's journal has of rows, whether or not all of them are done. What is no
@@ -231,8 +250,10 @@ impl ShardReader {
         if !dir.shard_dir(number).join("journal").exists() {
             return Ok(None);
         }
-        let (read, ()) =
-            self.gather(dir, number, |file, path, visit| whole_records(file, path, entry, visit))?;
+        let identity = &dir.identity(number);
+        let (read, ()) = self.gather(dir, identity, |file, path, visit| {
+            whole_records(file, path, (entry, identity), visit)
+        })?;
         Ok(Some(read))
     }
 
@@ -240,10 +261,10 @@ impl ShardReader {
     fn gather<T>(
         &mut self,
         dir: &WorkDir,
-        number: u32,
+        identity: &Identity,
         read: impl FnOnce(&File, &Path, &mut Visit<'_>) -> Result<T, Error>,
     ) -> Result<(ReadShard<'_>, T), Error> {
-        let path = dir.shard_dir(number).join("journal");
+        let path = dir.shard_dir(identity.number()).join("journal");
         let file = disk::open(&path)?;
         let length = file.metadata().map_err(disk::context("read", &path))?.len();
         let is_held = length <= HELD;
@@ -262,7 +283,7 @@ impl ShardReader {
         })?;
         places.sort_unstable();
         let bytes = if is_held { Bytes::Held(held) } else { Bytes::File(file, path) };
-        Ok((ReadShard { bytes, places }, result))
+        Ok((ReadShard { bytes, places, seed: identity.seed() }, result))
     }
 }
 
@@ -278,7 +299,7 @@ impl Place {
                 },
             ),
             Record::Retry { row, .. } => (*row, 0),
-            Record::Repeated { .. } => return None,
+            Record::Repeated { .. } | Record::Begin { .. } => return None,
         };
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         Some(Self { row, offset, length, kind })
@@ -327,7 +348,7 @@ pub fn for_each_row_of<E: From<Error>>(
         for (number, (shard, rows)) in shards.iter().zip(&mut all).enumerate() {
             let Some(places) = rows.next_if(|places| places[0].row == row) else { continue };
             let Some(best) = best(places) else { continue };
-            let all = shard.bytes.records(places, &mut buffer)?;
+            let all = shard.bytes.records(places, shard.seed, &mut buffer)?;
             if let Some(Record::Outcome(outcome)) = all.get(best) {
                 visit(number, RowRecords { outcome: *outcome, all })?;
             }
@@ -349,7 +370,7 @@ impl ReadShard<'_> {
         let start = self.places.partition_point(|place| place.row < row);
         let end = self.places.partition_point(|place| place.row <= row);
         let mut buffer = Vec::new();
-        Ok(visit(&self.bytes.records(&self.places[start..end], &mut buffer)?))
+        Ok(visit(&self.bytes.records(&self.places[start..end], self.seed, &mut buffer)?))
     }
 }
 
@@ -357,6 +378,7 @@ impl Bytes<'_> {
     fn records<'a>(
         &'a self,
         places: &[Place],
+        seed: ChecksumSeed,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Vec<Record<'a>>, Error> {
         let mut records = Vec::with_capacity(places.len());
@@ -365,7 +387,7 @@ impl Bytes<'_> {
                 for place in places {
                     let start = usize::try_from(place.offset).unwrap_or(usize::MAX);
                     let line = bytes.get(start..start + place.length as usize);
-                    records.extend(line.and_then(|line| Record::decode(line).ok()));
+                    records.extend(line.and_then(|line| Record::decode(line, seed).ok()));
                 }
             }
             Self::File(file, path) => {
@@ -379,7 +401,7 @@ impl Bytes<'_> {
                 let mut rest = buffer.as_slice();
                 for place in places {
                     let (line, behind) = rest.split_at(place.length as usize);
-                    records.extend(Record::decode(line).ok());
+                    records.extend(Record::decode(line, seed).ok());
                     rest = behind;
                 }
             }
@@ -412,7 +434,8 @@ impl WorkDir {
         if !path.exists() {
             return Ok(state);
         }
-        whole_records(&disk::open(&path)?, &path, entry, &mut |_, _, record| {
+        let identity = &self.identity(number);
+        whole_records(&disk::open(&path)?, &path, (entry, identity), &mut |_, _, record| {
             if let Record::Outcome(outcome) = record {
                 state.note(outcome.row, Some(outcome.kind));
             }

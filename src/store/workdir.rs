@@ -3,12 +3,13 @@
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::lock::{self, Holder, Lock};
-use super::{Error, FORMAT, Manifest, Seal, ShardEntry, disk, generations, manifest, seal};
+use super::{Error, FORMAT, Identity, Manifest, disk, generations, manifest};
 
 /// The marker's file: what makes a directory ours.
 pub(super) const MARKER: &str = "rowmill.json";
@@ -21,8 +22,6 @@ pub(super) const SPOOL: &str = "input.jsonl";
 pub(super) const QUARANTINE: &str = "quarantine";
 /// What a model server said that rowmill started.
 pub(super) const SERVER_LOG: &str = "server.log";
-/// There while answers are taken over from an output: the plan does not count yet.
-pub(super) const ADOPTING: &str = "adopting";
 /// What the manifest is called while the directory is being emptied.
 pub(super) const WIPING: &str = "wiping";
 
@@ -32,6 +31,8 @@ pub struct WorkDir {
     root: PathBuf,
     run: String,
     pub(super) generation: u32,
+    // The identities of the plans of all generations up to this one, once they are known.
+    pub(super) plans: OnceLock<Vec<String>>,
 }
 
 /// A work directory that no other process has: for writing.
@@ -130,7 +131,7 @@ impl WorkDir {
 
     fn newest(root: PathBuf, run: String) -> Result<Self, Error> {
         let generation = generations::newest(&root)?;
-        Ok(Self { root, run, generation })
+        Ok(Self { root, run, generation, plans: OnceLock::new() })
     }
 
     /// Where this generation's files are.
@@ -166,31 +167,19 @@ impl WorkDir {
     /// The plan; nothing when none was finished.
     ///
     /// # Errors
-    /// When it cannot be read, is damaged, or a newer rowmill made it.
+    /// When it cannot be read, is damaged, or a newer rowmill made it; [`Error::Misplaced`] when it is
+    /// of another run or generation.
     pub fn manifest(&self) -> Result<Option<Manifest>, Error> {
-        if self.root.join(ADOPTING).exists() {
+        if self.is_adopting()? {
             return Ok(None);
         }
-        manifest::read(&self.base().join(MANIFEST))
-    }
-
-    /// A shard's seal; nothing when it is open, or its journal has not the sealed length.
-    ///
-    /// # Errors
-    /// When the files cannot be read.
-    pub fn seal(&self, shard: u32) -> Result<Option<Seal>, Error> {
-        let dir = self.shard_dir(shard);
-        let Some(seal) = seal::read(&dir.join("seal.json"))? else { return Ok(None) };
-        let length = std::fs::symlink_metadata(dir.join("journal")).map(|meta| meta.len());
-        Ok(Some(seal).filter(|seal| seal.shard == shard && length.ok() == Some(seal.bytes)))
-    }
-
-    /// The seal of a shard all of whose rows are in it; nothing where any has no outcome yet.
-    ///
-    /// # Errors
-    /// As [`WorkDir::seal`].
-    pub fn whole_seal(&self, shard: u32, entry: &ShardEntry) -> Result<Option<Seal>, Error> {
-        Ok(self.seal(shard)?.filter(|seal| seal.rows == entry.wanted))
+        let path = self.base().join(MANIFEST);
+        let Some(manifest) = manifest::read(&path)? else { return Ok(None) };
+        let theirs = manifest.identity();
+        let (run, generation) = (self.run.clone(), self.generation);
+        Identity { run, generation, ..theirs.clone() }.assert_is(&theirs, &path)?;
+        let _ = self.plans.set(manifest.plans());
+        Ok(Some(manifest))
     }
 
     pub(super) fn shard_dir(&self, shard: u32) -> PathBuf {
@@ -250,6 +239,15 @@ fn read_marker(path: &Path) -> Result<Option<Marker>, Error> {
 }
 
 impl Held {
+    /// Takes a work directory whose run and plan are as [`Identity::known`] has them.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn acquire_known(path: &Path) -> Result<Self, Error> {
+        let mut held = Self::acquire(path, Holder::this_process("test", 0), &mut || false)?;
+        let Identity { run, plan, .. } = Identity::known(0);
+        (held.dir.run, held.dir.plans) = (run, OnceLock::from(vec![plan]));
+        Ok(held)
+    }
+
     /// Takes a work directory for this process, making it if need be. While another process has
     /// it, `wait` is asked whether to try again; it may sleep.
     ///
@@ -337,24 +335,6 @@ impl Held {
         Ok(shards.iter().any(|shard| root.join(SHARDS).join(shard).join("journal").exists()))
     }
 
-    /// Notes that the plan to be made is of no use before [`Held::end_adopting`]: until then its
-    /// journals lack answers that are there to be taken over.
-    ///
-    /// # Errors
-    /// When the note cannot be made durable.
-    pub fn begin_adopting(&self) -> Result<(), Error> {
-        disk::replace(&self.dir.root.join(ADOPTING), b"")
-    }
-
-    /// The answers are taken over: the plan counts.
-    ///
-    /// # Errors
-    /// When the note cannot be removed.
-    pub fn end_adopting(&self) -> Result<(), Error> {
-        disk::remove(&self.dir.root.join(ADOPTING))?;
-        disk::sync_dir(&self.dir.root)
-    }
-
     /// Whether this process made the directory.
     #[must_use]
     pub fn was_created(&self) -> bool {
@@ -381,7 +361,7 @@ impl Held {
 
     /// Makes this a view of another generation.
     pub(super) fn turn_to(&mut self, generation: u32) {
-        self.dir.generation = generation;
+        (self.dir.generation, self.dir.plans) = (generation, OnceLock::new());
     }
 
     /// Makes sure that the directory is still where it was.
@@ -473,9 +453,13 @@ impl Deref for Held {
     }
 }
 
+/// A name that no other run or plan has.
+pub(super) fn draw_name() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
 fn write_marker(root: &Path) -> Result<String, Error> {
-    let run = format!("{:032x}", fastrand::u128(..));
-    let marker = Marker { magic: MAGIC.to_owned(), format: FORMAT, run };
+    let marker = Marker { magic: MAGIC.to_owned(), format: FORMAT, run: draw_name() };
     let mut text = serde_json::to_vec_pretty(&marker).unwrap_or_default();
     text.push(b'\n');
     disk::replace(&root.join(MARKER), &text)?;

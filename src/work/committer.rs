@@ -41,7 +41,7 @@ pub(super) enum Done<'a> {
     /// What the oldest [`Order::Sync`] named is durable.
     Durable,
     /// The shard is sealed.
-    Sealed(Seal),
+    Sealed(Box<Seal>),
     /// The shard's journal was read back and is not sound.
     Unsound(u32, String),
     /// The shard is given up.
@@ -171,7 +171,7 @@ impl<'a> Committer<'a> {
             Err(error) => return Err(error.into()),
         }
         self.shared.dir.seal_shard(&seal, checkpoint)?;
-        Ok(Done::Sealed(seal))
+        Ok(Done::Sealed(Box::new(seal)))
     }
 }
 
@@ -180,7 +180,7 @@ pub(super) fn totals(record: &Record<'_>) -> (u64, Usage, Spending) {
     let attempts = match record {
         Record::Outcome(outcome) => outcome.attempts,
         Record::Retry { attempts, .. } => attempts,
-        Record::Repeated { .. } => return Default::default(),
+        Record::Repeated { .. } | Record::Begin { .. } => return Default::default(),
     };
     let facts = read_attempts(attempts);
     let mut usage = Usage::default();

@@ -316,7 +316,7 @@ impl Coordinator {
                 vec![Effect::Show(Event::Committed { worker, ok, failed, calls, usage, cost })]
             }
             Happened::Sealed(seal) => {
-                let Seal { shard, ok, failed, invalid, .. } = seal;
+                let Seal { shard, ok, failed, invalid, .. } = *seal;
                 self.open.remove(&shard);
                 let failed = failed + invalid;
                 let mut effects = vec![Effect::Show(Event::Sealed { shard, ok, failed })];
@@ -491,7 +491,7 @@ mod tests {
     }
 
     fn sealed(shard: u32) -> Happened {
-        Happened::Sealed(Seal { shard, ..Seal::default() })
+        Happened::Sealed(Box::new(Seal { shard, ..Seal::default() }))
     }
 
     fn stop() -> Happened {

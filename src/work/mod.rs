@@ -266,7 +266,7 @@ impl StopReason {
 enum Happened {
     Opened { worker: usize, shard: u32, left: u64, repairs: Vec<Damage>, repeated: u64 },
     Committed { worker: usize, tally: Tally },
-    Sealed(Seal),
+    Sealed(Box<Seal>),
     Unsound { shard: u32, reason: String },
     NoInput(input::Error),
     Paused { until: Instant, why: String },

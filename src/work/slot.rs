@@ -355,8 +355,8 @@ impl<'a> Slot<'a> {
 
     fn put_record(&mut self, record: &Record<'_>) {
         let start = self.lines.len();
-        record.encode(&mut self.lines);
-        let offset = self.journal.length() + start as u64;
+        record.encode(&mut self.lines, self.journal.seed());
+        let offset = self.journal.next_offset() + start as u64;
         self.entries.extend(Entry::of(record, offset, self.lines.len() - start));
         self.waiting += 1;
     }

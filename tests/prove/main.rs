@@ -34,6 +34,7 @@ mod server;
 mod shim;
 mod site;
 mod strict;
+mod swaps;
 mod table;
 mod tiny;
 mod trial;
@@ -119,6 +120,7 @@ const PARTS: &[(&str, Part)] = &[
     ("strict", cuts::prove),
     ("power", power::prove),
     ("host", host::prove),
+    ("swaps", swaps::prove),
     ("random", random::prove),
     ("mutants", mutants::prove),
     ("figures", figures::measure),

@@ -417,7 +417,7 @@ fn answers_in(output: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Copies a file or a directory with times and attributes.
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+pub fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
     assert!(status.success(), "cp -a {} {}", from.display(), to.display());
 }
