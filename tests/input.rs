@@ -182,7 +182,7 @@ fn prompt_without_field_is_refused() {
         .run(&format!("{ask} --template constant.txt"))
         .expect(2)
         .says("constant.txt names no field");
-    bench.run(&format!("{ask} -p @prompt.txt")).expect(0);
+    bench.run(&format!("{ask} -p @prompt.txt")).expect(0).says("read from prompt.txt");
     assert_eq!(bench.lines("out.jsonl")[2]["result"], "answer to <Good? text 3>");
     bench.run(&format!("{ask} -p Good? --allow-constant-prompt --overwrite")).expect(0);
     bench.run(&format!("{ask} -p Good? --repeat 2 --overwrite")).expect(0);

@@ -8,12 +8,13 @@ use crate::pipeline::Error;
 use crate::prompt::Template;
 
 impl PromptArgs {
-    /// Takes `-p @FILE` for `--template FILE`, where there is such a file.
-    pub(super) fn take_file(&mut self) {
+    /// Takes `-p @FILE` for `--template FILE`, where there is such a file, and gives what to say of that.
+    pub(super) fn take_file(&mut self) -> Option<String> {
         let file = self.prompt.as_deref().and_then(|text| text.strip_prefix('@'));
-        if let Some(file) = file.map(PathBuf::from).filter(|file| file.is_file()) {
-            (self.prompt, self.template) = (None, Some(file));
-        }
+        let file = file.map(PathBuf::from).filter(|file| file.is_file())?;
+        let text = format!("the template is read from {}", shown(&file));
+        (self.prompt, self.template) = (None, Some(file));
+        Some(text)
     }
 }
 

@@ -24,7 +24,7 @@ const ENOUGH: usize = 1 << 20;
 impl RunArgs {
     /// Finds out what the input holds, and what follows from that for the arguments.
     pub(super) fn look(&mut self) -> Result<(), Error> {
-        self.prompt.take_file();
+        let template = self.prompt.take_file();
         let output = match self.outputs.output.as_os_str().is_empty() {
             true => Path::new("-"),
             false => &self.outputs.output,
@@ -40,6 +40,7 @@ impl RunArgs {
         }
         self.model.dialect = self.input.lines;
         self.model.is_idle = self.input.is_empty;
+        self.input.note = self.input.note.take().or(template);
         if self.outputs.output.as_os_str().is_empty() && self.input.lines != Dialect::Prompts {
             return Err(self.nowhere());
         }
@@ -85,11 +86,12 @@ impl RunArgs {
 impl PlanArgs {
     /// As for `run`.
     pub(super) fn look(&mut self) -> Result<(), Error> {
-        self.prompt.take_file();
+        let template = self.prompt.take_file();
         let planned = Some(&*self.work_dir).filter(|_| !self.overwrite);
         look(&mut self.input, &self.prompt, planned)?;
         self.model.dialect = self.input.lines;
         self.model.is_idle = self.input.is_empty;
+        self.input.note = self.input.note.take().or(template);
         check(&self.input, &self.prompt, &self.schema, &self.model)
     }
 }
@@ -97,10 +99,11 @@ impl PlanArgs {
 impl EstimateArgs {
     /// As for `run`.
     pub(super) fn look(&mut self) -> Result<(), Error> {
-        self.prompt.take_file();
+        let template = self.prompt.take_file();
         look(&mut self.input, &self.prompt, self.work_dir.as_deref())?;
         self.model.dialect = self.input.lines;
         self.model.is_idle = self.input.is_empty;
+        self.input.note = self.input.note.take().or(template);
         check(&self.input, &self.prompt, &self.schema, &self.model)
     }
 }
@@ -113,7 +116,7 @@ impl FilterArgs {
         &mut self,
         read: &mut dyn FnMut(&mut Vec<u8>) -> std::io::Result<Piece>,
     ) -> Result<bool, Error> {
-        self.prompt.take_file();
+        let _ = self.prompt.take_file();
         let own = own(&self.prompt, (self.id_field.is_some(), self.id_from.is_some()));
         self.lines = match self.dialect.map(Dialect::from) {
             Some(dialect) => dialect,
