@@ -334,3 +334,18 @@ fn events_and_messages_have_keys_as_well() {
         assert_eq!(keys(&server).len(), 3, "{options}");
     }
 }
+
+#[test]
+fn empty_lines_before_an_answer_are_progress() {
+    let server = Server::start(|call| Reply::LinesAndAnswer(answer_to(&call.prompt)));
+    let bench = Bench::with_rows(2);
+    let url = server.url();
+    bench
+        .run(&format!(
+            "run in.jsonl -o out.jsonl --id-field id -p {{{{text}}}} -m m --base-url {url} \
+             --idle-timeout 0.3 --retries 0"
+        ))
+        .expect(0);
+    bench.assert_answers(2);
+    assert_eq!(server.count(), 2);
+}

@@ -155,3 +155,24 @@ fn an_endpoint_can_be_named_or_pointed_at() {
     let ended = bench.run(&format!("models --base-url {}", bare.url())).expect(0);
     assert_eq!(ended.stdout.lines().count(), 2);
 }
+
+#[test]
+fn lists_of_models_are_bounded() {
+    // Pages of a megabyte each that go on for ever, and one that is larger than all may be.
+    for bytes in [1 << 20, 9 << 20] {
+        let server = Server::start(move |call| {
+            let next = format!("m{}", call.nth);
+            let pad = "x".repeat(bytes);
+            let body =
+                json!({"data": [{"id": "m", "pad": pad}], "has_more": true, "last_id": next});
+            Reply::body(body.to_string())
+        });
+        let mut bench = Bench::new();
+        bench.set("ANTHROPIC_API_KEY", CANARY);
+        bench
+            .run(&format!("models anthropic --base-url {}", server.url()))
+            .expect(69)
+            .says("its list of models has more than 8388608 bytes");
+        assert!(server.count() <= 8, "{} pages", server.count());
+    }
+}

@@ -798,3 +798,17 @@ fn failures_to_try_again_are_named_by_lines_out_and_by_lines_in() {
     let third = requests.lines().nth(2).unwrap();
     assert_eq!(again(third, 0, "--retry-ids names 1 id, of rows that failed"), ["text 3"]);
 }
+
+#[test]
+fn url_that_leaves_the_base_path_is_refused() {
+    let (server, bench) = (told(), Bench::new());
+    let urls = ["/v1/../score", "/v1/%2e%2e/admin/score", "/x/..%5crerank", "/./score"];
+    let lines = urls.map(|url| line(url, url, r#"{"model":"m"}"#));
+    bench.write("in.jsonl", lines.concat());
+    let ended = bench.run(&run(&server, "")).expect(65);
+    for (number, url) in urls.iter().enumerate() {
+        let says = format!("line {}: url {url:?} is none of rowmill's", number + 1);
+        assert!(ended.stderr.contains(&says), "{}", ended.stderr);
+    }
+    assert_eq!(server.count(), 0);
+}

@@ -74,7 +74,8 @@ fn events_that_end_too_early_are_no_answer_wherever_they_end() {
         bench.assert_answers(6);
         let broken = bench.lines("tel.jsonl");
         let broken = broken.iter().filter(|line| line["error"]["type"] == "BrokenAnswerError");
-        let cuts = events(path, "x").len().min(7) - 1;
+        // A chat that said why it ended is whole without the marker behind it.
+        let cuts = if protocol == "chat" { 2 } else { events(path, "x").len().min(7) - 1 };
         assert_eq!(broken.count(), 2 * cuts, "{protocol}");
     }
     let server = Server::start(|_| Reply::Events { events: Vec::new(), whole: true });
@@ -170,4 +171,45 @@ fn a_plan_is_worked_the_way_it_says() {
     assert_eq!(server.calls()[0].body["stream"], true);
     bench.run("merge --work-dir job -o out.jsonl").expect(0);
     bench.assert_answers(3);
+}
+
+#[test]
+fn chat_with_a_finish_reason_is_whole_if_its_body_ends() {
+    let server = Server::start(|call| {
+        let all = events("/chat/completions", &answer_to(&call.prompt));
+        let with = |more: &[Value]| [&all[..3], more].concat();
+        let (events, whole) = match (call.prompt.as_str(), call.nth) {
+            ("text 1", _) => (with(&[]), true),
+            ("text 2", _) => (with(&all[3..4]), true),
+            ("text 3", _) => (with(&[json!("[DONE] ")]), true),
+            ("text 4", _) => ([&all[..2], &[json!("[DONE]")]].concat(), true),
+            // The connection is closed, not the body.
+            ("text 5", 1) => (with(&[]), false),
+            ("text 6", 1) => (all[..2].to_vec(), true),
+            _ => (all, true),
+        };
+        Reply::Events { events, whole }
+    });
+    let bench = Bench::with_rows(6);
+    run(&bench, &server, "chat", "").expect(0);
+    bench.assert_answers(6);
+    let counts = server.counts();
+    let counts = [1, 2, 3, 4, 5, 6].map(|row| counts[&format!("text {row}")]);
+    assert_eq!(counts, [1, 1, 1, 1, 2, 2]);
+}
+
+#[test]
+fn empty_finish_reasons_end_no_answer() {
+    let server = Server::start(|call| {
+        let mut all = events("/chat/completions", &answer_to(&call.prompt));
+        for event in &mut all[..2] {
+            event["choices"][0]["finish_reason"] = json!("");
+        }
+        all.truncate(if call.nth == 1 { 1 } else { all.len() });
+        Reply::Events { events: all, whole: true }
+    });
+    let bench = Bench::with_rows(1);
+    run(&bench, &server, "chat", "").expect(0);
+    bench.assert_answers(1);
+    assert_eq!(server.count(), 2);
 }

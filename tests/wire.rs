@@ -164,8 +164,17 @@ impl Exchange {
                 for cut in (0..whole).step_by(7) {
                     let mut stream = api.stream();
                     stream.feed(&text[..cut]);
-                    let failure = stream.finish(self.reply.status).unwrap_err();
-                    assert_eq!(failure.kind.class(), "broken_answer", "cut at {cut}");
+                    match stream.finish(self.reply.status) {
+                        // It said why it ended.
+                        Ok(answer) => {
+                            assert_eq!(self.protocol, "chat", "cut at {cut}");
+                            assert_eq!(answer.content.as_str(), self.expect["text"]);
+                            assert_eq!(json!(answer.finish_reason), self.expect["finish_reason"]);
+                        }
+                        Err(failure) => {
+                            assert_eq!(failure.kind.class(), "broken_answer", "cut at {cut}");
+                        }
+                    }
                 }
             }
         }

@@ -18,8 +18,8 @@ use crate::pipeline::{self, Error, NotListed};
 use crate::provider::{KNOWN, Listed, Listing, Provider, Secret};
 use crate::telemetry::escape;
 
-/// Bytes of a page.
-const BODY: usize = 16 << 20;
+/// Bytes of a list, all its pages together.
+const BODY: usize = 8 << 20;
 
 /// An endpoint that is asked.
 pub(super) struct Asked {

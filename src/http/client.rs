@@ -296,7 +296,7 @@ impl Client {
                 // The end of a line is an event's, or of something that keeps the connection alive.
                 match memchr::memchr(b'\n', data) {
                     Some(_) => idle.progress(),
-                    None => idle.count(data.len()),
+                    None => idle.count(data),
                 }
                 has_ended = sink(data);
                 if has_ended {
@@ -377,7 +377,13 @@ impl Client {
     ) -> Result<Reply, Error> {
         let head_at = Instant::now();
         let (head, body) = response.into_parts();
-        let body = self.whole(Limited::new(body, self.limits.body)).await?;
+        let body = self.whole(Limited::new(body, self.limits.body)).await;
+        let body = body.map_err(|error| match error {
+            Error::CutOff { authority, reason } if !head.status.is_success() => {
+                Error::Broken { authority, reason }
+            }
+            error => error,
+        })?;
         if !connection.is_closed() {
             self.idle.borrow_mut().push(connection);
         }
@@ -410,7 +416,7 @@ impl Client {
                 Some(Err(error)) => return Err(self.cut_off(&*error)),
             };
             if let Some(idle) = &mut idle {
-                idle.count(data.len());
+                idle.count(&data);
             }
             if first.is_empty() && more.is_empty() {
                 first = data;
@@ -427,7 +433,7 @@ impl Client {
         if error.is::<LengthLimitError>() {
             Error::TooLarge { authority, limit }
         } else {
-            Error::Broken { authority, reason: chain(error) }
+            Error::CutOff { authority, reason: chain(error) }
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Limits {
     pub total: Duration,
     /// Until the answer begins, connecting included.
     pub first_byte: Duration,
-    /// Without progress of an answer that has begun: an event, or 1 KiB within 10 s.
+    /// Without progress of an answer that has begun: an event, 1 KiB within 10 s, or an empty line before the answer.
     pub idle: Duration,
     /// For the body of the answer, in bytes.
     pub body: usize,

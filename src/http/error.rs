@@ -61,6 +61,14 @@ pub enum Error {
         /// What the HTTP library said.
         reason: String,
     },
+    /// The connection broke in the middle of an answer that had begun well.
+    #[error("the answer of {authority} broke off: {reason}")]
+    CutOff {
+        /// Host and port.
+        authority: String,
+        /// What the HTTP library said.
+        reason: String,
+    },
     /// The answer was not whole in time.
     #[error("no whole answer of {authority} within {} s", seconds(*after))]
     Timeout {

@@ -17,6 +17,8 @@ pub(super) struct Idle {
     // Bytes of the piece of a body that is being counted, and since when.
     bytes: usize,
     counted_since: Option<Instant>,
+    // Whether the body had nothing but blanks so far.
+    is_blank: bool,
 }
 
 /// There was no progress for too long.
@@ -31,7 +33,7 @@ impl Idle {
     /// No progress may take longer than this.
     pub(super) fn new(after: Duration) -> Self {
         let timer = Box::pin(sleep(after));
-        Self { after, timer, since: None, bytes: 0, counted_since: None }
+        Self { after, timer, since: None, bytes: 0, counted_since: None, is_blank: true }
     }
 
     /// There was progress.
@@ -39,9 +41,17 @@ impl Idle {
         self.since = None;
     }
 
-    /// Bytes of a body came: progress once there are enough of them in a short time.
-    pub(super) fn count(&mut self, bytes: usize) {
-        self.bytes += bytes;
+    /// Bytes of a body came: progress once there are enough of them in a short time. An empty line before all else is
+    /// progress as well: servers send some while the model works.
+    /// <https://api-docs.deepseek.com/quick_start/rate_limit>
+    pub(super) fn count(&mut self, piece: &[u8]) {
+        if self.is_blank {
+            self.is_blank = piece.iter().all(u8::is_ascii_whitespace);
+            if self.is_blank && piece.contains(&b'\n') {
+                self.progress();
+            }
+        }
+        self.bytes += piece.len();
         if self.bytes >= BYTES {
             let now = Instant::now();
             let since = self.counted_since.replace(now).or(self.since);
@@ -105,19 +115,28 @@ mod tests {
     }
 
     #[test]
-    fn a_trickle_is_no_progress() {
+    fn trickle_is_no_progress_but_empty_lines_are() {
         run(async {
             let mut idle = Idle::new(Duration::from_millis(60));
             let mut pieces = 0;
             while idle.bound(sleep(Duration::from_millis(10))).await.is_ok() {
-                idle.count(1);
+                idle.count(b"x");
                 pieces += 1;
                 assert!(pieces < 100);
+            }
+            for (blank, is_progress) in [(b" ", false), (b"\n", true)] {
+                let mut idle = Idle::new(Duration::from_millis(60));
+                let mut pieces = 0;
+                while pieces < 20 && idle.bound(sleep(Duration::from_millis(10))).await.is_ok() {
+                    idle.count(blank);
+                    pieces += 1;
+                }
+                assert_eq!(pieces == 20, is_progress);
             }
             let mut idle = Idle::new(Duration::from_millis(60));
             for _ in 0..10 {
                 idle.bound(sleep(Duration::from_millis(10))).await.unwrap();
-                idle.count(BYTES);
+                idle.count(&[b'x'; BYTES]);
             }
         });
     }

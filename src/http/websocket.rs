@@ -224,8 +224,8 @@ impl Sockets {
                     self.idle.borrow_mut().clear();
                     return Err(gone());
                 }
-                Some(Err(error)) => return Err(self.broken(chain(&error))),
-                None => return Err(self.broken("the connection was closed".to_owned())),
+                Some(Err(error)) => return Err(self.cut_off(chain(&error))),
+                None => return Err(self.cut_off("the connection was closed".to_owned())),
             };
             let data = match message {
                 Message::Text(text) => Bytes::from(text),
@@ -380,6 +380,10 @@ impl Sockets {
 
     fn broken(&self, reason: String) -> Error {
         Error::Broken { authority: self.authority(), reason }
+    }
+
+    fn cut_off(&self, reason: String) -> Error {
+        Error::CutOff { authority: self.authority(), reason }
     }
 
     fn too_large(&self) -> Error {

@@ -78,6 +78,7 @@ impl Endpoint {
         let exact = Self::ALL.into_iter().find(|endpoint| endpoint.url() == url);
         exact.or_else(|| match url {
             _ if !url.starts_with('/') || !url.bytes().all(is_of_path) => None,
+            _ if has_dot_segment(url) => None,
             _ if url.ends_with("/score") => Some(Self::Score),
             _ if url.ends_with("/rerank") => Some(Self::Rerank),
             _ => None,
@@ -95,6 +96,18 @@ impl Endpoint {
     pub fn writes_text(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
     }
+}
+
+/// Whether a path has a segment that leads out of what is before it: `.` or `..`, also where its characters are
+/// encoded, or a slash or a backslash that is.
+fn has_dot_segment(path: &str) -> bool {
+    let mut path = path.to_ascii_lowercase();
+    // What is encoded twice is decoded twice by some.
+    while path.contains("%25") {
+        path = path.replace("%25", "%");
+    }
+    let path = path.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 /// What a path may have (RFC 3986, section 3.3).
@@ -119,6 +132,7 @@ mod tests {
         }
         assert_eq!(Endpoint::of_url("/score"), Some(Endpoint::Score));
         assert_eq!(Endpoint::of_url("/v2/rerank"), Some(Endpoint::Rerank));
+        assert_eq!(Endpoint::of_url("/v1.1/..x/a%20b/rerank"), Some(Endpoint::Rerank));
         let none = [
             "",
             "v1/score",
@@ -130,6 +144,16 @@ mod tests {
             "/x?y=/score",
             "/é/score",
             "/a b/score",
+            "/v1/../score",
+            "/../admin/score",
+            "/v1/./rerank",
+            "/v1/%2e%2E/score",
+            "/v1/.%2e/score",
+            "/v1/..%2fadmin/score",
+            "/v1/..%5cadmin/score",
+            "/v1/..\\admin/score",
+            "/v1/%252e%252e/score",
+            "/x/..",
         ];
         for url in none {
             assert_eq!(Endpoint::of_url(url), None, "{url}");

@@ -16,8 +16,7 @@ pub struct NotListed {
     pub is_refused: bool,
 }
 
-/// Asks an endpoint for its models, and gives them by name. The limits are those of the whole, and of
-/// each page's body.
+/// Asks an endpoint for its models, and gives them by name. The limits are those of all pages together.
 ///
 /// # Errors
 /// When it does not answer within the limits, or not with a list of models.
@@ -31,12 +30,20 @@ pub fn models(
     let began = Instant::now();
     let mut models: Vec<Listed> = Vec::new();
     let mut after: Option<String> = None;
+    let mut room = limits.body;
+    let too_large = || failed(format!("its list of models has more than {} bytes", limits.body));
     for _ in 0..MOST_PAGES {
         let left = limits.total.saturating_sub(began.elapsed());
-        let limits = Limits::whole(left, limits.body);
+        let limits = Limits::whole(left, room);
         let path = endpoint.path(&listing.path(after.as_deref()));
-        let reply = http::get(endpoint, &path, listing.headers().clone(), limits)
-            .map_err(|error| failed(error.to_string()))?;
+        let reply =
+            http::get(endpoint, &path, listing.headers().clone(), limits).map_err(|error| {
+                match error.call() {
+                    Some(http::Error::TooLarge { .. }) => too_large(),
+                    _ => failed(error.to_string()),
+                }
+            })?;
+        room = room.saturating_sub(reply.body.len());
         let page = listing.decode(reply.status, &reply.headers, &reply.body);
         let page = page.map_err(|failure| NotListed {
             is_refused: matches!(failure.kind, FailureKind::Credentials | FailureKind::Quota),
@@ -52,5 +59,5 @@ pub fn models(
             }
         }
     }
-    Err(failed(format!("its list has more than {MOST_PAGES} pages")))
+    Err(failed(format!("its list of models has more than {MOST_PAGES} pages")))
 }

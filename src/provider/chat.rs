@@ -105,7 +105,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
 
 /// What an event adds to an answer: a piece of its message, its end, or its counts.
 pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
-    if data == b"[DONE]" {
+    if data.trim_ascii() == b"[DONE]" {
         return Ok(Step::End);
     }
     let chunk: Completion<'_> = parse(data)?;
@@ -125,6 +125,7 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
         return Err(error_event(None, error));
     }
     if let Some(reason) = choice.finish_reason {
+        said.may_end |= !reason.is_empty();
         said.finish_reason = Some(reason.into_owned());
     }
     let delta = choice.delta.unwrap_or_default();

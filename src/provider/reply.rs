@@ -29,6 +29,8 @@ pub(super) struct Said {
     pub(super) id: Option<String>,
     /// Whether the event that ended it had the same id.
     pub(super) is_paired: bool,
+    /// Whether an event said why the answer ended: it is whole if its body ends, though no event says that it does.
+    pub(super) may_end: bool,
     /// What the endpoint counted before the answer, of which the length is not known then.
     pub(super) begun: Option<Usage>,
 }

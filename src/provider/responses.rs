@@ -121,7 +121,7 @@ fn read(said: &mut Said, response: Response<'_>) -> Result<(), Failure> {
 pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
     let event: Event<'_> = match data {
         // Some servers end their streams like those of Chat Completions.
-        b"[DONE]" => return Ok(Step::Nothing),
+        data if data.trim_ascii() == b"[DONE]" => return Ok(Step::Nothing),
         data => parse(data)?,
     };
     let id = event.response.as_ref().and_then(|response| response.id.as_deref());

@@ -107,10 +107,16 @@ impl<'a> Stream<'a> {
         }
         let result = match self.end {
             Some(Ok(())) => self.said.judge(),
+            Some(Err(failure)) if self.has_content && failure.kind == FailureKind::BrokenAnswer => {
+                Err(self.said.failed(failure))
+            }
             Some(Err(failure)) => Err(failure),
+            // Some servers leave out the marker behind it.
+            None if self.said.may_end => self.said.judge(),
             None => {
                 let message = "the stream of events ended before the answer did";
-                Err(Failure::new(FailureKind::BrokenAnswer, message))
+                let failure = Failure::new(FailureKind::BrokenAnswer, message);
+                Err(if self.has_content { self.said.failed(failure) } else { failure })
             }
         };
         result.map_err(|mut failure| {

@@ -16,7 +16,7 @@ use super::pricing::OwnPrice;
 use super::structured::Form;
 use super::wallet::Reserved;
 use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
-use crate::job::{Answer, Attempt, Content, Endpoint, Failure, FailureKind, Id, OWN_MODEL};
+use crate::job::{Answer, Attempt, Content, Endpoint, Failure, FailureKind, Id, OWN_MODEL, Paid};
 use crate::policy::{Permit, Told};
 use crate::prompt::Request;
 use crate::provider::{Api, Correction, Model, Wording, request_id, told};
@@ -378,12 +378,17 @@ fn failure(error: &HttpError) -> Failure {
         HttpError::Closed { .. } => FailureKind::Closed,
         HttpError::Stale { .. } | HttpError::Repeated { .. } => FailureKind::Stale,
         HttpError::Tls { .. } => FailureKind::Tls,
-        HttpError::Broken { .. } => FailureKind::BrokenAnswer,
+        HttpError::Broken { .. } | HttpError::CutOff { .. } => FailureKind::BrokenAnswer,
         HttpError::FirstByte { .. } | HttpError::Timeout { .. } | HttpError::Idle { .. } => {
             FailureKind::Timeout
         }
         HttpError::TooLarge { .. } => FailureKind::ResponseTooLarge,
         HttpError::Coded { .. } => FailureKind::UnknownCoding,
     };
-    Failure::new(kind, error.to_string())
+    let failure = Failure::new(kind, error.to_string());
+    match error {
+        // The model had answered.
+        HttpError::CutOff { .. } => failure.with_paid(Paid::default()),
+        _ => failure,
+    }
 }

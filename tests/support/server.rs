@@ -46,6 +46,8 @@ pub enum Reply {
     Cut,
     /// Sends the head of an answer, and then of its body a byte now and then, until the client goes.
     Trickle,
+    /// Sends empty lines for a while, as servers do while the model works, and then an answer.
+    LinesAndAnswer(String),
     /// Sends an answer in chunks that are none.
     BadChunks,
     /// Sends something that is no HTTP.
@@ -387,6 +389,16 @@ fn send(writer: &mut dyn Write, call: &Call, reply: Reply) -> bool {
             }
             return false;
         }
+        Reply::LinesAndAnswer(text) => {
+            let (body, lines) = (answer(&text), 40);
+            let length = body.len() + lines;
+            let _ = write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            for _ in 0..lines {
+                let _ = writer.write_all(b"\n").and_then(|()| writer.flush());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return writer.write_all(body.as_bytes()).is_ok();
+        }
         Reply::BadChunks => {
             let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
             let _ = write!(writer, "{head}zz\r\n{}", answer("cut"));
@@ -491,6 +503,7 @@ mod websocket {
                 | Reply::Raw(_)
                 | Reply::EventsAndHold(_)
                 | Reply::Trickle
+                | Reply::LinesAndAnswer(_)
                 | Reply::BadChunks => (Vec::new(), false),
             };
             send(&mut socket, &events);
