@@ -112,6 +112,7 @@ impl Held {
         disk::remove_dir(&place)?;
         disk::create_dir(&place)?;
         self.turn_to(next);
+        self.draw_next_plan(&old);
         Ok(old)
     }
 

@@ -123,6 +123,13 @@ impl WorkDir {
         })
     }
 
+    /// Draws the identity of the plan that comes after another's.
+    pub(super) fn draw_next_plan(&self, before: &Self) {
+        let mut plans = before.plans().to_vec();
+        plans.push(draw_name());
+        let _ = self.plans.set(plans);
+    }
+
     /// Makes sure that a commit record is of this plan, or of one before it.
     pub(super) fn assert_is_committed(&self, theirs: &Identity, path: &Path) -> Result<(), Error> {
         if !self.base().join(MANIFEST).exists() {
