@@ -238,6 +238,10 @@ fn a_deadline_may_be_a_time_on_the_clock() {
     let lost = format!("{ASK} --overwrite --deadline");
     bench.run(&format!("{lost} {clock}")).expect(2).says("time zone is not known");
     bench.run(&format!("{lost} 2h")).expect(0);
+    for zone in [":/dev/zero", "/dev/zero"] {
+        bench.set("TZ", zone);
+        bench.run(&format!("{lost} {clock}")).expect(2).says("/dev/zero, which is no file");
+    }
     for text in ["0", "tomorrow", "25:00", "2026-11-22T06:00:00"] {
         bench.run(&format!("{lost} {text}")).expect(2).says("expected a time from now");
     }

@@ -496,11 +496,22 @@ fn what_is_no_schema_is_told_before_any_call() {
     bench.write("bad.json", "{\"type\":\"strnig\"}");
     bench.write("list.json", "[]");
     bench.write("remote.json", "{\"$ref\":\"https://example.org/x\"}");
+    let twice = |next: &str| {
+        let next = json!({"$ref": next});
+        json!({"allOf": [next, next]})
+    };
+    let doubled = (0..30).map(|n| (format!("a{n}"), twice(&format!("#/$defs/a{}", n + 1))));
+    let mut doubled: serde_json::Map<_, _> = doubled.collect();
+    doubled.insert("a30".to_owned(), json!({"type": "object"}));
+    bench.write("doubled.json", json!({"$ref": "#/$defs/a0", "$defs": doubled}).to_string());
+    bench.write("endless.json", "{\"allOf\":[{\"$ref\":\"#\"}]}");
     bench.write("latin1.json", b"{\"title\":\"\xe9\"}");
     for (option, code, text) in [
         ("--json-schema bad.json", 2, "bad.json: the schema is no valid JSON Schema: at /type: "),
         ("--json-schema list.json", 2, "list.json: the schema is no JSON object"),
         ("--json-schema remote.json", 2, "https://example.org/x is outside of the schema"),
+        ("--json-schema doubled.json", 2, "more than 100000 subschemas to one value"),
+        ("--json-schema endless.json", 2, "a reference that leads back to itself"),
         ("--json-schema latin1.json", 66, "latin1.json"),
         ("--json-schema missing", 66, "cannot read missing"),
         ("--schema missing.json", 66, "cannot read missing.json"),

@@ -3,7 +3,7 @@
 //! The watch drains the run a while before, drops calls in flight shortly before, and ends the
 //! process if it is still there at the moment itself: as `kill -9` would, which loses nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -94,6 +94,12 @@ fn next(time: Time, now: &Zoned) -> Option<Timestamp> {
 /// The zone of the clock on the wall. As for the C library it is UTC where nothing says another;
 /// a zone that is named and not known is an error.
 fn zone() -> Result<TimeZone, Error> {
+    let named = variable("TZ").map(PathBuf::from).unwrap_or_default();
+    let named = named.to_string_lossy().trim_start_matches(':').to_owned();
+    if let Some(path) = [&*named, "/etc/localtime"].into_iter().find(|path| is_endless(path)) {
+        let what = if path == named { "TZ names" } else { "the local time zone is" };
+        return Err(Error::Usage(format!("{what} {path}, which is no file of a time zone")));
+    }
     TimeZone::try_system().or_else(|error| {
         if variable("TZ").is_none() && !Path::new("/etc/localtime").exists() {
             return Ok(TimeZone::UTC);
@@ -103,6 +109,13 @@ fn zone() -> Result<TimeZone, Error> {
              now (2h) or with its offset (2026-11-22T06:00:00+01:00)"
         )))
     })
+}
+
+/// Whether what stands at a path, if anything, would take for ever to be read as a time zone, or much memory.
+fn is_endless(path: &str) -> bool {
+    const LARGEST: u64 = 1 << 20;
+    std::fs::metadata(path)
+        .is_ok_and(|meta| !meta.is_dir() && (!meta.is_file() || meta.len() > LARGEST))
 }
 
 /// How long before a deadline what is done.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::job::http_date_ms;
+
 /// Reads what a server asks for: `retry-after-ms` in milliseconds (OpenAI), or `Retry-After` in
 /// seconds or as an HTTP date (RFC 9110, section 10.2.3). A date is counted from the server's own
 /// `Date` where it gave one, so that a wrong clock on either side does no harm; `now_ms` is ours,
@@ -20,8 +22,8 @@ pub fn retry_after(
     if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+' || c == '.') {
         return positive(text, 1.0);
     }
-    let until = http_date(text)?;
-    let now = date.and_then(http_date).or_else(|| i64::try_from(now_ms).ok())?;
+    let until = http_date_ms(text)?;
+    let now = date.and_then(http_date_ms).or_else(|| i64::try_from(now_ms).ok())?;
     let ms = u64::try_from(until.saturating_sub(now)).ok()?;
     bounded(Duration::from_millis(ms))
 }
@@ -39,12 +41,6 @@ fn positive(text: &str, unit: f64) -> Option<Duration> {
     bounded(Duration::from_secs_f64(wait))
 }
 
-/// An HTTP date in milliseconds since the Unix epoch.
-fn http_date(text: &str) -> Option<i64> {
-    // An IMF-fixdate is an RFC 2822 date whose zone is spelled GMT.
-    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|zoned| zoned.timestamp().as_millisecond())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -56,7 +52,7 @@ mod tests {
 
     #[test]
     fn seconds_dates_and_milliseconds_are_read() {
-        let now = u64::try_from(http_date(NOON).unwrap()).unwrap();
+        let now = u64::try_from(http_date_ms(NOON).unwrap()).unwrap();
         let seconds = |text| retry_after(None, Some(text), None, now).map(|d| d.as_secs_f64());
         assert_eq!(seconds("7"), Some(7.0));
         assert_eq!(seconds(" 1.5 "), Some(1.5));
@@ -73,7 +69,7 @@ mod tests {
         for nothing in ["", "abc", "-1", "0", "NaN", "inf", "1e-99", NOON, "Sat, 99 Nov"] {
             assert_eq!(seconds(nothing), None, "{nothing}");
         }
-        for far in ["1e99", "Wed, 29 Dec 9999 23:59:59 GMT"] {
+        for far in ["1e99", "Wed, 29 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"] {
             assert_eq!(seconds(far), Some(LONGEST.as_secs_f64()), "{far}");
         }
         let long_ago =

@@ -10,6 +10,7 @@ mod extent;
 mod request;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
@@ -27,6 +28,9 @@ pub const DEFAULT: &str = "Input record:\n\n{{row_json}}\n";
 pub const OF_PROMPTS: &str = "{{prompt}}";
 
 const ROW_JSON: &str = "row_json";
+
+/// Bytes of a prompt: a row that comes to more is invalid, unless it has a quarter of that itself.
+pub const LONGEST: usize = 64 << 20;
 
 /// A template, read once and rendered for every row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +139,7 @@ impl Template {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut template = Self { pieces: Vec::new(), names: Vec::new() };
+        let mut known = HashMap::new();
         let mut rest = text;
         let mut literal = String::new();
         while let Some(close) = rest.find("}}") {
@@ -145,7 +150,7 @@ impl Template {
                 Some(open) if !name.is_empty() => {
                     literal.push_str(&rest[..open]);
                     template.push_text(&mut literal);
-                    template.push_field(name);
+                    template.push_field(name, &mut known);
                     rest = &rest[close + 2..];
                 }
                 _ => {
@@ -165,11 +170,11 @@ impl Template {
         }
     }
 
-    fn push_field(&mut self, name: &str) {
+    fn push_field<'a>(&mut self, name: &'a str, known: &mut HashMap<&'a str, usize>) {
         if name == ROW_JSON {
             return self.pieces.push(Piece::RowJson);
         }
-        let index = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+        let index = *known.entry(name).or_insert_with(|| {
             self.names.push(name.to_owned());
             self.names.len() - 1
         });
@@ -234,8 +239,15 @@ impl Template {
         if on_missing != OnMissingField::Empty && self.missing(row).next().is_some() {
             return Err(self.missing_failure(row));
         }
+        let longest = LONGEST.max(whole.len().saturating_mul(4));
+        if self.is_longer_than(longest, row, whole) {
+            return Err(too_long(longest));
+        }
         let mut out = String::with_capacity(whole.len() + 64);
         for piece in &self.pieces {
+            if out.len() > longest {
+                return Err(too_long(longest));
+            }
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 // A field of that name is meant by who has one.
@@ -253,12 +265,42 @@ impl Template {
         Ok(out)
     }
 
+    /// Whether a row's prompt would certainly be longer than this, found without making it.
+    fn is_longer_than(&self, longest: usize, row: &Object<'_>, whole: &str) -> bool {
+        // Most prompts are short however often all of the row is put in.
+        if whole.len().saturating_mul(self.pieces.len()) <= longest {
+            return false;
+        }
+        /// A character of a text is spelled with this many at most: `\u0061`.
+        const SPELLED: usize = 6;
+        let lengths = self.names.iter().map(|name| match row.get(name) {
+            Some(value) if value.starts_with('"') && value.contains('\\') => value.len() / SPELLED,
+            Some(value) => value.len().saturating_sub(2),
+            None => 0,
+        });
+        let lengths: Vec<_> = lengths.collect();
+        let mut length = 0_usize;
+        self.pieces.iter().any(|piece| {
+            length = length.saturating_add(match piece {
+                Piece::Text(text) => text.len(),
+                Piece::Field(index) => lengths[*index],
+                Piece::RowJson => 0,
+            });
+            length > longest
+        })
+    }
+
     fn missing_failure(&self, row: &Object<'_>) -> Failure {
         let names: Vec<_> = self.missing(row).map(|index| self.names[index].as_str()).collect();
         let fields = if names.len() == 1 { "field" } else { "fields" };
         let message = format!("the row lacks the template's {fields} {}", names.join(", "));
         Failure::new(FailureKind::MissingTemplateField, message)
     }
+}
+
+fn too_long(longest: usize) -> Failure {
+    let message = format!("the rendered prompt is longer than {longest} bytes");
+    Failure::new(FailureKind::InvalidRow, message)
 }
 
 /// A row's text in which data URIs of a field end where their data begins: attached, it need not be
@@ -326,6 +368,26 @@ mod tests {
         Template::parse(template)
             .render(&row, OnMissingField::RowError)
             .map_err(|failure| format!("{}: {}", failure.kind.name(), failure.message))
+    }
+
+    #[test]
+    fn prompts_that_would_be_too_long_are_not_made() {
+        let row = format!("{{\"a\":\"{}\"}}", "x".repeat(100_000));
+        let refused = |template: &str, row: &str| {
+            let error = render(template, row).unwrap_err();
+            assert!(error.starts_with("InvalidRow: the rendered prompt is longer than 67108864"));
+        };
+        refused(&"{{a}}".repeat(1_000_000), &row);
+        refused(&"{{row_json}}".repeat(1_000_000), &row);
+        // Spelled with escapes, a text is shorter than it looks.
+        let row = format!("{{\"a\":\"{}\"}}", "\\u0061".repeat(20_000));
+        assert_eq!(render(&"{{a}}".repeat(600), &row).unwrap().len(), 12_000_000);
+        refused(&"{{a}}".repeat(1_000_000), &row);
+        // What a row has itself may be put in.
+        let row = format!("{{\"a\":\"{}\"}}", "x".repeat(40 << 20));
+        assert_eq!(render("{{a}}{{a}}", &row).unwrap().len(), 80 << 20);
+        let many: String = (0..200_000).map(|number| format!("{{{{f{number}}}}}")).collect();
+        assert_eq!(Template::parse(&many).names().len(), 200_000);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::header::HeaderMap;
 
+use crate::job::unix_ms;
 use crate::policy::Told;
 
 /// The name that an endpoint gave a request: `x-request-id` (OpenAI and most others) or `request-id`
@@ -56,8 +57,8 @@ fn reset(text: &str, now_ms: u64) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    if let Ok(at) = text.parse::<jiff::Timestamp>() {
-        let ms = at.as_millisecond().saturating_sub(i64::try_from(now_ms).ok()?);
+    if let Some(at) = unix_ms(text) {
+        let ms = at.saturating_sub(i64::try_from(now_ms).ok()?);
         return Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     }
     let mut sum = Duration::ZERO;

@@ -3,6 +3,7 @@
 //! Nothing here calls anybody. What is kept of an answer is the model's own JSON text, so that its
 //! numbers and strings come out as they were spelled; a parsed copy is judged beside it.
 
+mod cost;
 mod find;
 mod short;
 mod value;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use jsonschema::{Retrieve, Uri, Validator};
 use serde_json::Value;
 
+use cost::{TooMuch, check_cost};
 use find::NoAnswer;
 pub use short::{BadShort, from_short};
 
@@ -37,6 +39,12 @@ pub enum BadSchema {
     /// No validator can be made of it.
     #[error("the schema is no valid JSON Schema: {0}")]
     Invalid(String),
+    /// Its references multiply.
+    #[error("the schema applies more than {0} subschemas to one value: its references multiply")]
+    TooMuch(u64),
+    /// A reference in it leads to itself.
+    #[error("the schema has a reference that leads back to itself")]
+    Endless,
 }
 
 /// How an endpoint is told the schema.
@@ -78,6 +86,10 @@ impl Schema {
         if !value.is_object() {
             return Err(BadSchema::NotAnObject);
         }
+        check_cost(&value).map_err(|it| match it {
+            TooMuch::Steps => BadSchema::TooMuch(cost::MOST),
+            TooMuch::Endless => BadSchema::Endless,
+        })?;
         let options = jsonschema::options().with_retriever(Nothing);
         let validator = options.build(&value).map_err(|error| {
             let place = error.instance_path().to_string();
@@ -260,7 +272,6 @@ mod tests {
             (r#"{"type":["object","null"]}"#, plain),
             (r#"{"anyOf":[{"type":"object"},{"type":"number"}]}"#, plain),
             (r##"{"$ref":"#/$defs/a","$defs":{"a":{"enum":["a"]}}}"##, plain),
-            (r##"{"$ref":"#"}"##, plain),
             ("{}", plain),
             (r#"{"type":"array"}"#, parts),
             (r#"{"type":["object","array"]}"#, parts),
@@ -285,6 +296,8 @@ mod tests {
             "the schema is no JSON: EOF while parsing a value at line 1 column 8"
         );
         assert_eq!(error("[]"), "the schema is no JSON object");
+        let endless = "the schema has a reference that leads back to itself";
+        assert_eq!(error(r##"{"$ref":"#"}"##), endless);
         let place = error(r#"{"properties":{"a":{"type":"strnig"}}}"#);
         assert!(place.starts_with("the schema is no valid JSON Schema: at /properties/a/type: "));
         let remote = error(r#"{"$ref":"https://example.org/x.json"}"#);
