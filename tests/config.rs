@@ -247,6 +247,11 @@ fn a_file_that_others_can_write_is_not_read() {
     assert!(!bench.exists("ran"));
     mode(0o664);
     bench.run(&ask).expect(0);
+    for open in [0o777, 0o1777] {
+        fs::set_permissions(bench.root(), Permissions::from_mode(open)).unwrap();
+        bench.run(&ask).expect(2).says("in a directory that everybody can write");
+    }
+    fs::set_permissions(bench.root(), Permissions::from_mode(0o755)).unwrap();
     if !rustix::process::geteuid().is_root() {
         return eprintln!("SKIPPED: only root can give files away");
     }

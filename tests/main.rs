@@ -28,6 +28,7 @@ mod outputs;
 mod pairing;
 mod partial;
 mod pools;
+mod removal;
 mod requests;
 mod resume;
 mod run;

@@ -134,7 +134,7 @@ fn plan(args: &PlanArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed> {
     };
     within(settings, typed, |surroundings| {
         warn(&reach, surroundings);
-        let place = Place { path: args.work_dir.clone(), is_temporary: false };
+        let place = Place { path: args.work_dir.clone(), is_temporary: false, is_default: false };
         let policy = if args.overwrite { Policy::Overwrite } else { Policy::Fresh };
         let on_change = args.change.on_change();
         let manifest = surroundings

@@ -6,8 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::process::{getegid, geteuid};
-
 use super::args::{
     ConfigArgs, EstimateArgs, FilterArgs, ModelArgs, PaceArgs, PlanArgs, RunArgs, SessionArgs,
     WorkArgs,
@@ -21,7 +19,7 @@ use crate::input;
 use crate::job::OWN_MODEL;
 use crate::pipeline::Error;
 use crate::provider::{ModelName, PASSTHROUGH};
-use crate::store::{Manifest, WorkDir};
+use crate::store::{Manifest, OtherWriter, WorkDir};
 
 /// The name of a config file.
 const NAME: &str = "rowmill.toml";
@@ -367,18 +365,26 @@ fn check(
     dir: &Path,
     owners: &[&fs::Metadata],
 ) -> Result<(), Error> {
-    let is_ours = |meta: &fs::Metadata| [geteuid().as_raw(), 0].contains(&meta.uid());
     let (path, dir) = (path.display(), dir.display());
-    let why = if !is_ours(meta) {
-        format!("{path} belongs to another user")
-    } else if !owners.iter().all(|owner| is_ours(owner)) {
-        format!("{path} is in a directory of another user ({dir})")
-    } else if meta.mode() & 0o002 != 0 {
-        format!("everybody can write {path}; chmod o-w")
-    } else if meta.mode() & 0o020 != 0 && meta.gid() != getegid().as_raw() {
-        format!("another group than yours can write {path}; chmod g-w")
-    } else {
-        return Ok(());
+    let of_dir = owners.iter().find_map(|dir| OtherWriter::of(dir));
+    let why = match (OtherWriter::of(meta), of_dir) {
+        (None, None) => return Ok(()),
+        (Some(OtherWriter::Owner), _) => format!("{path} belongs to another user"),
+        (_, Some(OtherWriter::Owner)) => {
+            format!("{path} is in a directory of another user ({dir})")
+        }
+        (Some(OtherWriter::Everybody), _) => format!("everybody can write {path}; chmod o-w"),
+        (Some(OtherWriter::Group), _) => {
+            format!("another group than yours can write {path}; chmod g-w")
+        }
+        (None, Some(OtherWriter::Everybody)) => {
+            format!("{path} is in a directory that everybody can write ({dir}); chmod o-w")
+        }
+        (None, Some(OtherWriter::Group)) => {
+            format!(
+                "{path} is in a directory that another group than yours can write ({dir}); chmod g-w"
+            )
+        }
     };
     Err(Error::Usage(format!(
         "{why}: a config file says where keys go, so it is not read (--no-config goes without, \

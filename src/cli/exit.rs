@@ -118,6 +118,7 @@ pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
         }
         Error::OutputExists { .. }
         | Error::OutputForeign { .. }
+        | Error::OfOthers { .. }
         | Error::NoneTakenOver { .. }
         | Error::NotOurs { .. }
         | Error::OtherQuestion { .. }

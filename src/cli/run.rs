@@ -66,7 +66,7 @@ pub(super) fn run(args: &RunArgs, typed: &Typed<'_>) -> Result<ExitCode, Failed>
         let on_change = args.change.on_change();
         let is_named = args.work_dir.is_some() && takes_over.is_none();
         let is_temporary = is_temporary(args, is_named, &question, format);
-        let place = Place { path: work_dir, is_temporary };
+        let place = Place { path: work_dir, is_temporary, is_default: !is_named };
         let run = Run {
             place,
             question,

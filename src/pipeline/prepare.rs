@@ -11,24 +11,50 @@ use super::session;
 use super::takeover;
 use super::targets::Targets;
 use super::transfer::{download, upload};
-use super::{Ahead, Context, Error, Finished, OnChange, Policy, Question, Run};
+use super::{
+    Ahead, Context, Error, Finished, OnChange, Policy, Question, Run, refuse_written_by_others,
+};
 use crate::dialect::detect::{Form, detect_in};
 use crate::http::Link;
 use crate::input::{self, Source, Sources};
 use crate::job::JobSpec;
 use crate::plan;
-use crate::store::{Carried, Held, Manifest};
+use crate::store::{Carried, Held, Manifest, Target};
 use crate::telemetry::{Event, now_ms};
 use crate::work::Retry;
 
 /// A work directory that was made for nothing goes again; one that was there stays.
-pub(super) fn give_up(dir: Held) {
+pub(super) fn give_up(dir: Held, context: &mut Context<'_>) {
+    tell_left(&dir, context);
     let has_plan = !dir.manifest().is_ok_and(|manifest| manifest.is_none());
     // What has come of an input is gone on with.
     if !has_plan && dir.was_created() && !dir.has_part() {
+        let place = dir.path().to_owned();
         // The error that led here is the one to tell.
-        let _ = dir.remove();
+        if let Ok(left) = dir.remove() {
+            tell_foreign(&place, &left, context);
+        }
     }
+}
+
+/// Tells what was not removed in a work directory, because rowmill did not write it.
+pub(super) fn tell_left(dir: &Held, context: &mut Context<'_>) {
+    tell_foreign(dir.path(), &dir.take_left(), context);
+}
+
+/// Tells names in a work directory of what rowmill did not write and did not remove.
+pub(super) fn tell_foreign(dir: &Path, left: &[String], context: &mut Context<'_>) {
+    const NAMED: usize = 10;
+    if left.is_empty() {
+        return;
+    }
+    let more = match left.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names = left[..left.len().min(NAMED)].join(", ");
+    let text = format!("left in {}, as rowmill did not write it: {names}{more}", dir.display());
+    context.sink.emit(&Event::Alert(text));
 }
 
 /// The input, unless it must be copied first.
@@ -135,6 +161,12 @@ pub(super) fn prepare(
             Err(Error::Unfinished { work_dir: dir.path().to_owned() })
         }
         _ => {
+            if policy == Policy::Resume {
+                for (_, target) in targets.all() {
+                    let Target::File(path) = target else { continue };
+                    refuse_written_by_others(path)?;
+                }
+            }
             if policy == Policy::Resume && run.question.inputs.are_several() {
                 not_taken_over(targets)?;
             } else if policy == Policy::Resume {

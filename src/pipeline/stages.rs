@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::inputs::Inputs;
-use super::prepare::{clear, give_up, make_plan, open_ahead, redo, settle};
+use super::prepare::{clear, give_up, make_plan, open_ahead, redo, settle, tell_left};
 use super::preview::render;
 use super::retry::chosen;
 use super::targets::{OutputPaths, Targets};
@@ -38,15 +38,19 @@ pub fn plan(
         Some(manifest) if policy != Policy::Overwrite => {
             dir.assert_shards_belong(&manifest)?;
             let settled = settle(&mut dir, question, manifest, sources, on_change, true, context);
+            tell_left(&dir, context);
             return settled.map(|(manifest, _)| manifest);
         }
         _ => clear(&mut dir, question, policy)
             .and_then(|()| make_plan(&dir, question, sources, Vec::new(), context)),
     };
     match planned {
-        Ok((planned, _)) => Ok(planned.manifest),
+        Ok((planned, _)) => {
+            tell_left(&dir, context);
+            Ok(planned.manifest)
+        }
         Err(error) => {
-            give_up(dir);
+            give_up(dir, context);
             Err(error)
         }
     }
@@ -112,11 +116,13 @@ pub fn work(
             is_dir_kept: true,
         })
     };
-    if work::has_work(&dir, &manifest, options)? {
+    let finished = if work::has_work(&dir, &manifest, options)? {
         session::noted(&mut dir, context, body)
     } else {
         body(&mut dir, context)
-    }
+    };
+    tell_left(&dir, context);
+    finished
 }
 
 /// How a finished plan is published.
@@ -175,6 +181,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
     };
     if let Some(finished) = publish::unchanged(&dir, &publication)? {
         drop_generations(&dir)?;
+        tell_left(&dir, context);
         return Ok(finished);
     }
     publish::may_take_places(&dir, &publication)?;
@@ -184,6 +191,7 @@ pub fn merge(path: &Path, merging: &Merging, context: &mut Context<'_>) -> Resul
         publish::publish(dir, &publication, &session, context)
     })?;
     drop_generations(&dir)?;
+    tell_left(&dir, context);
     Ok(finished)
 }
 
@@ -249,6 +257,7 @@ pub fn check(
         true => held.repair(&manifest, found.clone(), now_ms())?,
         false => found.clone(),
     };
+    tell_left(&held, context);
     Ok((manifest, found, left))
 }
 

@@ -1,10 +1,7 @@
 //! The note that answers are being taken over from an output: until it is gone the plan does not count.
 
-use super::workdir::MANIFEST;
+use super::names::{ADOPTING, MANIFEST};
 use super::{Error, Held, Identity, WorkDir, disk, manifest};
-
-/// Its file, which says of which run and plan it is.
-pub(super) const ADOPTING: &str = "adopting";
 
 impl WorkDir {
     /// Whether answers are being taken over, so that the plan does not count yet.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::checkpoint::{COVERS_MORE, Indexed};
+use super::checkpoint::{self, COVERS_MORE, Indexed};
 use super::identity::told;
 use super::journal::{Piece, scan};
 use super::quarantine::{Damage, DamageKind};
@@ -84,7 +84,7 @@ impl WorkDir {
         let had_seal = dir.join("seal.json").exists();
         if !journal.exists() {
             // A journal is synced before an index or a seal knows of it.
-            if had_seal || dir.join("checkpoint").exists() {
+            if had_seal || checkpoint::is_there(&dir.join("checkpoint")) {
                 let reason = "the journal is gone, though it had records".to_owned();
                 found.push(self.of_file(&journal, Some(number), DamageKind::LostRecords, reason));
             }

@@ -16,8 +16,9 @@ use std::sync::{OnceLock, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use super::Error;
 use super::record::Entry;
-use super::{Error, disk};
+use super::removal::{Folder, Listing};
 use crate::job::OutcomeKind;
 
 /// The open checkpoint of a shard.
@@ -104,9 +105,13 @@ impl Checkpoint {
         journal: &Indexed<'_>,
     ) -> Result<(Self, Known, Option<String>), Error> {
         let open = |db| Self { db, path: path.to_owned(), tag: journal.tag };
+        if path.is_symlink() {
+            // sled would write where it leads.
+            return Ok((open(None), Known::default(), None));
+        }
         if !has_threads() {
             // What is there might cover a tail that is cut off now.
-            disk::remove_dir(path)?;
+            remove_index(path)?;
             return Ok((open(None), Known::default(), None));
         }
         let was_there = path.exists();
@@ -128,13 +133,13 @@ impl Checkpoint {
             },
             Err(error) => Some(error),
         };
-        disk::remove_dir(path)?;
+        remove_index(path)?;
         Ok((open(open_db(path).ok()), Known::default(), doubt))
     }
 
     /// What is doubtful about the checkpoint of a journal, if it is there and anything is.
     pub(super) fn doubt(path: &Path, journal: &Indexed<'_>) -> Option<String> {
-        if !path.exists() || !has_threads() {
+        if !is_there(path) || !has_threads() {
             return None;
         }
         let db = match open_db(path) {
@@ -170,15 +175,6 @@ impl Checkpoint {
             close(db, &self.path);
         }
     }
-
-    /// Deletes the checkpoint: its shard is sealed.
-    ///
-    /// # Errors
-    /// When its files cannot be removed.
-    pub fn discard(mut self) -> Result<(), Error> {
-        self.shut();
-        disk::remove_dir(&self.path)
-    }
 }
 
 impl Drop for Checkpoint {
@@ -205,6 +201,16 @@ fn close(db: sled::Db, path: &Path) {
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether there is an index: its directory may hold what is not rowmill's.
+pub(super) fn is_there(path: &Path) -> bool {
+    path.join("db").exists()
+}
+
+/// Removes an index that is in doubt.
+fn remove_index(path: &Path) -> Result<(), Error> {
+    Listing::of(path, Folder::Checkpoint)?.remove().map(drop)
 }
 
 /// The doubt about a journal that has lost records: they are synced before the index knows of them.

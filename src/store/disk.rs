@@ -17,7 +17,8 @@ pub(super) fn context(what: &'static str, path: &Path) -> impl FnOnce(io::Error)
     move |source| Error::Io { what, path, source }
 }
 
-fn no_follow() -> i32 {
+/// The flag with which no symbolic link is followed.
+pub(super) fn no_follow() -> i32 {
     // The flag's bits fit; rustix keeps them unsigned.
     i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
@@ -155,21 +156,16 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     sync_dir(parent_of(path))
 }
 
-/// Removes a file, if it is there.
+/// Removes a file of ours, if it is there. Whatever else has its name is not ours.
 pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(context("remove", path)(error))
+    match fs::symlink_metadata(path) {
+        Ok(meta) if !meta.is_file() => {
+            let reason = io::Error::other("it is not a file, and rowmill did not make it");
+            return Err(context("remove", path)(reason));
         }
-        _ => Ok(()),
+        _ => {}
     }
-}
-
-/// Removes a directory of ours and all in it, if it is there, or whatever stands in its place.
-/// Symbolic links are removed, not followed.
-pub(super) fn remove_dir(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => remove(path),
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(context("remove", path)(error))
         }

@@ -7,31 +7,28 @@
 
 use std::path::{Path, PathBuf};
 
-use super::part::{PART, PART_NOTE};
-use super::workdir::{CONTENTS, IDS, MANIFEST, SHARDS, SPOOL, second_spool};
+use super::names::{
+    CONTENTS, IDS, MANIFEST, PART, PART_NOTE, SHARDS, SPOOL, generation_dir, generation_number,
+};
+use super::removal::{self, Folder, Listing, Removed};
+use super::workdir::second_spool;
 use super::{Damage, Error, Held, Manifest, Record, WorkDir, disk};
-
-/// The number of a generation's directory, if a name is one's.
-pub(super) fn number_of(name: &str) -> Option<u32> {
-    let digits = name.strip_prefix("gen-")?;
-    let number: u32 = digits.parse().ok()?;
-    (number > 1 && dir_name(number) == name).then_some(number)
-}
-
-fn dir_name(generation: u32) -> String {
-    format!("gen-{generation:06}")
-}
 
 /// Where a generation stands.
 pub(super) fn base(root: &Path, generation: u32) -> PathBuf {
-    if generation > 1 { root.join(dir_name(generation)) } else { root.to_owned() }
+    if generation > 1 { root.join(generation_dir(generation)) } else { root.to_owned() }
 }
 
 /// The generation that counts: the newest with a manifest, or the first.
 pub(super) fn newest(root: &Path) -> Result<u32, Error> {
     let names = disk::names(root)?;
-    let planned = |number: &u32| base(root, *number).join(MANIFEST).exists();
-    Ok(names.iter().filter_map(|name| number_of(name)).filter(planned).max().unwrap_or(1))
+    let planned = |number: &u32| {
+        let place = base(root, *number);
+        // A link to a plan elsewhere is none of ours.
+        let is_dir = std::fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_dir());
+        is_dir && place.join(MANIFEST).exists()
+    };
+    Ok(names.iter().filter_map(|name| generation_number(name)).filter(planned).max().unwrap_or(1))
 }
 
 impl WorkDir {
@@ -47,7 +44,7 @@ impl WorkDir {
     /// When the directory cannot be listed.
     pub fn generations(&self) -> Result<Vec<u32>, Error> {
         let names = disk::names(self.path())?;
-        let mut found: Vec<u32> = names.iter().filter_map(|name| number_of(name)).collect();
+        let mut found: Vec<u32> = names.iter().filter_map(|name| generation_number(name)).collect();
         if names.iter().any(|name| name == MANIFEST || name == SHARDS) {
             found.push(1);
         }
@@ -109,7 +106,9 @@ impl Held {
         let old = WorkDir::clone(self);
         let next = self.generation() + 1;
         let place = base(self.path(), next);
-        disk::remove_dir(&place)?;
+        let listing = Listing::of(&place, Folder::Generation)?;
+        listing.check_names(self.path())?;
+        self.note_left(&listing.remove()?);
         disk::create_dir(&place)?;
         self.turn_to(next);
         self.draw_next_plan(&old);
@@ -123,7 +122,10 @@ impl Held {
     pub fn abandon_generation(&mut self, old: &WorkDir) -> Result<(), Error> {
         let place = base(self.path(), self.generation());
         self.turn_to(old.generation());
-        if place != self.path() { disk::remove_dir(&place) } else { Ok(()) }
+        match place != self.path() {
+            true => self.remove_folder(&place, Folder::Generation),
+            false => Ok(()),
+        }
     }
 
     /// Removes generations that do not count any more, but for the newest `keep` of them.
@@ -137,17 +139,27 @@ impl Held {
             }
             let place = base(self.path(), number);
             if number > 1 {
-                disk::remove_dir(&place)?;
+                self.drop_generation(&place)?;
                 continue;
             }
             // The first one's manifest goes last: without it the rest is not known for what it is.
-            disk::remove_dir(&place.join(SHARDS))?;
+            self.remove_folder(&place.join(SHARDS), Folder::Shards)?;
             for name in [PART_NOTE, PART, IDS, CONTENTS, SPOOL, MANIFEST] {
                 disk::remove(&place.join(name))?;
             }
             disk::remove(&second_spool(&place))?;
         }
         Ok(())
+    }
+
+    /// Removes a later generation, unless somebody copied another one to its place.
+    fn drop_generation(&self, place: &Path) -> Result<(), Error> {
+        if removal::is_copy(place, Folder::Generation) {
+            let left = vec![place.to_owned()];
+            self.note_left(&Removed { files: 1, left });
+            return Ok(());
+        }
+        self.remove_folder(place, Folder::Generation)
     }
 }
 
@@ -181,14 +193,5 @@ mod tests {
         dir.drop_generations(0).unwrap();
         assert_eq!(dir.generations().unwrap(), [4]);
         assert!(!path.join(MANIFEST).exists());
-    }
-
-    #[test]
-    fn only_names_that_rowmill_gives_are_generations() {
-        for name in ["gen-000001", "gen-2", "gen-0000002", "gen-", "gen-00000x", "gen-000000"] {
-            assert_eq!(number_of(name), None, "{name}");
-        }
-        assert_eq!(number_of("gen-000002"), Some(2));
-        assert_eq!(number_of("gen-1000000"), Some(1_000_000));
     }
 }

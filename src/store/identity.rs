@@ -8,8 +8,9 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::names::MANIFEST;
 use super::record::Record;
-use super::workdir::{MANIFEST, draw_name};
+use super::workdir::draw_name;
 use super::{Error, Manifest, WorkDir, manifest};
 
 /// The place in the world of a file of a work directory.

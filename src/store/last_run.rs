@@ -6,11 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{LAST_RUN, LOCK};
 use super::{Error, Held, Holder, WorkDir, disk, lock};
 use crate::job::Money;
-
-/// Its file.
-pub(super) const LAST_RUN: &str = "last-run.json";
 
 /// A session of a command that worked rows or published them. Its fields stand in the file, and in
 /// `status --json`, in this order.
@@ -121,7 +119,7 @@ impl WorkDir {
     #[must_use]
     pub fn last_run(&self) -> Option<LastRun> {
         let look = || {
-            let lock = self.path().join(super::workdir::LOCK);
+            let lock = self.path().join(LOCK);
             let is_held = lock::is_held(&lock);
             let bytes = disk::read_if_there(&self.path().join(LAST_RUN)).ok().flatten();
             let written: Option<Noted> =

@@ -126,6 +126,22 @@ pub(super) fn may_be_ours(path: &Path) -> bool {
         || signature(path).is_some()
 }
 
+/// Whether what stands at a path, if anything, is a file that [`try_lock`] made, also where a crash cut its
+/// signature off.
+pub(super) fn may_be_cut_off(path: &Path) -> bool {
+    const BEGINNING: &[u8] = b"{\"pid\":";
+    let mut beginning = Vec::new();
+    let mut read = |file: File| file.take(BEGINNING.len() as u64).read_to_end(&mut beginning);
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        Ok(_) => return false,
+        // Whoever makes it meets the error.
+        Err(_) => return true,
+    }
+    let is_read = disk::open(path).is_ok_and(|file| read(file).is_ok());
+    !is_read || BEGINNING.starts_with(&beginning) || beginning.iter().all(|byte| *byte == 0)
+}
+
 /// Who wrote the lock file last, if it can be read.
 pub(super) fn signature(path: &Path) -> Option<Holder> {
     let mut text = String::new();

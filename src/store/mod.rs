@@ -7,6 +7,7 @@
 //! Reading needs a [`WorkDir`]. Writing needs a [`Held`] one: nobody else can have it then.
 
 mod adopting;
+mod attributes;
 mod check;
 mod checkpoint;
 mod contents;
@@ -22,11 +23,13 @@ mod journal;
 mod last_run;
 mod lock;
 mod manifest;
+mod names;
 mod noted;
 mod part;
 mod publish;
 mod quarantine;
 mod record;
+mod removal;
 mod seal;
 mod server_log;
 mod shard;
@@ -40,6 +43,7 @@ mod twins;
 mod verify;
 mod whole;
 mod workdir;
+mod writers;
 
 use std::io;
 use std::path::PathBuf;
@@ -58,6 +62,7 @@ pub use part::{Part, PartOf};
 pub use publish::{Commit, CommitFile, Counts, Deliver, Role, Upload, is_in_place};
 pub use quarantine::{Damage, DamageKind};
 pub use record::{Asked, Entry, Outcome, Record};
+pub use removal::remove_index_dir;
 pub use seal::Seal;
 pub use server_log::ServerLog;
 pub use shard::{OpenShard, ShardState};
@@ -71,6 +76,7 @@ pub use twins::{Original, OutcomePlaces, Outcomes, Tally, Twin, Twins};
 pub use verify::{ReadShard, RowRecords, ShardReader, Verified, for_each_row_of};
 pub use whole::WholeFile;
 pub use workdir::{Held, Kind, WorkDir};
+pub use writers::OtherWriter;
 
 /// The version of the work directory's format. Newer ones are refused, never guessed at.
 pub const FORMAT: u32 = 1;

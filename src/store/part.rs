@@ -12,13 +12,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::workdir::MANIFEST;
+use super::names::{MANIFEST, PART, PART_NOTE};
 use super::{Error, Held, WorkDir, disk};
-
-/// What has come of an input that is fetched.
-pub(super) const PART: &str = "input.part";
-/// What that is a part of.
-pub(super) const PART_NOTE: &str = "input.part.json";
 
 /// What a part is a part of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::attributes::carry_attributes;
 use super::stage::{BUFFER, staged_name, staged_remotely};
 use super::{Error, Held, Identity, Staged, Target, WorkDir, disk};
 use crate::guard::Guard;
@@ -351,8 +352,11 @@ impl Held {
         };
         let prefix = format!(".{name}.{}.", &self.run()[..8]);
         for found in disk::names(parent)? {
-            if found.starts_with(&prefix) && found.ends_with(".staged") {
-                disk::remove(&parent.join(found))?;
+            let number = found.strip_prefix(&prefix).and_then(|it| it.strip_suffix(".staged"));
+            let is_staged = number.is_some_and(|it| it.parse::<u32>().is_ok());
+            let path = parent.join(&found);
+            if is_staged && path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+                disk::remove(&path)?;
             }
         }
         Ok(())
@@ -369,9 +373,10 @@ fn assert_is_as_decided(file: &CommitFile) -> Result<(), Error> {
     Err(Error::Damaged { path, reason })
 }
 
-/// Renames an output into its place.
+/// Renames an output into its place. It has the permissions of what stood there.
 fn take_place(file: &CommitFile) -> Result<(), Error> {
     let Some(staged) = file.staged_path() else { return Ok(()) };
+    carry_attributes(&file.target, &staged).map_err(disk::context("publish", &file.target))?;
     match fs::rename(&staged, &file.target) {
         Ok(()) => disk::sync_dir(disk::parent_of(&file.target)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match is_in_place(file)? {

@@ -30,7 +30,7 @@ impl ServerLog {
 
     /// Adds to it. What cannot be written is lost: a log is no reason for a server to stop.
     pub fn add(&mut self, bytes: &[u8]) {
-        if self.length >= LONGEST && std::fs::rename(&self.path, aside(&self.path)).is_ok() {
+        if self.length >= LONGEST && self.set_aside() {
             // Where there is nothing to set aside, the work directory is gone: it is not made again.
             if let Ok(log) = Self::open(&self.path) {
                 *self = log;
@@ -39,6 +39,13 @@ impl ServerLog {
         if self.file.write_all(bytes).is_ok() {
             self.length += bytes.len() as u64;
         }
+    }
+
+    /// Renames it, and says whether that was done. Nothing but an older log is replaced.
+    fn set_aside(&self) -> bool {
+        let aside = aside(&self.path);
+        let is_log = std::fs::symlink_metadata(&aside).map_or(true, |meta| meta.is_file());
+        is_log && std::fs::rename(&self.path, aside).is_ok()
     }
 
     /// The last lines of a log that are not blank, at most `most` of them, oldest first; none where

@@ -8,6 +8,7 @@ use super::checkpoint::{Indexed, Known};
 use super::journal::{Journal, Piece, assert_belongs, scan};
 use super::quarantine::{self, Damage, DamageKind};
 use super::record::{Entry, Record};
+use super::removal::Folder;
 use super::started::{self, Mark, Started};
 use super::{Checkpoint, Error, Held, Identity, Manifest, Seal, ShardEntry, WorkDir, disk, seal};
 use crate::guard::Guard;
@@ -137,7 +138,8 @@ impl Held {
         }
         let has_lost_header = found.good_end > 0 && !found.has_header;
         if !lost.is_empty() || has_lost_header {
-            checkpoint.discard()?;
+            drop(checkpoint);
+            self.forget_index(number)?;
             rewrite(&journal, &path, (entry, identity))?;
             journal = Journal::open(&path, identity)?;
             (checkpoint, known, _) = open_index(&index, identity, &journal)?;
@@ -212,7 +214,7 @@ impl Held {
     /// # Errors
     /// When it cannot be removed.
     pub fn forget_index(&self, number: u32) -> Result<(), Error> {
-        disk::remove_dir(&self.shard_dir(number).join("checkpoint"))
+        self.remove_folder(&self.shard_dir(number).join("checkpoint"), Folder::Checkpoint)
     }
 
     /// Seals a shard whose journal was synced and verified. Its checkpoint and mark go.
@@ -225,7 +227,7 @@ impl Held {
         let seal = &Seal { run, plan, generation, ..seal.clone() };
         seal::write(&dir.join("seal.json"), seal)?;
         drop(checkpoint);
-        disk::remove_dir(&dir.join("checkpoint"))?;
+        self.forget_index(seal.shard)?;
         disk::remove(&dir.join("started"))
     }
 }

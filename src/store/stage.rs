@@ -76,7 +76,7 @@ impl<'a> Stage<'a> {
         stdout: Option<&'a mut (dyn Write + Send)>,
     ) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create(true).truncate(true).custom_flags(disk::no_follow());
         let (path, staged, sink) = match target {
             Target::Remote { url, staging } => {
                 let staged = staging.join(staged_remotely(role, dir.run(), sequence));
@@ -87,6 +87,10 @@ impl<'a> Stage<'a> {
             }
             Target::File(path) => {
                 let staged = path.with_file_name(staged_name(path, dir.run(), sequence));
+                if target.is_there() {
+                    // What it replaces may be private. It has that one's permissions when it takes its place.
+                    options.mode(0o600);
+                }
                 let file = options.open(&staged).map_err(disk::context("create", &staged))?;
                 let sink = Sink::File(BufWriter::with_capacity(BUFFER, file));
                 (path.clone(), Some(staged), sink)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::lock::{self, Lock};
 use super::stage::staged_name;
 use super::workdir::GLANCES;
+use super::writers::OtherWriter;
 use super::{Error, Holder, disk};
 
 /// The extended attribute that says what an output is an output of.
@@ -74,6 +75,9 @@ impl Target {
         }
         let refuse =
             |reason: &str| Error::Target { path: path.to_owned(), reason: reason.to_owned() };
+        if is_link_of_others(path).map_err(disk::context("look at", path))? {
+            return Err(refuse("is a symbolic link of another user, who says what it leads to"));
+        }
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => Err(refuse("is a directory")),
             Ok(meta) if meta.is_file() => {
@@ -88,7 +92,7 @@ impl Target {
                 Err(refuse("is neither a file nor a pipe"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let path = follow(path)?;
+                let path = follow(path);
                 let parent = disk::parent_of(&path);
                 let Ok(parent) = parent.canonicalize() else {
                     return Err(refuse("the directory it is to stand in is not there"));
@@ -186,12 +190,21 @@ impl Target {
     }
 }
 
-/// What a link that points to nothing points to.
-fn follow(path: &Path) -> Result<PathBuf, Error> {
-    match fs::read_link(path) {
-        Ok(to) => Ok(disk::parent_of(path).join(to)),
-        Err(_) => Ok(path.to_owned()),
+/// Whether a path is a symbolic link of another user's, in a directory that others can write.
+fn is_link_of_others(path: &Path) -> io::Result<bool> {
+    let is_link = path.is_symlink();
+    Ok(is_link && OtherWriter::of_shared(path)? == Some(OtherWriter::Owner))
+}
+
+/// What a link that points to nothing points to, be it by way of other links.
+fn follow(path: &Path) -> PathBuf {
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        let Ok(to) = fs::read_link(&path) else { break };
+        path = disk::parent_of(&path).join(to);
     }
+    path
 }
 
 /// Where a directory is, or will be once it and those above it are made.
@@ -260,6 +273,10 @@ impl OutputLock {
         holder: &Holder,
         wait: &mut dyn FnMut() -> bool,
     ) -> Result<Self, Error> {
+        if !lock::may_be_cut_off(&path) {
+            let reason = "is to be a lock, and rowmill did not write it".to_owned();
+            return Err(Error::Target { path, reason });
+        }
         let mut glances = 0;
         loop {
             if let Some(mut lock) = lock::try_lock(&path)? {

@@ -1,11 +1,13 @@
 //! Files that appear whole or not at all, where there is no work directory to redo anything from.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::attributes::carry_attributes;
 use super::{Error, disk};
 
 /// A file that is written under another name, in the directory where it will stand. Until it is placed, dropping it
@@ -16,6 +18,8 @@ pub struct WholeFile {
     // Nothing between `release` and the next write.
     file: Option<BufWriter<File>>,
     is_placed: bool,
+    // What it has once it is placed, unless it replaces another: until then nobody else reads it.
+    permissions: Permissions,
 }
 
 /// Bytes gathered before they are written.
@@ -35,8 +39,13 @@ impl WholeFile {
         let staged = dir.join(format!(".{short}.{process}-{random:08x}.staged"));
         let file = OpenOptions::new().write(true).create_new(true).open(&staged);
         let file = file.map_err(disk::context("create", &staged))?;
-        let file = Some(BufWriter::with_capacity(BUFFER, file));
-        Ok(Self { staged, file, is_placed: false })
+        let permissions = file.metadata().map(|meta| meta.permissions());
+        let permissions = permissions.map_err(disk::context("look at", &staged))?;
+        let mut whole = Self { staged, file: None, is_placed: false, permissions };
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(disk::context("create", &whole.staged))?;
+        whole.file = Some(BufWriter::with_capacity(BUFFER, file));
+        Ok(whole)
     }
 
     /// Appends bytes.
@@ -79,18 +88,19 @@ impl WholeFile {
     }
 
     /// Gives the file its place, durably. Without `overwrite` nothing that is there is replaced, whoever put it there and
-    /// however late. A file that is replaced leaves its permissions to the new one.
+    /// however late. A file that is replaced leaves its owner, permissions and attributes to the new one, as far as may be.
     ///
     /// # Errors
     /// [`Error::Target`] when something is there, [`Error::Io`] when it cannot be renamed.
     pub fn place(mut self, path: &Path, overwrite: bool) -> Result<(), Error> {
         let context = || disk::context("write", path);
         if overwrite {
-            if let Ok(meta) = fs::metadata(path) {
-                fs::set_permissions(&self.staged, meta.permissions()).map_err(context())?;
+            if !carry_attributes(path, &self.staged).map_err(context())? {
+                fs::set_permissions(&self.staged, self.permissions.clone()).map_err(context())?;
             }
             fs::rename(&self.staged, path).map_err(context())?;
         } else {
+            fs::set_permissions(&self.staged, self.permissions.clone()).map_err(context())?;
             rename_to_nothing(&self.staged, path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => {
                     Error::Target { path: path.to_owned(), reason: "is there already".to_owned() }

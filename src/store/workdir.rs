@@ -1,29 +1,21 @@
 //! The work directory: what is in it, whose it is, and who may write to it.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::lock::{self, Holder, Lock};
+use super::names::{
+    CONTENTS, IDS, LOCK, MANIFEST, MARKER, QUARANTINE, SECOND_SPOOL, SERVER_LOG, SHARDS, SPOOL,
+    WIPING,
+};
+use super::removal::{Folder, Listing};
 use super::{Error, FORMAT, Identity, Manifest, disk, generations, manifest};
-
-/// The marker's file: what makes a directory ours.
-pub(super) const MARKER: &str = "rowmill.json";
-pub(super) const LOCK: &str = "lock";
-pub(super) const MANIFEST: &str = "manifest.json";
-pub(super) const SHARDS: &str = "shards";
-pub(super) const IDS: &str = "ids";
-pub(super) const CONTENTS: &str = "contents";
-pub(super) const SPOOL: &str = "input.jsonl";
-pub(super) const QUARANTINE: &str = "quarantine";
-/// What a model server said that rowmill started.
-pub(super) const SERVER_LOG: &str = "server.log";
-/// What the manifest is called while the directory is being emptied.
-pub(super) const WIPING: &str = "wiping";
 
 /// A work directory, for reading.
 #[derive(Debug, Clone)]
@@ -43,6 +35,8 @@ pub struct Held {
     holder: Holder,
     // Whether this process made the directory.
     created: bool,
+    // What was not removed, because rowmill did not write it, and is not told yet.
+    pub(super) left: Mutex<BTreeSet<String>>,
 }
 
 /// What stands at a path that is to be a work directory.
@@ -222,8 +216,7 @@ impl WorkDir {
 
 /// Where a second copy of an input is, for comparison.
 pub(super) fn second_spool(base: &Path) -> PathBuf {
-    // The copy must keep its extension: it tells the format.
-    base.join("input.new.jsonl")
+    base.join(SECOND_SPOOL)
 }
 
 fn read_marker(path: &Path) -> Result<Option<Marker>, Error> {
@@ -303,11 +296,11 @@ impl Held {
             Ok((lock, WorkDir::newest(root.clone(), run)?))
         })(lock);
         match marked {
-            Ok((lock, dir)) => Ok(Self { dir, lock, holder, created }),
+            Ok((lock, dir)) => Ok(Self { dir, lock, holder, created, left: Mutex::default() }),
             Err(error) => {
                 if created {
                     // The error is what matters; a directory with nothing in it may stay.
-                    let _ = disk::remove_dir(&root);
+                    let _ = Listing::of(&root, Folder::WorkDir).and_then(Listing::remove);
                 }
                 Err(error)
             }
@@ -332,7 +325,9 @@ impl Held {
             return Ok(false);
         }
         let shards = disk::names(&root.join(SHARDS))?;
-        Ok(shards.iter().any(|shard| root.join(SHARDS).join(shard).join("journal").exists()))
+        let is_shard = |name: &&String| name.bytes().all(|byte| byte.is_ascii_digit());
+        let mut shards = shards.iter().filter(is_shard);
+        Ok(shards.any(|shard| root.join(SHARDS).join(shard).join("journal").exists()))
     }
 
     /// Whether this process made the directory.
@@ -517,8 +512,13 @@ mod tests {
         let path = dir.path().join("work");
         let held = hold(&path).unwrap();
         std::fs::write(path.join("notes.txt"), "mine").unwrap();
-        assert!(matches!(held.remove(), Err(Error::Foreign { .. })));
+        assert_eq!(held.remove().unwrap(), ["notes.txt"]);
         assert!(path.join("notes.txt").exists());
+        // It is a work directory still.
+        assert_eq!(hold(&path).unwrap().remove().unwrap(), ["notes.txt"]);
+        std::fs::remove_file(path.join("notes.txt")).unwrap();
+        assert_eq!(hold(&path).unwrap().remove().unwrap(), [""; 0]);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -77,6 +77,6 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = store::remove_index_dir(&self.0);
     }
 }
