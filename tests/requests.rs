@@ -41,12 +41,15 @@ fn raw(call: &Call) -> String {
     String::from_utf8(call.raw.clone()).unwrap()
 }
 
-/// Answers with the path and the model that it was asked at and for.
+/// Answers with the path and the model that it was asked at and for, in the shape of every endpoint.
 fn told() -> Server {
     Server::start(|call| {
         let model = &call.body["model"];
         let usage = json!({"prompt_tokens": 5, "total_tokens": 7, "completion_tokens": 2});
-        Reply::body(json!({"path": call.path, "model": model, "usage": usage}).to_string())
+        let answer = json!({"path": call.path, "model": model, "usage": usage,
+            "choices": [{"text": "x"}], "output": [{"type": "message"}], "content": [{"text": "x"}],
+            "data": [{"embedding": [1]}], "results": [{"index": 0}], "text": "x"});
+        Reply::body(answer.to_string())
     })
 }
 
@@ -811,4 +814,104 @@ fn url_that_leaves_the_base_path_is_refused() {
         assert!(ended.stderr.contains(&says), "{}", ended.stderr);
     }
     assert_eq!(server.count(), 0);
+}
+
+/// A good request and a good body of each endpoint that is called.
+const ENDPOINTS: [(&str, &str, &str); 8] = [
+    (
+        "/v1/chat/completions",
+        r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#,
+        r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#,
+    ),
+    ("/v1/completions", r#"{"model":"m","prompt":"x"}"#, r#"{"choices":[{"text":"Hi"}]}"#),
+    (
+        "/v1/responses",
+        r#"{"model":"m","input":"x"}"#,
+        r#"{"status":"completed","output":[{"type":"message"}]}"#,
+    ),
+    ("/v1/embeddings", r#"{"model":"m","input":"x"}"#, r#"{"data":[{"embedding":[0.5]}]}"#),
+    (
+        "/v1/messages",
+        r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#,
+        r#"{"content":[{"type":"text","text":"Hi"}],"stop_reason":"end_turn"}"#,
+    ),
+    (
+        "/v1/score",
+        r#"{"model":"m","text_1":"x","text_2":"y"}"#,
+        r#"{"data":[{"index":0,"score":0.5}]}"#,
+    ),
+    (
+        "/v1/rerank",
+        r#"{"model":"m","query":"x","documents":["y"]}"#,
+        r#"{"results":[{"index":0,"relevance_score":0.5}]}"#,
+    ),
+    (
+        "/v1/audio/transcriptions",
+        r#"{"model":"m","file_url":"data:audio/wav;base64,UklGRg=="}"#,
+        r#"{"text":"Hi"}"#,
+    ),
+];
+
+#[test]
+fn body_without_an_answer_is_a_failure_under_200() {
+    for (url, request, good) in ENDPOINTS {
+        let bodies = [
+            ("{}", "bad_response"),
+            (r#"{"object":"error","message":"engine is dead","code":500}"#, "server_error"),
+            (r#"{"code":"rate_limit_daily","message":"upstream answered 429"}"#, "rate_limit"),
+            (r#"{"detail":"upstream timed out"}"#, "bad_response"),
+            (r#"{"error":{"message":"no such model","code":400}}"#, "bad_request"),
+            (r#"{"id":"x","choices":null,"data":null,"output":null}"#, "bad_response"),
+        ];
+        for (body, class) in bodies {
+            let server = Server::start(move |_| Reply::body(body));
+            let bench = Bench::new();
+            bench.write("in.jsonl", line("a", url, request));
+            let run = run(&server, "--retries 0 --max-outage 1");
+            bench.run(&run).expect(3);
+            let written = &bench.lines("out.jsonl")[0];
+            let told = &written["error"]["class"];
+            assert_eq!((&written["ok"], told), (&json!(false), &json!(class)), "{url} {body}");
+        }
+        // It is asked again, and an error of nothing beside a good answer is none.
+        let server = Server::start(move |call| match call.nth {
+            1 => Reply::body("{}"),
+            _ => Reply::body(good.replacen('{', r#"{"error":{},"#, 1)),
+        });
+        let bench = Bench::new();
+        bench.write("in.jsonl", line("a", url, request));
+        let run = format!("run in.jsonl -o out.jsonl --base-url {} --retries 0", server.url());
+        bench.run(&run).expect(3);
+        let failed = bench.lines("out.jsonl");
+        assert_eq!(failed[0]["response"], Value::Null, "{url}");
+        assert_eq!(failed[0]["error"]["code"], "bad_response", "{url}");
+        bench.run(&format!("{run} --resume")).expect(0);
+        assert_eq!(bench.lines("out.jsonl")[0]["error"], Value::Null, "{url}");
+        assert_eq!(server.count(), 2, "{url}");
+    }
+}
+
+#[test]
+fn lists_of_nothing_and_broken_answers_are_failures() {
+    for (url, body, class) in [
+        ("/v1/chat/completions", r#"{"choices":[]}"#, "empty_answer"),
+        (
+            "/v1/chat/completions",
+            r#"{"choices":[{"message":{"content":"half"},"finish_reason":"error"}]}"#,
+            "server_error",
+        ),
+        ("/v1/responses", r#"{"status":"failed","error":null,"output":[]}"#, "bad_response"),
+        ("/v1/responses", r#"{"status":"completed","output":[]}"#, "empty_answer"),
+        ("/v1/embeddings", r#"{"object":"list","data":[]}"#, "empty_answer"),
+        ("/v1/rerank", r#"{"results":[]}"#, "empty_answer"),
+    ] {
+        let server = Server::start(move |_| Reply::body(body));
+        let request = ENDPOINTS.iter().find(|(other, ..)| *other == url).unwrap().1;
+        let given = line("a", url, request);
+        let base = format!("--base-url {} --retries 0 --max-outage 1", server.url());
+        let bench = Bench::new();
+        let ended = bench.pipe(&format!("filter --output-format rows {base}"), given.as_bytes());
+        let written: Value = serde_json::from_str(&ended.expect(3).stdout).unwrap();
+        assert_eq!(written["error"]["class"], class, "{url} {body}");
+    }
 }

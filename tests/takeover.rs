@@ -354,7 +354,7 @@ fn an_output_that_may_be_another_jobs_keeps_answers_to_other_rows() {
     let result = |id: &str| {
         format!(
             "{{\"id\":\"x\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"request_id\":\"x\",\
-             \"body\":{{\"choices\":[]}}}},\"error\":null}}\n"
+             \"body\":{{\"choices\":[{{\"text\":\"x\"}}]}}}},\"error\":null}}\n"
         )
     };
     let dria = |id: &str| {
@@ -396,16 +396,26 @@ fn an_output_that_may_be_another_jobs_keeps_answers_to_other_rows() {
 fn a_body_that_holds_an_error_is_no_answer_whatever_its_status() {
     let server = Server::echo();
     let bench = Bench::with_server(&server);
-    bench.write("in.jsonl", ["a", "b"].map(request).concat());
+    bench.write("in.jsonl", ["a", "b", "c", "d", "e", "f"].map(request).concat());
     let result = |id: &str, body: Value| {
         let response = json!({"status_code": 200, "request_id": "x", "body": body});
         format!("{}\n", json!({"id": "x", "custom_id": id, "response": response, "error": null}))
     };
     let failed = json!({"error": {"message": "overloaded", "code": 503}});
-    let whole = json!({"choices": [], "error": null});
-    bench.write("out.jsonl", result("a", failed) + &result("b", whole));
-    bench.run("run in.jsonl -o out.jsonl --resume").expect(0).says("took over 1 answers");
-    assert_eq!(server.calls().iter().map(|call| &*call.prompt).collect::<Vec<_>>(), ["a"]);
+    let whole = json!({"choices": [{"message": {"content": "x"}}], "error": {}});
+    let lines = [
+        result("a", failed),
+        result("b", whole),
+        result("c", json!({})),
+        result("d", json!({"detail": "upstream timed out"})),
+        result("e", json!({"choices": null})),
+        // An answer, but of another endpoint.
+        result("f", json!({"object": "list", "data": [{"embedding": [0.5]}]})),
+    ];
+    bench.write("out.jsonl", lines.concat());
+    bench.run("run in.jsonl -o out.jsonl --resume -c 1").expect(0).says("took over 1 answers");
+    let asked: Vec<_> = server.calls().into_iter().map(|call| call.prompt).collect();
+    assert_eq!(asked, ["a", "c", "d", "e", "f"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::{
     some_string, text,
 };
 use crate::format::json::{self, Object};
+use crate::format::reply_body::check_answer;
 use crate::job::Reference;
 
 /// A line in: a request. All values are slices of the line; the body's bytes are never changed.
@@ -290,7 +291,7 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     let status = response.get("status_code").and_then(|status| status.parse::<u16>().ok());
     let body = response.get("body").unwrap_or("null");
     let result = match status {
-        Some(200..=299) if !tells_of_failure(body) => Ok(content(body)),
+        Some(200..=299) if is_answer(body) => Ok(content(body)),
         Some(status) => Err(format!("{status}: {}", message(body))),
         None => return Err(Problem::Missing("response.status_code")),
     };
@@ -313,12 +314,12 @@ pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let status = status.ok_or(Problem::Missing("response.status_code"))?;
     let body = response.get("body").filter(|body| body.starts_with('{'));
     let body = body.filter(|_| matches!(status, 200..=299));
-    Ok(AnswerLine { id, answer: body.filter(|body| !tells_of_failure(body)) })
+    Ok(AnswerLine { id, answer: body.filter(|body| is_answer(body)) })
 }
 
-/// Whether a body holds an error: there are servers that send one under a status of success.
-fn tells_of_failure(body: &str) -> bool {
-    Object::parse(body).is_ok_and(|body| body.get("error").is_some_and(|error| error != "null"))
+/// Whether a body is an answer: there are servers that send errors and nothing at all under a status of success.
+fn is_answer(body: &str) -> bool {
+    Object::parse(body).is_ok_and(|body| check_answer(None, &body).is_ok())
 }
 
 /// The message of an error, wherever it stands in it.
@@ -570,8 +571,8 @@ mod tests {
         let of = |status: &str, body: &str| {
             format!(r#"{{"status_code":{status},"request_id":"req_1","body":{body}}}"#)
         };
-        let body = r#"{ "n": 1.50, "n": 2, "t": "\u00e9" }"#;
-        let null = line("null", &of("200", r#"{"choices":[],"error":null}"#));
+        let body = r#"{ "n": 1.50, "n": 2, "choices":[{"text": "\u00e9"}] }"#;
+        let null = line("null", &of("200", r#"{"choices":[{"text":"x"}],"error":{}}"#));
         assert!(read_answer(&null).unwrap().answer.is_some());
         let whole = line("null", &of("200", body));
         let held = read_answer(&whole).unwrap();
@@ -582,6 +583,11 @@ mod tests {
             line("null", &of("200", "null")),
             line("null", &of("200", r#""text""#)),
             line("{}", &of("200", body)),
+            line("null", &of("200", "{}")),
+            line("null", &of("200", r#"{"detail":"upstream timed out"}"#)),
+            line("null", &of("200", r#"{"choices":null}"#)),
+            line("null", &of("200", r#"{"object":"list","data":[]}"#)),
+            line("null", &of("200", r#"{"choices":[{"text":"x","finish_reason":"error"}]}"#)),
             line("null", &of("200", r#"{"error":{"message":"overloaded","code":503}}"#)),
             line("null", &of("200", r#"{"choices":[],"error":"overloaded"}"#)),
             line(r#"{"code":"batch_expired","message":""}"#, "null"),

@@ -7,4 +7,5 @@ pub mod csv;
 pub mod envelope;
 pub mod fast_agent;
 pub mod json;
+pub mod reply_body;
 pub mod telemetry;

@@ -14,9 +14,11 @@ use super::answers::{Answer, Earlier, Files, Judge, Place, Worth, Writer};
 use super::indexes::{Spread, next_entry, walk};
 use crate::format::envelope::{self, NO_INPUT, Verdict};
 use crate::format::fast_agent::{Flaw, Numbering};
+use crate::format::json::Object;
+use crate::format::reply_body::check_answer;
 use crate::input::{ShardRows, Sources, identify, read_shard};
-use crate::job::{Id, Identity, JobSpec, OutcomeKind, Variant};
-use crate::prompt::Template;
+use crate::job::{Dialect, Id, Identity, JobSpec, OutcomeKind, Variant};
+use crate::prompt::{Prompt, Template};
 use crate::store::{
     Asked, ChecksumSeed, Entry, Held, IdEntry, IdIndex, IdIndexWriter, Manifest, Outcome, Record,
     ShardEntry,
@@ -367,7 +369,12 @@ impl Filling<'_> {
         }
         adopted.renumbered += u64::from(answer.number.is_some_and(|number| number != row));
         // It is taken for an answer to this question, which is all that is known of it.
-        let asked = self.template.ask(&object, job).ok().map(|prompt| Asked {
+        let prompt = self.template.ask(&object, job).ok();
+        if prompt.as_ref().is_some_and(|prompt| !answers(prompt, job, result)) {
+            adopted.failures += 1;
+            return None;
+        }
+        let asked = prompt.map(|prompt| Asked {
             generation: self.generation,
             prompt: prompt.hash(),
             is_accepted: !earlier.is_known,
@@ -395,6 +402,14 @@ impl Filling<'_> {
     }
 }
 
+/// Whether a result is an answer to a request, where results are whole bodies: the line alone did not tell of which
+/// endpoint it has to be one.
+fn answers(prompt: &Prompt, job: &JobSpec, result: &str) -> bool {
+    let endpoint = prompt.request.as_ref().map(|request| request.endpoint);
+    let body = Object::parse(result).ok().filter(|_| job.dialect == Dialect::OpenAi);
+    body.is_none_or(|body| check_answer(endpoint, &body).is_ok())
+}
+
 /// Whether an answer shows another row than this. Spelling does not matter: other tools rebuild rows.
 fn shows_another(answer: &Answer<'_>, row: &str) -> bool {
     let value = |text| serde_json::from_str::<Value>(text).ok();
@@ -406,7 +421,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::job::Dialect;
     use crate::plan::{self, Cutting, Options};
     use crate::shutdown;
     use crate::store::Holder;
@@ -482,27 +496,32 @@ mod tests {
             )
         };
         let input: String = ["a", "b", "c", "d", "e", "f"].map(request).concat();
-        let whole = "{ \"choices\": [], \"n\": 1.50 }";
+        let whole = "{ \"choices\": [{\"message\":{\"content\":\"\\u00e9\"}}], \"n\": 1.50 }";
         let output = [
             // In the order in which they came, each once with more to it.
             result("e", 200, whole, "null"),
-            result("a", 200, "{}", "null"),
+            result("a", 200, "{\"choices\":[{\"text\":\"x\"}]}", "null"),
+            result("d", 200, "{\"data\":[{\"embedding\":[1]}]}", "null"),
             result("b", 400, "null", "{\"error\":{\"message\":\"too long\"}}"),
-            result("gone", 200, "{}", "null"),
+            result("gone", 200, whole, "null"),
             result("c", 500, "{\"error\":{}}", "null"),
+            // No answers under a status of success.
+            result("b", 200, "{}", "null"),
+            result("b", 200, "{\"detail\":\"slow\"}", "null"),
             // A batch that expired.
             "{\"id\":\"x\",\"custom_id\":\"d\",\"response\":null,\"error\":{\"code\":\"batch_expired\"}}\n".into(),
             result("f", 200, whole, "null")[..60].to_owned(),
         ];
         let (adopted, envelopes) =
             adopted(job(Dialect::OpenAi, "custom_id"), &input, &output.concat());
-        let expected = Adopted { rows: 2, strangers: 1, damaged: 1, ..Adopted::default() };
+        let expected =
+            Adopted { rows: 2, strangers: 1, failures: 1, damaged: 1, ..Adopted::default() };
         assert_eq!(Adopted { first_damaged: None, ..adopted.clone() }, expected);
-        assert_eq!(adopted.first_damaged.unwrap().1, 7);
+        assert_eq!(adopted.first_damaged.unwrap().1, 10);
         assert_eq!(
             envelopes,
             [
-                "{\"id\":\"a\",\"row_number\":1,\"ok\":true,\"result\":{},\"error\":null}"
+                "{\"id\":\"a\",\"row_number\":1,\"ok\":true,\"result\":{\"choices\":[{\"text\":\"x\"}]},\"error\":null}"
                     .to_owned(),
                 format!(
                     "{{\"id\":\"e\",\"row_number\":5,\"ok\":true,\"result\":{whole},\"error\":null}}"

@@ -81,7 +81,7 @@ pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let completion: Completion<'_> = serde_json::from_slice(body)
         .map_err(|error| unreadable("chat completion", &error, body))?;
-    if let Some(error) = &completion.error {
+    if let Some(error) = completion.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_in_spite(error));
     }
     let mut said = Said {
@@ -94,7 +94,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
         return Err(said.failed(failure));
     };
     said.finish_reason = choice.finish_reason.map(Cow::into_owned);
-    if let Some(error) = &choice.error {
+    if let Some(error) = choice.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(said.failed(error_event(None, error)));
     }
     let message = choice.message.unwrap_or_default();
@@ -109,7 +109,7 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
         return Ok(Step::End);
     }
     let chunk: Completion<'_> = parse(data)?;
-    if let Some(error) = &chunk.error {
+    if let Some(error) = chunk.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_event(None, error));
     }
     if let Some(counts) = chunk.usage.and_then(usage) {
@@ -121,7 +121,7 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
     let Some(choice) = chunk.choices.and_then(|choices| choices.into_iter().next()) else {
         return Ok(Step::Nothing);
     };
-    if let Some(error) = &choice.error {
+    if let Some(error) = choice.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_event(None, error));
     }
     if let Some(reason) = choice.finish_reason {

@@ -29,7 +29,7 @@ pub(super) fn frame(job: &JobSpec) -> Frame {
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let list: List<'_> = serde_json::from_slice(body)
         .map_err(|error| unreadable("list of embeddings", &error, body))?;
-    if let Some(error) = &list.error {
+    if let Some(error) = list.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_in_spite(error));
     }
     let Some(data) = list.data else {

@@ -81,7 +81,7 @@ pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let message: Message<'_> =
         serde_json::from_slice(body).map_err(|error| unreadable("message", &error, body))?;
-    if let Some(error) = &message.error {
+    if let Some(error) = message.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_in_spite(error));
     }
     let Some(content) = message.content else {

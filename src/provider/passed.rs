@@ -12,10 +12,13 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 use super::api::BadKey;
-use super::reply::{ErrorDetail, bad, beginning, error_in_spite, shortened};
+use super::reply::{ErrorDetail, bad, beginning, error_in_spite, shortened, unfinished};
 use super::{Secret, chat, embeddings, messages, reply, responses};
 use crate::format::json::{self, Object};
-use crate::job::{Answer, Content, Dialect, Endpoint, Failure, JobSpec, OWN_MODEL, Usage};
+use crate::format::reply_body::{NoAnswer, check_answer};
+use crate::job::{
+    Answer, Content, Dialect, Endpoint, Failure, FailureKind, JobSpec, OWN_MODEL, Paid, Usage,
+};
 
 /// What is the same in all of them.
 #[derive(Debug, Clone)]
@@ -209,18 +212,41 @@ fn whole(endpoint: Endpoint, body: &[u8]) -> Result<Answer, Failure> {
             return Err(bad(format!("the answer is no JSON object ({error}): {what}")));
         }
     };
-    if let Some(error) = object.get("error").filter(|error| *error != "null") {
-        let detail: Result<ErrorDetail<'_>, _> = serde_json::from_str(error);
-        return Err(detail.map_or_else(|_| bad("the answer is an error"), |it| error_in_spite(&it)));
-    }
-    let content = serde_json::from_str::<&RawValue>(object.text()).map(Content::json);
-    let content = content.map_err(|error| bad(format!("the answer is no JSON: {error}")))?;
-    Ok(Answer {
-        content,
+    let paid = Paid {
         model: string(object.get("model")).map(|model| shortened(&model)),
         finish_reason: finish_reason(&object).map(|reason| shortened(&reason)),
         usage: usage(endpoint, &object),
-    })
+    };
+    if let Err(no_answer) = check_answer(Some(endpoint), &object) {
+        return Err(failure_of(&no_answer, endpoint, body).with_paid(paid));
+    }
+    let content = serde_json::from_str::<&RawValue>(object.text()).map(Content::json);
+    let content = content.map_err(|error| bad(format!("the answer is no JSON: {error}")))?;
+    let Paid { model, finish_reason, usage } = paid;
+    Ok(Answer { content, model, finish_reason, usage })
+}
+
+/// What a body means that is no answer of its endpoint: the same as it would in the answer to a row.
+fn failure_of(no_answer: &NoAnswer<'_>, endpoint: Endpoint, body: &[u8]) -> Failure {
+    match no_answer {
+        NoAnswer::Error(error) => match serde_json::from_str::<ErrorDetail<'_>>(error) {
+            Ok(detail) => error_in_spite(&detail),
+            Err(_) => bad("the answer is an error"),
+        },
+        NoAnswer::Missing(field) => {
+            let what = beginning(body);
+            bad(format!("the answer is none of {endpoint}: it has no {field}: {what}"))
+        }
+        NoAnswer::Empty(field) => {
+            let message = format!("the answer holds nothing: its {field} is empty");
+            Failure::new(FailureKind::EmptyAnswer, message)
+        }
+        NoAnswer::BrokenOff(reason) => {
+            let message = format!("the answer broke off (finish reason {reason})");
+            Failure::new(FailureKind::Server, message)
+        }
+        NoAnswer::Unfinished(status) => unfinished(status),
+    }
 }
 
 /// An answer in words, as a body of JSON has it.
@@ -336,15 +362,15 @@ mod tests {
             ),
             (
                 Endpoint::Responses,
-                r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"error":null}"#,
+                r#"{"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[{}],"error":null}"#,
                 r#" None Some("length") None"#,
             ),
             (
                 Endpoint::Rerank,
-                r#"{"results":[],"usage":{"total_tokens":9},"model":7}"#,
+                r#"{"results":[{"index":0}],"usage":{"total_tokens":9},"model":7}"#,
                 " None None Some((9, 0))",
             ),
-            (Endpoint::Embeddings, "{}", " None None None"),
+            (Endpoint::Embeddings, r#"{"data":[{"embedding":[1]}],"error":{}}"#, " None None None"),
         ] {
             assert_eq!(told(endpoint, body), format!("{body}{expected}"));
         }
@@ -355,6 +381,20 @@ mod tests {
         );
         for body in ["", "[1]", "<html>", r#"{"error":{"message":"x"}}"#, r#"{"error":"x"}"#] {
             assert_eq!(told(Endpoint::ChatCompletions, body), "bad_response", "{body}");
+        }
+        for (body, class) in [
+            ("{}", "bad_response"),
+            (r#"{"choices":null}"#, "bad_response"),
+            (r#"{"choices":[]}"#, "empty_answer"),
+            (r#"{"code":"rate_limit_daily","message":"429"}"#, "rate_limit"),
+            (r#"{"object":"error","message":"dead","code":500}"#, "server_error"),
+            (r#"{"detail":"upstream timed out"}"#, "bad_response"),
+            (
+                r#"{"choices":[{"message":{"content":"half"},"finish_reason":"error"}]}"#,
+                "server_error",
+            ),
+        ] {
+            assert_eq!(told(Endpoint::ChatCompletions, body), class, "{body}");
         }
         assert_eq!(told(sound, "<html>"), "bad_response");
         assert_eq!(told(sound, r#"{"error":{"code":429,"message":"slow"}}"#), "rate_limit");

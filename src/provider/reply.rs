@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Secret;
+use crate::format::reply_body::is_blank_value;
 use crate::http::Link;
 use crate::job::{Answer, Content, Failure, FailureKind, Paid, Usage};
 
@@ -126,6 +127,11 @@ pub(super) fn bad(what: impl Into<String>) -> Failure {
 pub(super) fn foreign(event: &str) -> Failure {
     let message = format!("the answer broke off: {event} belongs to another response");
     Failure::new(FailureKind::BrokenAnswer, message)
+}
+
+/// A response of Responses that is neither completed nor cut off.
+pub(super) fn unfinished(status: &str) -> Failure {
+    bad(format!("the response is {status}, not completed"))
 }
 
 /// A body that cannot be read as what it should be.
@@ -316,6 +322,22 @@ pub(super) enum ErrorDetail<'a> {
 }
 
 impl ErrorDetail<'_> {
+    /// Whether it says nothing: some servers have such an error beside each good answer.
+    pub(super) fn is_blank(&self) -> bool {
+        let is_blank =
+            |value: &Option<serde_json::Value>| value.as_ref().is_none_or(is_blank_value);
+        let is_empty = |text: &Option<String>| text.as_ref().is_none_or(|text| text.is_empty());
+        match self {
+            Self::Full { message, code, kind, error_code, details } => {
+                [message, kind, error_code].into_iter().all(is_empty)
+                    && is_blank(code)
+                    && is_blank(details)
+            }
+            Self::Text(text) => text.is_empty(),
+            Self::Other(value) => is_blank_value(value),
+        }
+    }
+
     pub(super) fn message(&self) -> String {
         match self {
             Self::Full { message: Some(message), .. } => message.clone(),

@@ -11,7 +11,7 @@ use super::api::{Frame, Reserved};
 use super::attached::{Piece, write, write_place};
 use super::reply::{
     ErrorDetail, FILTERED, Said, bad, counts, error_event, error_in_spite, foreign, told,
-    unreadable,
+    unfinished, unreadable,
 };
 use super::stream::{Step, parse};
 use crate::format::json;
@@ -76,7 +76,7 @@ pub(super) fn part(out: &mut Vec<u8>, it: &Attachment) -> Result<(), String> {
 pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
     let response: Response<'_> =
         serde_json::from_slice(body).map_err(|error| unreadable("response", &error, body))?;
-    if let Some(error) = &response.error {
+    if let Some(error) = response.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_in_spite(error));
     }
     let mut said = Said::default();
@@ -86,7 +86,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, Failure> {
 
 /// What a response says, whole or at the end of its events.
 fn read(said: &mut Said, response: Response<'_>) -> Result<(), Failure> {
-    if let Some(error) = &response.error {
+    if let Some(error) = response.error.as_ref().filter(|error| !error.is_blank()) {
         return Err(error_event(None, error));
     }
     let status = response.status.as_deref().unwrap_or("completed");
@@ -100,7 +100,7 @@ fn read(said: &mut Said, response: Response<'_>) -> Result<(), Failure> {
                 other => other.unwrap_or("incomplete").to_owned(),
             })
         }
-        other => return Err(bad(format!("the response is {other}, not completed"))),
+        other => return Err(unfinished(other)),
     };
     let Some(output) = response.output else {
         return Err(bad("the answer is no response: it has no output"));
@@ -146,7 +146,8 @@ pub(super) fn event(said: &mut Said, data: &[u8]) -> Result<Step, Failure> {
                 return Ok(Step::Nothing);
             }
             said.is_paired = response.id.is_some() && said.id.as_deref() == response.id.as_deref();
-            let failed = event.kind == "response.failed" && response.error.is_none();
+            let has_error = response.error.as_ref().is_some_and(|error| !error.is_blank());
+            let failed = event.kind == "response.failed" && !has_error;
             if failed {
                 return Err(error_event(None, &ErrorDetail::Text("response.failed".into())));
             }
