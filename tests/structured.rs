@@ -564,3 +564,75 @@ fn without_a_schema_nothing_changes() {
     assert!(server.calls()[0].body.get("response_format").is_none());
     assert!(!bench.exists("out.jsonl.rowmill"));
 }
+
+#[test]
+fn draft_in_a_thought_is_never_the_answer() {
+    let (draft, good) = (r#"{"label":"neg","score":0}"#, GOOD);
+    let cases = [
+        (format!("<think>Could be {draft}. No, so"), "length", Err("truncated")),
+        (format!("<think>Could be {draft}. No."), "stop", Err("schema_mismatch")),
+        (format!("<thinking>{draft}? No.</thinking>\n{good}"), "stop", Ok(())),
+        (format!("<reasoning>{draft}? No.</reasoning>\n{good}"), "stop", Ok(())),
+        (
+            format!(
+                "<|channel|>analysis<|message|>{draft}?<|end|><|start|>assistant<|channel|>final<|message|>{good}"
+            ),
+            "stop",
+            Ok(()),
+        ),
+        (format!("{draft}? No.</think>{good}"), "stop", Ok(())),
+        (format!("Example: {draft}. My answer: {good}"), "stop", Ok(())),
+        (format!("```json\n{draft}\n```\nNo:\n```json\n{good}\n```"), "stop", Ok(())),
+        (format!("{good} is better than {draft}"), "stop", Err("schema_mismatch")),
+        (format!("{draft} But wait, the customer"), "length", Err("truncated")),
+        (format!("{draft} But wait, rather {{\"label\":"), "stop", Err("schema_mismatch")),
+        ("{'label': 'pos', 'score': 0.5,} # sure".to_owned(), "stop", Ok(())),
+        ("{'label': 'pos', 'score': it's 0.5}".to_owned(), "stop", Err("schema_mismatch")),
+    ];
+    let count = cases.len();
+    let script = cases.clone();
+    let (bench, ..) = with(count, &format!("{SCHEMA} --schema-retries 0"), move |call, _| {
+        let row: usize = question(call).rsplit(' ').next().unwrap().parse().unwrap();
+        let (text, reason, _) = &script[row - 1];
+        ended_with(json!({"content": text}), reason)
+    });
+    for (line, (text, _, expected)) in bench.lines("out.jsonl").iter().zip(cases) {
+        match expected {
+            Ok(()) => assert_eq!(line["result"], json!({"label": "pos", "score": 0.5}), "{text}"),
+            Err(class) => assert_eq!(line["error"]["class"], class, "{text}: {line}"),
+        }
+    }
+}
+
+#[test]
+fn schema_that_checks_nothing_is_refused() {
+    let inner = r#"{"type":"object","properties":{"label":{"type":"string"}},"required":["label"]}"#;
+    let server = Server::start(|_| says(r#"{"unrelated":[1]}"#));
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(1));
+    for (schema, told) in [
+        ("{}", "{} allows every answer"),
+        ("true", "true allows every answer"),
+        (r#"{"label":"string","score":"number"}"#, "--schema 'label:string, score:number'"),
+        (r#"{"type":"object","propertys":{},"requred":[]}"#, "did you mean \"properties\"?"),
+        (r#"{"name":"f","schema":{"title":"x"}}"#, "only \"title\""),
+    ] {
+        bench.write("s.json", schema);
+        bench.run(&format!("{ASK} --json-schema s.json")).expect(2).says(told);
+    }
+    assert_eq!(server.count(), 0);
+    for wrapped in [
+        format!(r#"{{"name":"v","strict":true,"schema":{inner}}}"#),
+        format!(r#"{{"type":"json_schema","json_schema":{{"name":"v","schema":{inner}}}}}"#),
+        format!(r#"{{"name":"v","description":"d","parameters":{inner}}}"#),
+        format!(r#"{{"name":"v","input_schema":{inner}}}"#),
+    ] {
+        bench.write("s.json", &wrapped);
+        bench.run(&format!("{ASK} --json-schema s.json --schema-retries 0 --overwrite")).expect(3);
+        let error = &bench.lines("out.jsonl")[0]["error"];
+        assert_eq!(error["message"], "\"label\" is a required property", "{wrapped}");
+        let calls = server.calls();
+        let sent = &calls.last().unwrap().body["response_format"]["json_schema"]["schema"];
+        assert_eq!(sent, &serde_json::from_str::<Value>(inner).unwrap(), "the bare schema is sent");
+    }
+}

@@ -8,7 +8,7 @@ use super::question::read_text;
 use crate::http::{self, Limits};
 use crate::job::JobSpec;
 use crate::pipeline::Error;
-use crate::schema::{Schema, from_short};
+use crate::schema::{Schema, from_short, read_given};
 use crate::work::Structured;
 
 /// Bytes of a schema that is fetched, and the time it may take.
@@ -77,7 +77,7 @@ pub(super) fn schema_text(args: &SchemaArgs) -> Result<Option<String>, Error> {
             }
         },
     };
-    match Schema::read(&text) {
+    match read_given(&text) {
         Ok(schema) => Ok(Some(schema.text().to_owned())),
         Err(error) => usage(&what, &error),
     }

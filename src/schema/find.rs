@@ -1,54 +1,81 @@
 //! Where in what a model says its JSON is.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
+use super::repair::{begins_json, broken_length, repair_prefix};
+use super::thought::{Kind, final_channel, mark_at, thought_length};
 use super::value::{parse, parse_prefix};
 
 /// Why a text is no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
-    /// It holds JSON that does not fit, or something that was to be an object or a list.
+    /// It holds JSON that does not fit, something that was to be an object or a list, or more than one answer.
     Told(String),
     /// Nothing in it begins like an object or a list. The syntax error of the whole of it.
     Plain(String),
 }
 
-/// What is known of the texts that were tried: why the likeliest of them is not the answer.
-#[derive(Default)]
-struct Reasons {
-    /// Of JSON that does not fit.
-    misfit: Option<String>,
-    /// Of text that should be JSON and is not.
-    syntax: Option<String>,
-    /// Of any text: the whole of what was said.
-    plain: String,
+/// The JSON value that is the answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found<'a> {
+    /// Its text: the model's own, unless that was repaired.
+    pub(super) json: Cow<'a, str>,
+    /// Whether nothing follows it that could have said something else.
+    pub(super) is_last: bool,
 }
 
-/// Finds the JSON in an answer: the whole of it; what a model said behind its thoughts; a fenced
-/// block; the first object or list that fits. JSON that is the whole answer is the answer, fitting
-/// or not: nothing inside of it is taken in its place.
-pub(super) fn find<'a>(
-    answer: &'a str,
-    fits: &dyn Fn(&Value) -> Result<(), String>,
-) -> Result<&'a str, NoAnswer> {
+/// Judges a value: why it is not what is asked for.
+type Fits<'f> = &'f dyn Fn(&Value) -> Result<(), String>;
+
+/// A JSON value among other text, or what was to be one.
+struct Candidate<'a> {
+    json: Cow<'a, str>,
+    /// The value, where it is one.
+    value: Option<Value>,
+    /// What is against it.
+    misfit: Option<String>,
+    start: usize,
+    end: usize,
+}
+
+/// Finds the JSON in an answer: the whole of it, or else the one value in it that fits. What stands in thoughts is none;
+/// of several values that differ the last counts where the text ends with it as its answer. JSON that is the whole answer
+/// is the answer, fitting or not: nothing inside of it is taken in its place.
+pub(super) fn find<'a>(answer: &'a str, fits: Fits<'_>) -> Result<Found<'a>, NoAnswer> {
     let mut text = trim(answer);
-    let mut reasons = Reasons::default();
-    match parse(text) {
-        Ok(value) => return fits(&value).map(|()| text).map_err(NoAnswer::Told),
-        Err(error) => reasons.whole(text, error),
-    }
-    if let Some((_, said)) = text.rsplit_once("</think>") {
+    let mut whole = match judge_whole(text, fits) {
+        Ok(found) => return found,
+        Err(error) => error,
+    };
+    if let Some(said) = final_channel(text) {
         text = trim(said);
-        reasons = Reasons::default();
-        match parse(text) {
-            Ok(value) => return fits(&value).map(|()| text).map_err(NoAnswer::Told),
-            Err(error) => reasons.whole(text, error),
+        if text.is_empty() {
+            return Err(NoAnswer::Told("the answer is a thought without an end".to_owned()));
         }
+        whole = match judge_whole(text, fits) {
+            Ok(found) => return found,
+            Err(error) => error,
+        };
     }
-    match fenced(text, fits, &mut reasons).or_else(|| padded(text, fits, &mut reasons)) {
-        Some(json) => Ok(json),
-        None => Err(reasons.told()),
+    let mut scan = Scan { text, fits, found: Vec::new(), from: 0 };
+    scan.read()?;
+    let behind = trim(&text[scan.from..]);
+    if scan.from > 0 {
+        whole = match judge_whole(behind, fits) {
+            Ok(found) => return found,
+            Err(error) => error,
+        };
     }
+    scan.choose(behind, whole)
+}
+
+/// Judges a text that is one JSON value; gives the syntax error of one that is not.
+fn judge_whole<'a>(text: &'a str, fits: Fits<'_>) -> Result<Result<Found<'a>, NoAnswer>, String> {
+    let value = parse(text)?;
+    let found = Found { json: Cow::Borrowed(text), is_last: true };
+    Ok(fits(&value).map(|()| found).map_err(NoAnswer::Told))
 }
 
 /// A byte order mark is none of the answer either.
@@ -56,84 +83,193 @@ fn trim(text: &str) -> &str {
     text.trim().trim_start_matches('\u{feff}').trim()
 }
 
-/// The first block between fences that is JSON and fits, with or without a word for its language.
-fn fenced<'a>(
+/// The values in a text, one behind the other.
+struct Scan<'a, 'f> {
     text: &'a str,
-    fits: &dyn Fn(&Value) -> Result<(), String>,
-    reasons: &mut Reasons,
-) -> Option<&'a str> {
-    const FENCE: &str = "```";
-    const TRIED: usize = 100;
-    for (at, _) in text.match_indices(FENCE).take(TRIED) {
-        let rest = text[at + FENCE.len()..].trim_start_matches('`');
-        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '.');
-        let labelled = rest.trim_start_matches(word);
-        for inner in [rest.trim_start(), labelled.trim_start()] {
-            match parse_prefix(inner) {
-                Ok((value, length)) => {
-                    let (json, behind) = inner.split_at(length);
-                    if !behind.trim_start().starts_with(FENCE) {
-                        continue;
-                    }
-                    match fits(&value) {
-                        Ok(()) => return Some(json),
-                        Err(reason) => reasons.misfit(reason),
-                    }
-                }
-                Err(error) => reasons.not_json(inner, error),
-            }
-        }
-    }
-    None
+    fits: Fits<'f>,
+    found: Vec<Candidate<'a>>,
+    /// Where the last thought ended.
+    from: usize,
 }
 
-/// The first object or list among other text that is JSON and fits. What is inside of one that does
-/// not fit is not looked at.
-fn padded<'a>(
-    text: &'a str,
-    fits: &dyn Fn(&Value) -> Result<(), String>,
-    reasons: &mut Reasons,
-) -> Option<&'a str> {
-    /// Prose has few brackets; text of nothing else is not worth the time.
-    const TRIED: usize = 1000;
-    let mut from = 0;
-    for _ in 0..TRIED {
-        let at = from + memchr::memchr2(b'{', b'[', text.get(from..)?.as_bytes())?;
-        match parse_prefix(&text[at..]) {
+/// Values that are judged, and brackets that are tried which hold something else: nobody reads more than these.
+const TRIED: usize = 1000;
+const FENCE: &str = "```";
+
+impl<'a> Scan<'a, '_> {
+    fn read(&mut self) -> Result<(), NoAnswer> {
+        let (mut at, mut others) = (0, 0);
+        while let Some(next) = self.text.get(at..).and_then(|it| it.find(['{', '[', '<', '◁', '`']))
+        {
+            at += next;
+            let rest = &self.text[at..];
+            if let Some(mark) = mark_at(rest) {
+                match (mark.kind, thought_length(rest, mark)) {
+                    (Kind::Begin(_), None) => {
+                        let begin = &rest[..mark.length];
+                        let told =
+                            format!("the answer begins a thought ({begin}) and does not end it");
+                        return Err(NoAnswer::Told(told));
+                    }
+                    (Kind::Begin(_), Some(length)) => at += length,
+                    // A template had its beginning: all that was said so far was thought.
+                    (Kind::End(_), _) => {
+                        at += mark.length;
+                        self.found.clear();
+                    }
+                }
+                self.from = at;
+                continue;
+            }
+            at += match rest.as_bytes()[0] {
+                b'{' | b'[' => self.bracket(at, &mut others),
+                b'`' if rest.starts_with(FENCE) => self.fence(at),
+                _ => rest.chars().next().map_or(1, char::len_utf8),
+            };
+            if self.found.len() > TRIED {
+                let told = format!("the answer holds more than {TRIED} JSON values");
+                return Err(NoAnswer::Told(told));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what begins with a bracket; gives the bytes that are read with it.
+    fn bracket(&mut self, at: usize, others: &mut usize) -> usize {
+        let rest = &self.text[at..];
+        let is_json = begins_json(rest);
+        if !is_json {
+            *others += 1;
+            if *others > TRIED {
+                return 1;
+            }
+        }
+        let error = match parse_prefix(rest) {
             Ok((value, length)) => {
-                match fits(&value) {
-                    Ok(()) => return Some(&text[at..at + length]),
-                    Err(reason) => reasons.misfit(reason),
-                }
-                from = at + length;
+                self.add(Cow::Borrowed(&rest[..length]), value, at, length);
+                return length;
             }
-            Err(_) => from = at + 1,
+            Err(error) => error,
+        };
+        let repaired = repair_prefix(rest).and_then(|(json, length)| {
+            let value = parse(&json).ok()?;
+            Some((json, value, length))
+        });
+        if let Some((json, value, length)) = repaired {
+            self.add(Cow::Owned(json), value, at, length);
+            return length;
+        }
+        if !is_json {
+            return 1;
+        }
+        let length = broken_length(rest);
+        let end = at + length.unwrap_or(rest.len());
+        let misfit = Some(format!("the answer is no JSON: {error}"));
+        let json = Cow::Borrowed("");
+        self.found.push(Candidate { json, value: None, misfit, start: at, end });
+        end - at
+    }
+
+    /// Reads the beginning of a fenced block: its word for a language, and a text or a number that is all of it.
+    fn fence(&mut self, at: usize) -> usize {
+        let rest = self.text[at..].trim_start_matches('`');
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '.');
+        let fence = self.text.len() - at - rest.len();
+        for inner in [rest.trim_start(), rest.trim_start_matches(word).trim_start()] {
+            if inner.starts_with(['{', '[']) {
+                continue;
+            }
+            if let Ok((value, length)) = parse_prefix(inner)
+                && inner[length..].trim_start().starts_with(FENCE)
+            {
+                let start = self.text.len() - inner.len();
+                self.add(Cow::Borrowed(&inner[..length]), value, start, length);
+                return start + length - at;
+            }
+        }
+        fence
+    }
+
+    fn add(&mut self, json: Cow<'a, str>, value: Value, start: usize, length: usize) {
+        let misfit = (self.fits)(&value).err();
+        self.found.push(Candidate { json, value: Some(value), misfit, start, end: start + length });
+    }
+
+    /// Chooses the answer among the values.
+    fn choose(mut self, behind: &str, whole: String) -> Result<Found<'a>, NoAnswer> {
+        let Some(last) = self.found.iter().rposition(|it| it.misfit.is_none()) else {
+            return Err(self.misfit(behind, whole));
+        };
+        let fitting = &self.found[last];
+        let is_alone = self.found.iter().all(|it| it.misfit.is_some() || it.value == fitting.value);
+        let kind = |value: &Value| (value.is_object(), value.is_array());
+        // What stands behind it and was to be a value of its kind may have been its correction.
+        let is_corrected =
+            self.found[last + 1..].iter().any(|it| match (&it.value, &fitting.value) {
+                (Some(other), Some(value)) => kind(other) == kind(value),
+                _ => true,
+            });
+        let is_last = last + 1 == self.found.len() && is_end(&self.text[fitting.end..]);
+        if is_corrected || !is_alone && !(is_last && self.is_presented(fitting.start)) {
+            let told =
+                "the answer holds more than one JSON value, and which one counts is not clear";
+            return Err(NoAnswer::Told(told.to_owned()));
+        }
+        Ok(Found { json: self.found.swap_remove(last).json, is_last })
+    }
+
+    /// Whether a value stands where an answer stands: on a line of its own, or behind a colon or a tag; and is not
+    /// introduced as something else.
+    fn is_presented(&self, start: usize) -> bool {
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '.');
+        let before = self.text[..start].trim_end_matches([' ', '\t', '*', '_']);
+        let fenced = before.trim_end().trim_end_matches(word).strip_suffix(FENCE);
+        let stands =
+            before.is_empty() || before.ends_with(['\n', ':', '>', '=']) || fenced.is_some();
+        let before = fenced.unwrap_or(before);
+        let line = before.trim_end().rsplit(['\n', '}', ']']).next().unwrap_or_default();
+        let line = line.to_lowercase();
+        stands && !OTHERS.iter().any(|it| line.contains(it))
+    }
+
+    /// Why no value fits: what is against the first that is one, or the likeliest error.
+    fn misfit(self, behind: &str, whole: String) -> NoAnswer {
+        let is_value = |it: &&Candidate<'_>| it.value.is_some();
+        let first = self.found.iter().find(is_value).or(self.found.first());
+        match first.and_then(|it| it.misfit.clone()) {
+            Some(reason) => NoAnswer::Told(reason),
+            None if behind.starts_with(['{', '[']) => {
+                NoAnswer::Told(format!("the answer is no JSON: {whole}"))
+            }
+            None => NoAnswer::Plain(whole),
         }
     }
-    None
 }
 
-impl Reasons {
-    fn misfit(&mut self, reason: String) {
-        self.misfit.get_or_insert(reason);
-    }
+/// Words that introduce a value which is not the answer.
+const OTHERS: [&str; 12] = [
+    "example",
+    "e.g.",
+    "instance",
+    "sample",
+    "instead",
+    "rather than",
+    "not ",
+    "wrong",
+    "option",
+    "alternativ",
+    "schema",
+    "format",
+];
 
-    fn whole(&mut self, text: &str, error: String) {
-        self.plain.clone_from(&error);
-        self.not_json(text, error);
-    }
-
-    fn not_json(&mut self, text: &str, error: String) {
-        if text.starts_with(['{', '[']) {
-            self.syntax.get_or_insert(error);
-        }
-    }
-
-    fn told(self) -> NoAnswer {
-        match (self.misfit, self.syntax) {
-            (Some(misfit), _) => NoAnswer::Told(misfit),
-            (None, Some(error)) => NoAnswer::Told(format!("the answer is no JSON: {error}")),
-            (None, None) => NoAnswer::Plain(self.plain),
+/// Whether a text says nothing more: white space, marks, and the tags and fences that end what began before.
+fn is_end(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || "`*_.!~}".contains(c));
+        match rest.strip_prefix("</").or_else(|| rest.strip_prefix("<|")).map(|it| it.find('>')) {
+            Some(Some(end)) => rest = &rest[end + 3..],
+            _ => return rest.is_empty(),
         }
     }
 }
@@ -143,11 +279,12 @@ mod tests {
     use super::*;
 
     /// Finds an object with a field `a`.
-    fn found(answer: &str) -> Result<&str, String> {
+    fn found(answer: &str) -> Result<String, String> {
         find(answer, &|value| match value.get("a") {
             Some(_) => Ok(()),
             None => Err(format!("no a in {value}")),
         })
+        .map(|found| found.json.into_owned())
         .map_err(|none| match none {
             NoAnswer::Told(reason) => reason,
             NoAnswer::Plain(error) => format!("plain: {error}"),
@@ -171,13 +308,18 @@ mod tests {
             "<think>perhaps {\"a\":2}?</think>\nSo: ```json\n{\"a\":1}\n```",
             "```json\n{\"a\":1}",
             "{{\"a\":1}}",
+            "{\"a\":1,}",
+            "Here: {'a': 1} // done",
+            "<answer>{\"a\":1}</answer>",
+            "{\"a\":1} Again: {\"a\": 1}",
+            "```\n{\"a\":1}\n``` (see [2])",
         ] {
-            assert_eq!(found(answer), Ok(r#"{"a":1}"#), "{answer}");
+            assert_eq!(found(answer).as_deref(), Ok(r#"{"a":1}"#), "{answer}");
         }
         let fences = "```json\n{\"a\":\"```\\n\"}\n```";
-        assert_eq!(found(fences), Ok("{\"a\":\"```\\n\"}"));
+        assert_eq!(found(fences).as_deref(), Ok("{\"a\":\"```\\n\"}"));
         let thought = r#"{"a":"</think>"}"#;
-        assert_eq!(found(thought), Ok(thought));
+        assert_eq!(found(thought).as_deref(), Ok(thought));
     }
 
     #[test]
@@ -190,8 +332,8 @@ mod tests {
     #[test]
     fn the_reason_is_that_of_the_likeliest_part() {
         assert_eq!(
-            found("{\"a\":1,}").unwrap_err(),
-            "the answer is no JSON: trailing comma at line 1 column 8"
+            found("{\"a\":1,,}").unwrap_err(),
+            "the answer is no JSON: expected value at line 1 column 8"
         );
         assert_eq!(
             found("Well:\n```json\n{\"a\":}\n```").unwrap_err(),
@@ -203,9 +345,80 @@ mod tests {
         assert_eq!(found(thought).unwrap_err(), "plain: expected value at line 1 column 1");
     }
 
+    const DRAFT: &str = r#"{"a":0}"#;
+    const ANSWER: &str = r#"{"a":1}"#;
+
+    #[test]
+    fn thoughts_hold_no_answer() {
+        for (begin, end) in [
+            ("<think>", "</think>"),
+            ("<thinking>", "</thinking>"),
+            ("<reasoning>", "</reasoning>"),
+            ("[THINK]", "[/THINK]"),
+            ("◁think▷", "◁/think▷"),
+            ("<|START_THINKING|>", "<|END_THINKING|>"),
+            ("<|channel>thought", "<channel|>"),
+            (
+                "<|channel|>analysis<|message|>",
+                "<|end|><|start|>assistant<|channel|>final<|message|>",
+            ),
+            ("analysisWe ", "assistantfinal"),
+        ] {
+            let closed = format!("{begin}{DRAFT}? No.{end}\n{ANSWER}");
+            assert_eq!(found(&closed).as_deref(), Ok(ANSWER), "{closed}");
+            let fenced = format!("{begin}{DRAFT}{end} ```json\n{ANSWER}\n```");
+            assert_eq!(found(&fenced).as_deref(), Ok(ANSWER), "{fenced}");
+            for open in [
+                format!("{begin}perhaps {DRAFT}? No"),
+                format!("{begin}x{end} {begin}{DRAFT}"),
+                format!("{begin}{DRAFT}{end}"),
+                format!("{begin}{DRAFT}{end} I cannot tell."),
+            ] {
+                assert!(found(&open).is_err(), "{open}");
+            }
+        }
+        for (text, answer) in [
+            (format!("{DRAFT}? No.</think>{ANSWER}"), Ok(ANSWER)),
+            (format!("<think>a</think>{ANSWER}<think>b {DRAFT}</think>"), Ok(ANSWER)),
+            (format!("{ANSWER}<think>or {DRAFT}"), Err(())),
+            (format!("<think>a <think>b</think> {DRAFT}"), Err(())),
+            ("So: {\"a\":\"<think>\"}".to_owned(), Ok("{\"a\":\"<think>\"}")),
+        ] {
+            assert_eq!(found(&text).as_deref().map_err(|_| ()), answer, "{text}");
+        }
+    }
+
+    #[test]
+    fn of_several_values_the_last_counts_where_the_text_ends_with_it() {
+        for text in [
+            format!("Example: {DRAFT}. My answer: {ANSWER}"),
+            format!("Example: {DRAFT}. My answer: {ANSWER}."),
+            format!("```json\n{DRAFT}\n```\nNo, corrected:\n```json\n{ANSWER}\n```\n"),
+            format!("{DRAFT}\n\n{ANSWER}"),
+            format!("Draft {DRAFT} <answer>{ANSWER}</answer>"),
+        ] {
+            assert_eq!(found(&text).as_deref(), Ok(ANSWER), "{text}");
+        }
+        for text in [
+            format!("{ANSWER}. An example of another: {DRAFT}"),
+            format!("{ANSWER}\nFor example:\n```json\n{DRAFT}\n```"),
+            format!("{ANSWER} is better than {DRAFT}"),
+            format!("Option A: {ANSWER}\nOption B: {DRAFT}"),
+            format!("First: {DRAFT}. Then: {ANSWER}. I am not sure which."),
+            // The second was cut off, or does not fit: nobody knows what it would have said.
+            format!("{ANSWER} No, rather {{\"a\":"),
+            format!("{ANSWER} No, rather {{\"b\":1}}"),
+            format!("[{ANSWER}, {{\"a\":2"),
+        ] {
+            assert!(found(&text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn text_of_brackets_takes_no_time() {
-        for unit in ["{", "[", "[[", "{\"a\":[", "[\"", "```", "```{", "[1,"] {
+        for unit in
+            ["<", "<think>", "{'", "{/*", "{", "[", "[[", "{\"a\":[", "[\"", "```", "```{", "[1,"]
+        {
             assert!(found(&unit.repeat(200_000)).is_err(), "{unit}");
         }
     }

@@ -5,7 +5,10 @@
 
 mod cost;
 mod find;
+mod given;
+mod repair;
 mod short;
+mod thought;
 mod value;
 
 use std::str::FromStr;
@@ -16,6 +19,7 @@ use serde_json::Value;
 
 use cost::{TooMuch, check_cost};
 use find::NoAnswer;
+pub use given::{BadGiven, read_given};
 pub use short::{BadShort, from_short};
 
 /// A JSON Schema, ready to judge answers. Drafts 4 to 2020-12; without `$schema` it is the last.
@@ -25,6 +29,15 @@ pub struct Schema {
     validator: Arc<Validator>,
     // Whether nothing but an object or a list can fit, as far as its root tells.
     is_of_parts: bool,
+}
+
+/// The JSON value that is the answer in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted {
+    /// Its text in one line: otherwise as the model spelled it, unless it was almost JSON.
+    pub json: String,
+    /// Whether nothing follows it that could have said something else.
+    pub is_last: bool,
 }
 
 /// Why a text cannot be a job's schema.
@@ -107,13 +120,24 @@ impl Schema {
         &self.text
     }
 
-    /// The JSON value in an answer, in one line and otherwise as the model spelled it: the whole
-    /// answer, else a fenced block, else the first object or list in it that the schema allows.
+    /// The JSON value that is the answer in what a model said, in one line; see [`Schema::find_answer`].
     ///
     /// # Errors
-    /// In one line, what the first JSON in it has against the schema, or why there is none.
+    /// As [`Schema::find_answer`].
     pub fn extract(&self, answer: &str) -> Result<String, String> {
-        find::find(answer, &|value| self.allows(value)).map(value::compact).map_err(|none| {
+        self.find_answer(answer).map(|found| found.json)
+    }
+
+    /// Finds the JSON value that is the answer in what a model said: the whole of it, or else the one value outside of
+    /// thoughts that the schema allows.
+    ///
+    /// # Errors
+    /// In one line, what the schema has against the first JSON in it, or why there is no answer.
+    pub fn find_answer(&self, answer: &str) -> Result<Extracted, String> {
+        let found = find::find(answer, &|value| self.allows(value));
+        let found =
+            found.map(|it| Extracted { json: value::compact(&it.json), is_last: it.is_last });
+        found.map_err(|none| {
             match none {
                 NoAnswer::Told(reason) => shortened(&reason),
                 NoAnswer::Plain(_) if self.is_of_parts => {

@@ -72,10 +72,12 @@ impl Form {
     fn fit(&self, answer: Answer) -> Result<Answer, Failure> {
         let said = answer.content.as_str();
         let is_cut = answer.finish_reason.as_deref() == Some("length");
-        let found = self.structured.schema.extract(said);
-        match found.map(RawValue::from_string) {
-            // What is closed by a bracket or a quote is whole; a number may have had more digits.
-            Ok(Ok(json)) if !(is_cut && is_number(&json)) => {
+        let found = self.structured.schema.find_answer(said);
+        // What is closed by a bracket or a quote is whole, but what was cut off behind it may have been its correction; a
+        // number may have had more digits.
+        let is_whole = found.as_ref().is_ok_and(|found| found.is_last) || !is_cut;
+        match found.map(|found| RawValue::from_string(found.json)) {
+            Ok(Ok(json)) if is_whole && !(is_cut && is_number(&json)) => {
                 Ok(Answer { content: Content::Json(json), ..answer })
             }
             _ if is_cut => {
@@ -136,6 +138,10 @@ mod tests {
         assert_eq!(told("{}", "[1, 2", "stop"), "schema_mismatch");
         assert_eq!(told("{}", "[1, 2", "length"), "truncated");
         assert_eq!(told("{}", "[1, 2]", "length"), "[1,2]", "it is whole");
+        assert_eq!(told("{}", "So: [1] or", "length"), "truncated", "it goes on");
+        assert_eq!(told("{}", "So: [1] or", "stop"), "[1]");
+        assert_eq!(told("{}", "<think>[1]? No", "length"), "truncated");
+        assert_eq!(told("{}", "<think>[1]? No", "stop"), "schema_mismatch");
         assert_eq!(told("{}", "12", "stop"), "12");
         assert_eq!(told("{}", "12", "length"), "truncated", "it may have been 123");
         assert_eq!(told("{}", "null", "stop"), "null");
