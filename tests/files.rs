@@ -12,7 +12,7 @@ use crate::support::{Bench, Ended, assert_same};
 fn request(id: &str, model: &str) -> String {
     format!(
         "{{\"custom_id\":{id:?},\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\
-         \"body\":{{ \"model\":{model:?}, \"n\":1.50,\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}}}\n"
+         \"body\":{{ \"model\":{model:?}, \"top_p\":0.50,\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}}}\n"
     )
 }
 
@@ -57,7 +57,7 @@ fn every_bad_line_is_named_with_its_reason() {
         "batch.jsonl: not fine for rowmill: 8 lines of the dialect openai, ",
         "  line 4: not JSON: expected ident at column 2",
         "  line 5: method is \"PUT\", not \"POST\"",
-        "  line 6: method is missing",
+        "  line 6: body is missing",
         "  line 7: url \"/v1/chats/completions\" is none of rowmill's: /v1/chat/completions, ",
         "  line 8: byte 1 of the line is not UTF-8",
         "  line 9: has the id \"a\" of line 1",
@@ -98,7 +98,7 @@ fn servers_have_rules_of_their_own() {
     assert_eq!(codes("two.jsonl --for doubleword", 0), "");
     assert_eq!(codes("two.jsonl --for dria", 65), "wrong_dialect missing_field missing_field");
 
-    let stream = request("a", "m").replace("\"n\":1.50", "\"stream\":true");
+    let stream = request("a", "m").replace("\"top_p\":0.50", "\"stream\":true");
     bench.write("stream.jsonl", stream);
     assert_eq!(codes("stream.jsonl --for openai", 0), "stream", "a warning");
     for server in ["rowmill", "vllm", "fastdeploy"] {
@@ -402,7 +402,7 @@ fn two_outputs_are_compared_by_what_was_said() {
 fn prepared_lines_keep_what_is_not_changed() {
     let bench = Bench::new();
     let chat = request("keep-1", "m");
-    let newer = request("keep-2", "m").replace("\"n\":1.50", "\"max_completion_tokens\":7");
+    let newer = request("keep-2", "m").replace("\"top_p\":0.50", "\"max_completion_tokens\":7");
     let response = "{\"url\": \"/v1/responses\",\"custom_id\":\"r\",\"method\":\"POST\",\"body\":{\"model\":\"m\", \"input\":1e2}}\n";
     let embedding = request("e", "m").replace("chat/completions", "embeddings");
     bench.write(

@@ -788,7 +788,9 @@ fn requests_go_out_as_they_are_and_are_answered_in_their_dialect() {
 
 #[test]
 fn requests_go_to_where_their_lines_say_sound_as_a_form() {
-    let server = Server::start(|call| Reply::body(json!({"path": call.path, "choices": [{"text": "x"}]}).to_string()));
+    let server = Server::start(|call| {
+        Reply::body(json!({"path": call.path, "choices": [{"text": "x"}]}).to_string())
+    });
     let bench = Bench::with_server(&server);
     let sound = r#"{"model":"w","file_url":"data:audio/mp3;base64,SUQz"}"#;
     let all = [

@@ -16,7 +16,7 @@ const RUN: &str =
 /// A line of OpenAI's Batch API, spelled oddly on purpose.
 fn line(number: usize, model: &str) -> String {
     format!(
-        "{{\"custom_id\":\"r{number}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{{\"n\":1.50, \
+        "{{\"custom_id\":\"r{number}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{{\"top_p\":0.50, \
          \"model\" : \"{model}\",\"max_tokens\":20,\"messages\":[{{\"role\":\"user\",\"content\":\"text {number}\"}}]}}}}\n"
     )
 }

@@ -68,7 +68,7 @@ fn bodies_go_out_byte_for_byte_to_where_their_lines_say() {
         ("/v1/completions", r#"{"model":"m","prompt":[1,2],"seed":900719925474099312345}"#),
         ("/v1/responses", r#"{ "input" : "x" , "model" : "m" }"#),
         ("/v1/embeddings", r#"{"input":["é","b"],"model":"m"}"#),
-        ("/v1/messages", r#"{"model":"m","max_tokens":9,"messages":[]}"#),
+        ("/v1/messages", r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#),
         ("/score", r#"{"model":"m","text_1":"a","text_2":"b"}"#),
         ("/v2/rerank", r#"{"model":"m","query":"a","documents":["b"]}"#),
     ];
@@ -100,13 +100,13 @@ fn bodies_go_out_byte_for_byte_to_where_their_lines_say() {
 #[test]
 fn a_model_takes_the_place_of_the_lines_own_and_of_nothing_else() {
     let (server, bench) = (told(), Bench::new());
-    let body = r#"{"temperature":1.50,"model":"a","x":{"model":"b"},"model" : "c"}"#;
-    bench.write("in.jsonl", line("1", "/v1/responses", body) + &line("2", "/v1/responses", "{ }"));
+    let body = r#"{"temperature":1.50,"model":"a","input":{"model":"b"},"model" : "c"}"#;
+    bench.write("in.jsonl", line("1", "/v1/responses", body) + &line("2", "/v1/responses", r#"{ "input":"x" }"#));
     bench.run(&run(&server, "-m n")).expect(0);
     let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
     let expected = [
-        r#"{"temperature":1.50,"model":"n","x":{"model":"b"},"model" : "n"}"#,
-        r#"{"model":"n" }"#,
+        r#"{"temperature":1.50,"model":"n","input":{"model":"b"},"model" : "n"}"#,
+        r#"{"model":"n", "input":"x" }"#,
     ];
     assert_eq!(sent, expected.map(str::to_owned).into());
 }
@@ -233,7 +233,7 @@ fn every_bad_line_is_named_and_nothing_is_sent() {
         + "\n{\"custom_id\":\n"
         + &line("x", "/v1/chats", "{}")
         + "[]\n"
-        + &line("c1", "/v1/chat/completions", r#"{"model":"m"}"#)
+        + &chats(1)
         + &chats(2).lines().nth(1).unwrap().replace("POST", "GET")
         + "\n"
         + r#"{"method":"POST","url":"/v1/responses","body":{"model":"m"}}"#
@@ -913,5 +913,95 @@ fn lists_of_nothing_and_broken_answers_are_failures() {
         let ended = bench.pipe(&format!("filter --output-format rows {base}"), given.as_bytes());
         let written: Value = serde_json::from_str(&ended.expect(3).stdout).unwrap();
         assert_eq!(written["error"]["class"], class, "{url} {body}");
+    }
+}
+
+#[test]
+fn urls_and_lines_as_other_services_have_them_are_taken() {
+    let (server, bench) = (told(), Bench::new());
+    let chat = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+    let urls = [
+        "/chat/completions",
+        "/v1/chat/completions/",
+        "v1/chat/completions",
+        "https://api.openai.com/v1/chat/completions",
+        "https://h.example/openai/deployments/d/chat/completions?api-version=2024-10-21",
+    ];
+    let mut text: String = urls.iter().zip(1..).map(|(url, n)| line(&n.to_string(), url, chat)).collect();
+    // Together's and Mistral's lines have neither a method nor a url.
+    text += &format!("{{\"custom_id\":\"t\",\"body\":{chat}}}\n");
+    text += "{\"custom_id\":\"m\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}}\n";
+    bench.write("in.jsonl", &text);
+    bench.run(&run(&server, "-m m")).expect(0);
+    let paths: BTreeSet<_> = server.calls().into_iter().map(|call| call.path).collect();
+    assert_eq!((server.count(), paths), (7, BTreeSet::from(["/v1/chat/completions".to_owned()])));
+    // Who has them validated for a server is told what that wants.
+    for (server, told) in [("openai", 7), ("vllm", 7)] {
+        bench
+            .run(&format!("files validate in.jsonl --for {server} -m m"))
+            .expect(65)
+            .says(&format!("{told} "));
+    }
+    // What leads out of the base URL goes nowhere.
+    bench.write("in.jsonl", line("a", "/v1/../admin/score", r#"{"model":"m","text_1":"x","text_2":"y"}"#));
+    bench.run(&run(&server, "")).expect(65).says("line 1: url \"/v1/../admin/score\" is none");
+}
+
+#[test]
+fn bodies_without_what_their_endpoint_needs_are_told_before_any_call() {
+    let (server, bench) = (told(), Bench::new());
+    let bad = [
+        ("/v1/chat/completions", r#"{"model":"m"}"#, "body.messages is missing"),
+        ("/v1/chat/completions", r#"{"model":"m","messages":[]}"#, "body.messages is empty"),
+        (
+            "/v1/chat/completions",
+            r#"{"model":"m","messages":[{"content":"x"}]}"#,
+            "body.messages[0]: role is missing",
+        ),
+        ("/v1/responses", r#"{"model":"m"}"#, "/v1/responses needs input in body"),
+        ("/v1/embeddings", r#"{"model":"m"}"#, "/v1/embeddings needs input in body"),
+        ("/v1/rerank", r#"{"model":"m","query":"x"}"#, "/v1/rerank needs query and documents"),
+        (
+            "/v1/completions",
+            r#"{"model":"m","prompt":"x","n":0}"#,
+            "body.n is 0, not a positive integer",
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"m","input":"x","temperature":"hot"}"#,
+            "body.temperature is a string",
+        ),
+    ];
+    let text: String =
+        bad.iter().zip(1..).map(|((url, body, _), n)| line(&n.to_string(), url, body)).collect();
+    bench.write("in.jsonl", &text);
+    for command in [run(&server, ""), "files validate in.jsonl".to_owned()] {
+        let ended = bench.run(&command).expect(65);
+        for ((.., told), number) in bad.iter().zip(1..) {
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(said.contains(&format!("line {number}: {told}")), "{command} {number}: {said}");
+        }
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn requests_of_other_batch_apis_are_no_rows() {
+    let server = Server::start(|_| Reply::body(completion("well")));
+    let bench = Bench::with_server(&server);
+    for (text, name) in [
+        (
+            r#"{"custom_id":"a","params":{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}}"#,
+            "Anthropic's Message Batches",
+        ),
+        (r#"{"key":"a","request":{"contents":[{"parts":[{"text":"x"}]}]}}"#, "Gemini's Batch API"),
+    ] {
+        bench.write("in.jsonl", format!("{text}\n"));
+        let ended = bench.run("run in.jsonl -o out.jsonl -m m").expect(65);
+        ended.says(name).says("jq -c '{").says("--dialect rows");
+        let asked = server.count();
+        bench.run("run in.jsonl -o out.jsonl -m m --dialect rows").expect(0);
+        bench.run("run in.jsonl -o out.jsonl -m m -p {{row_json}} --overwrite").expect(0);
+        assert_eq!(server.count(), asked + 2, "who says what is asked may ask it");
     }
 }

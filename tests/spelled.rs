@@ -43,8 +43,8 @@ fn reply(call: &Call) -> Reply {
     }
 }
 
-/// The text without what is chance: the server's port, the hashes in `id`, which are made of the run's name, and how
-/// often a call was tried that failed.
+/// The text without what is chance: the server's port, the hashes in names, which are made of the run's name, times, and
+/// how often a call was tried that failed.
 fn without_chance(text: &str, server: &Server) -> String {
     let url = server.url();
     let host = url.trim_start_matches("http://").trim_end_matches("/v1");
@@ -52,13 +52,31 @@ fn without_chance(text: &str, server: &Server) -> String {
     for attempts in 1..=9 {
         text = text.replace(&format!("\"attempts\":{attempts}"), "\"attempts\":N");
     }
-    let mut parts = text.split("\"batch_req_");
+    for kind in ["\"batch_req_", "\"req_", "\"chatcmpl-"] {
+        text = without_hashes(&text, kind);
+    }
+    let mut parts = text.split("\"created\":");
     let mut out = parts.next().unwrap().to_owned();
     for part in parts {
-        let (name, rest) = part.split_at(32);
-        assert!(name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
-        out += "\"batch_req_…";
-        out += rest;
+        out += "\"created\":N";
+        out += part.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out
+}
+
+/// The text with what stands behind each of these left out, where it is a hash.
+fn without_hashes(text: &str, kind: &str) -> String {
+    let mut parts = text.split(kind);
+    let mut out = parts.next().unwrap().to_owned();
+    for part in parts {
+        out += kind;
+        match part.split_at_checked(32) {
+            Some((name, rest)) if name.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                out += "…";
+                out += rest;
+            }
+            _ => out += part,
+        }
     }
     out
 }

@@ -606,7 +606,8 @@ fn draft_in_a_thought_is_never_the_answer() {
 
 #[test]
 fn schema_that_checks_nothing_is_refused() {
-    let inner = r#"{"type":"object","properties":{"label":{"type":"string"}},"required":["label"]}"#;
+    let inner =
+        r#"{"type":"object","properties":{"label":{"type":"string"}},"required":["label"]}"#;
     let server = Server::start(|_| says(r#"{"unrelated":[1]}"#));
     let bench = Bench::with_server(&server);
     bench.write("in.jsonl", rows(1));

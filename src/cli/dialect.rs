@@ -13,7 +13,7 @@ use super::args::{
 use super::commands::default_work_dir;
 use super::deadline::within;
 use crate::dialect::Dialect;
-use crate::dialect::detect::{Form, LINES, Side, detect_in, further_in};
+use crate::dialect::detect::{Foreign, Form, LINES, Side, detect_in, foreign_in, further_in};
 use crate::input::{self, BOM, not_text};
 use crate::pipeline::{self, Ahead, Error, Inputs};
 use crate::store::WorkDir;
@@ -264,6 +264,9 @@ fn told(beginning: &[u8], has_own: bool) -> Result<Option<Dialect>, String> {
     match detect_in(beginning) {
         Ok(None) => Ok(None),
         Ok(Some(form)) if is_a_row(&form) => Ok(Some(Dialect::Rows)),
+        Ok(Some(Form { dialect: Dialect::Rows, side: Side::Requests })) if !has_own => {
+            foreign_in(beginning).map_or(Ok(Some(Dialect::Rows)), |foreign| Err(not_read(foreign)))
+        }
         // Answers may be what is asked about next.
         Ok(Some(Form { dialect: Dialect::Rows, .. })) => Ok(Some(Dialect::Rows)),
         Ok(Some(form @ Form { side: Side::Outcomes, .. })) => Err(format!("it holds {form}")),
@@ -273,6 +276,15 @@ fn told(beginning: &[u8], has_own: bool) -> Result<Option<Dialect>, String> {
         }
         Err(mixed) => Err(mixed.to_string()),
     }
+}
+
+/// Why lines that could be rows are not taken for any: each would be paid for as a text in a prompt.
+fn not_read(foreign: Foreign) -> String {
+    let (name, conversion) = (foreign.name(), foreign.conversion());
+    format!(
+        "its lines are requests of {name}, which rowmill does not read: convert them with jq -c '{conversion}', or say \
+         --dialect rows to ask about each line as a whole"
+    )
 }
 
 /// The beginning of an input. What is read of one that can be read only once is kept.

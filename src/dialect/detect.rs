@@ -128,6 +128,61 @@ pub fn detect_in(beginning: &[u8]) -> Result<Option<Form>, Mixed> {
     detect(lines_in(beginning))
 }
 
+/// A batch API whose requests are no rows, though rows may be any object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Anthropic's Message Batches: `{"custom_id","params":{"messages"}}`.
+    /// <https://platform.claude.com/docs/en/build-with-claude/batch-processing>
+    Anthropic,
+    /// Gemini's Batch API: `{"key","request":{"contents"}}`. <https://ai.google.dev/gemini-api/docs/batch-mode>
+    Gemini,
+    /// Amazon Bedrock's batch inference: `{"recordId","modelInput"}`.
+    /// <https://docs.aws.amazon.com/bedrock/latest/userguide/batch-inference-data.html>
+    Bedrock,
+}
+
+impl Foreign {
+    /// Whose it is.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anthropic => "Anthropic's Message Batches",
+            Self::Gemini => "Gemini's Batch API",
+            Self::Bedrock => "Bedrock's batch inference",
+        }
+    }
+
+    /// The program for `jq -c` that makes lines of it which can be asked.
+    #[must_use]
+    pub fn conversion(self) -> &'static str {
+        match self {
+            Self::Anthropic => r#"{custom_id, method: "POST", url: "/v1/messages", body: .params}"#,
+            Self::Gemini => {
+                "{id: .key, prompt: ([.request.contents[].parts[].text] | join(\"\\n\"))}"
+            }
+            Self::Bedrock => {
+                r#"{custom_id: .recordId, method: "POST", url: "/v1/messages", body: .modelInput}"#
+            }
+        }
+    }
+}
+
+/// The batch API that the first line of a file is a request of, where that is none whose lines are read here.
+#[must_use]
+pub fn foreign_in(beginning: &[u8]) -> Option<Foreign> {
+    let mut lines = lines_in(beginning).take(LINES);
+    let line = lines.find_map(|(_, line)| Object::parse(utf8(line).ok()?).ok())?;
+    let has = |object: &Object<'_>, name: &str| object.get(name).is_some();
+    let inner = |name: &str| Object::parse(line.get(name)?).ok();
+    let asks = |name: &str, field: &str| inner(name).is_some_and(|it| has(&it, field));
+    match () {
+        () if has(&line, "custom_id") && asks("params", "messages") => Some(Foreign::Anthropic),
+        () if asks("request", "contents") => Some(Foreign::Gemini),
+        () if has(&line, "recordId") && inner("modelInput").is_some() => Some(Foreign::Bedrock),
+        () => None,
+    }
+}
+
 /// The lines that are not blank, with their numbers.
 fn lines_in(beginning: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let text = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
@@ -229,6 +284,24 @@ mod tests {
             ("", "nothing"),
         ] {
             assert_eq!(detected(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn requests_of_other_batch_apis_are_known() {
+        for (line, expected) in [
+            (r#"{"custom_id":"a","params":{"model":"m","messages":[]}}"#, Some(Foreign::Anthropic)),
+            (
+                r#"{"key":"a","request":{"contents":[{"parts":[{"text":"x"}]}]}}"#,
+                Some(Foreign::Gemini),
+            ),
+            (r#"{"request":{"contents":[]}}"#, Some(Foreign::Gemini)),
+            (r#"{"recordId":"a","modelInput":{"messages":[]}}"#, Some(Foreign::Bedrock)),
+            (r#"{"custom_id":"a","params":"x"}"#, None),
+            (r#"{"key":"a","request":"x"}"#, None),
+            (r#"{"id":1,"text":"x"}"#, None),
+        ] {
+            assert_eq!(foreign_in(format!("\n{line}\n").as_bytes()), expected, "{line}");
         }
     }
 

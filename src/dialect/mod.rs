@@ -14,6 +14,7 @@ pub mod dria;
 pub mod openai;
 mod problem;
 pub mod prompts;
+mod required;
 pub mod rows;
 pub mod rules;
 mod spell;
@@ -147,6 +148,11 @@ fn string<'a>(object: &Object<'a>, name: &'static str) -> Result<&'a str, Proble
 fn some_string<'a>(object: &Object<'a>, name: &'static str) -> Result<&'a str, Problem> {
     let token = string(object, name)?;
     if token.len() > 2 { Ok(token) } else { Err(Problem::Empty(name)) }
+}
+
+/// As [`some_string`], of a field that may be left out.
+fn some_string_if<'a>(object: &Object<'a>, name: &'static str) -> Result<Option<&'a str>, Problem> {
+    object.get(last(name)).map(|_| some_string(object, name)).transpose()
 }
 
 /// The `custom_id` of a line out: null where nobody could read that of the line in.

@@ -10,10 +10,11 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use super::required;
 use super::rules::Rules;
 use super::{
     AnswerLine, Body, Content, Endpoint, Outcome, Problem, answered_id, kind, last, shown,
-    some_string, text,
+    some_string, some_string_if, text,
 };
 use crate::format::json::{self, Object};
 use crate::format::reply_body::check_answer;
@@ -23,8 +24,8 @@ use crate::job::Reference;
 #[derive(Debug)]
 pub struct Request<'a> {
     id: &'a str,
-    method: &'a str,
-    url: &'a str,
+    method: Option<&'a str>,
+    url: Option<&'a str>,
     body: Body<'a>,
 }
 
@@ -45,8 +46,8 @@ impl<'a> Request<'a> {
     pub fn of(line: &Object<'a>) -> Result<Self, Problem> {
         Ok(Self {
             id: some_string(line, "custom_id")?,
-            method: some_string(line, "method")?,
-            url: some_string(line, "url")?,
+            method: some_string_if(line, "method")?,
+            url: some_string_if(line, "url")?,
             body: Body(super::object(line, "body")?),
         })
     }
@@ -57,16 +58,23 @@ impl<'a> Request<'a> {
         self.id
     }
 
-    /// The url's text.
+    /// The url's text. Lines of `custom_id` and `body` alone, as Together's and Mistral's APIs have them, ask for chat
+    /// where they have messages.
     #[must_use]
     pub fn url(&self) -> Cow<'a, str> {
-        text(self.url)
+        match self.url {
+            Some(url) => text(url),
+            None if self.body.parameter("messages").is_some() => {
+                Cow::Borrowed(Endpoint::ChatCompletions.url())
+            }
+            None => Cow::Borrowed(""),
+        }
     }
 
     /// What the url names; nothing where it is no endpoint that anyone documents.
     #[must_use]
     pub fn endpoint(&self) -> Option<Endpoint> {
-        Endpoint::of_url(&self.url())
+        Endpoint::of_any_url(&self.url())
     }
 
     /// The body.
@@ -90,11 +98,19 @@ impl<'a> Request<'a> {
         if rules.header_ids && !id.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
             return Err(Problem::UnsafeId(shown(&id)));
         }
-        if rules.wants_post && self.method != "\"POST\"" && text(self.method) != "POST" {
-            let found = shown(&text(self.method));
+        if let Some(method) = self.method.filter(|it| rules.wants_post && *it != "\"POST\"")
+            && text(method) != "POST"
+        {
+            let found = shown(&text(method));
             return Err(Problem::WrongValue { field: "method", found, expected: "\"POST\"" });
         }
         let url = self.url();
+        if self.method.is_none() && !rules.is_lenient {
+            return Err(Problem::Missing("method"));
+        }
+        if self.url.is_none() && (!rules.is_lenient || url.is_empty()) {
+            return Err(Problem::Missing("url"));
+        }
         if !rules.takes(&url) {
             let (server, known) = (rules.title, rules.urls());
             return Err(Problem::UnknownUrl { url: shown(&url), server, known });
@@ -107,7 +123,8 @@ impl<'a> Request<'a> {
         if self.body.is_stream() && rules.refuses_stream {
             return Err(Problem::Stream(rules.title));
         }
-        self.check_file()
+        self.check_file()?;
+        required::check(self.endpoint(), &self.body, rules)
     }
 
     /// Requests about sound name it in `file_url`, by a URL or as a data URI: there is no place for the file itself
@@ -180,7 +197,8 @@ pub struct Reply<'a> {
 pub struct Response<'a> {
     /// The status.
     pub status: u16,
-    /// The server's name for the request (`x-request-id`), if it gave one.
+    /// The server's name for the request (`x-request-id`), if it gave one. Readers want a text there, so that a line
+    /// without one has one that is made up.
     pub request_id: Option<&'a str>,
     /// The body: the bytes of a JSON value stand in the line as they are. Other texts become the message of an error
     /// in OpenAI's shape.
@@ -230,7 +248,9 @@ pub(super) fn write_response(
     let _ = write!(out, "{{\"status_code\":{status},\"request_id\":");
     match request_id {
         Some(id) => json::write_string(out, id),
-        None => out.extend_from_slice(b"null"),
+        None => {
+            let _ = write!(out, "\"req_{}\"", hash_of(request.0, request.1));
+        }
     }
     out.extend_from_slice(b",\"body\":");
     body(out);
@@ -238,8 +258,12 @@ pub(super) fn write_response(
 }
 
 fn begin(out: &mut Vec<u8>, (seed, id): (&str, &str)) {
-    let name = name_of(seed, id);
-    let _ = write!(out, "{{\"id\":\"{name}\",\"custom_id\":{},\"response\":", string_or_null(id));
+    let hash = hash_of(seed, id);
+    let _ = write!(
+        out,
+        "{{\"id\":\"batch_req_{hash}\",\"custom_id\":{},\"response\":",
+        string_or_null(id)
+    );
 }
 
 /// An id as a `custom_id` of a line out: what is no string was the number of a line whose own could not be read, and
@@ -248,14 +272,14 @@ pub(super) fn string_or_null(id: &str) -> &str {
     if id.starts_with('"') { id } else { "null" }
 }
 
-/// The `id` of a line out: a hash, so that the same line is written the same way again.
-fn name_of(seed: &str, id: &str) -> String {
+/// What the names in a line out are made of: a hash, so that the same line is written the same way again.
+pub(super) fn hash_of(seed: &str, id: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     // A length in front keeps seed and id apart.
     hasher.update(&(seed.len() as u64).to_le_bytes());
     hasher.update(seed.as_bytes());
     hasher.update(id.as_bytes());
-    format!("batch_req_{}", &hasher.finalize().to_hex()[..32])
+    hasher.finalize().to_hex()[..32].to_owned()
 }
 
 /// Appends a body as [`Response::body`] has it.
@@ -418,7 +442,7 @@ mod tests {
     use super::super::rules::{DOUBLEWORD, FASTDEPLOY, OPENAI, ROWMILL, VLLM};
     use super::*;
 
-    const LINE: &str = r#"{"custom_id":"r\u0031","method":"POST","url":"/v1/chat/completions","body":{ "model":"m","n":1.50,"n":2 }}"#;
+    const LINE: &str = r#"{"custom_id":"r\u0031","method":"POST","url":"/v1/chat/completions","body":{ "model":"m","n":1.50,"messages":[{"role":"user","content":"x"}],"n":2 }}"#;
 
     fn problem(line: &str) -> String {
         let result = Request::read(line).and_then(|request| request.check(&ROWMILL, false));
@@ -429,7 +453,10 @@ mod tests {
     fn values_are_slices_of_the_line() {
         let request = Request::read(LINE).unwrap();
         assert_eq!(request.id(), r#""r\u0031""#);
-        assert_eq!(request.body().spelled(), r#"{ "model":"m","n":1.50,"n":2 }"#);
+        assert_eq!(
+            request.body().spelled(),
+            r#"{ "model":"m","n":1.50,"messages":[{"role":"user","content":"x"}],"n":2 }"#
+        );
         assert_eq!(request.endpoint(), Some(Endpoint::ChatCompletions));
         assert_eq!(request.body().model().unwrap(), "m");
         assert!(!request.body().is_stream());
@@ -452,7 +479,8 @@ mod tests {
                 changed(r#"r\u0031"#, &"é".repeat(257)),
                 "invalid_custom_id: custom_id has 514 bytes, and rowmill takes 512",
             ),
-            (changed("\"method\":\"POST\",", ""), "missing_field: method is missing"),
+            (changed("\"method\":\"POST\",", ""), "fine"),
+            (changed("\"url\":\"/v1/chat/completions\",", ""), "fine"),
             (changed("POST", "GET"), "invalid_method: method is \"GET\", not \"POST\""),
             (changed("\"/v1/chat/completions\"", "null"), "wrong_type: url is null, not a string"),
             (changed("\"body\"", "\"boby\""), "missing_field: body is missing"),
@@ -475,7 +503,7 @@ mod tests {
             ),
             "{unknown}"
         );
-        let body = LINE.replace("{ \"model\":\"m\",\"n\":1.50,\"n\":2 }", "\"x\"");
+        let body = LINE.split("\"body\":").next().unwrap().to_owned() + "\"body\":\"x\"}";
         assert_eq!(problem(&body), "wrong_type: body is a string, not an object");
     }
 
@@ -485,6 +513,16 @@ mod tests {
         let scored = LINE.replace("/v1/chat/completions", "/score");
         assert!(check(&scored, &VLLM).is_ok() && check(&scored, &ROWMILL).is_ok());
         assert!(check(&scored, &FASTDEPLOY).is_err() && check(&scored, &OPENAI).is_err());
+        let short = LINE.replace("/v1/chat", "/chat");
+        assert!(check(&short, &ROWMILL).is_ok());
+        assert!(check(&short, &VLLM).is_err() && check(&short, &OPENAI).is_err());
+        let bare = LINE.replace("\"method\":\"POST\",\"url\":\"/v1/chat/completions\",", "");
+        assert!(check(&bare, &ROWMILL).is_ok());
+        assert_eq!(check(&bare, &VLLM), Err(Problem::Missing("method")));
+        assert_eq!(
+            check(&bare.replace("messages", "input"), &ROWMILL),
+            Err(Problem::Missing("url"))
+        );
         let moderated = LINE.replace("chat/completions", "moderations");
         assert!(check(&moderated, &OPENAI).is_ok() && check(&moderated, &ROWMILL).is_err());
         let streamed = LINE.replace("\"n\":2", "\"stream\":true");
@@ -534,8 +572,11 @@ mod tests {
             )
         );
         assert_eq!(written(Ok(response)), line, "the same again");
-        assert_ne!(name_of("job 2", "\"a\""), name_of("job 1", "\"a\""));
-        assert_ne!(name_of("a", "b"), name_of("ab", ""));
+        assert_ne!(hash_of("job 2", "\"a\""), hash_of("job 1", "\"a\""));
+        assert_ne!(hash_of("a", "b"), hash_of("ab", ""));
+        let unnamed = written(Ok(Response { request_id: None, ..response }));
+        let made_up = format!("\"request_id\":\"req_{}\"", name.trim_start_matches("batch_req_"));
+        assert!(unnamed.contains(&made_up), "{unnamed}");
     }
 
     #[test]

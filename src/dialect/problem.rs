@@ -35,6 +35,22 @@ pub enum Problem {
     /// A field holds nothing.
     #[error("{0} is empty")]
     Empty(&'static str),
+    /// A message of a conversation is none.
+    #[error("body.messages[{index}]: {problem}")]
+    Message {
+        /// Its place, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: Box<Problem>,
+    },
+    /// None of the fields is there of which one is needed.
+    #[error("{url} needs {names} in body")]
+    NoneOf {
+        /// The endpoint's url.
+        url: &'static str,
+        /// The fields' names.
+        names: &'static str,
+    },
     /// A field that only has one right value.
     #[error("{field} is {found}, not {expected}")]
     WrongValue {
@@ -102,7 +118,8 @@ impl Problem {
             Self::LongLine { .. } => "line_too_long",
             Self::Json(json::Error::Syntax { .. }) => "invalid_json_line",
             Self::Json(_) => "invalid_line",
-            Self::Missing(_) => "missing_field",
+            Self::Missing(_) | Self::NoneOf { .. } => "missing_field",
+            Self::Message { .. } => "invalid_messages",
             Self::WrongType { .. } => "wrong_type",
             Self::Empty(_) => "empty_field",
             Self::WrongValue { field: "method", .. } => "invalid_method",

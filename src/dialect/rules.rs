@@ -20,6 +20,12 @@ pub struct Rules {
     pub endpoints: &'static [Endpoint],
     /// Whether a url must be spelled as usual. vLLM goes by the end of some.
     pub exact_urls: bool,
+    /// Whether what is plainly meant is taken: a url without `/v1` or with a host, lines of `custom_id` and `body` alone.
+    pub is_lenient: bool,
+    /// Whether the values of usual parameters are checked as OpenAI has them: roles, and the highest that are taken.
+    pub strict_values: bool,
+    /// Whether an id may stand in a file once only.
+    pub unique_ids: bool,
     /// Whether every line must say `"method":"POST"`.
     pub wants_post: bool,
     /// Whether `body.model` must be there.
@@ -66,6 +72,9 @@ pub const ROWMILL: Rules = Rules {
         Endpoint::Translations,
     ],
     exact_urls: false,
+    is_lenient: true,
+    strict_values: false,
+    unique_ids: true,
     wants_post: true,
     wants_model: true,
     refuses_stream: true,
@@ -95,6 +104,8 @@ pub const OPENAI: Rules = Rules {
         Endpoint::Videos,
     ],
     exact_urls: true,
+    is_lenient: false,
+    strict_values: true,
     refuses_stream: false,
     one_kind: true,
     refuses_empty: true,
@@ -118,6 +129,8 @@ pub const VLLM: Rules = Rules {
         Endpoint::Transcriptions,
         Endpoint::Translations,
     ],
+    is_lenient: false,
+    unique_ids: false,
     wants_post: false,
     wants_model: false,
     ..ROWMILL
@@ -145,6 +158,7 @@ pub const DOUBLEWORD: Rules = Rules {
         Endpoint::Messages,
     ],
     exact_urls: true,
+    is_lenient: false,
     refuses_stream: false,
     header_ids: true,
     id_bytes: 64,
@@ -170,7 +184,8 @@ impl Rules {
     /// Whether it answers a url.
     #[must_use]
     pub fn takes(&self, url: &str) -> bool {
-        Endpoint::of_url(url).is_some_and(|endpoint| {
+        let named = if self.is_lenient { Endpoint::of_any_url(url) } else { Endpoint::of_url(url) };
+        named.is_some_and(|endpoint| {
             self.endpoints.contains(&endpoint) && (!self.exact_urls || url == endpoint.url())
         })
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Content, Dialect, dria, openai, prompts};
 use crate::format::telemetry::{self, Facts};
 use crate::format::{envelope, json};
-use crate::job::{JobSpec, Protocol, Usage};
+use crate::job::{JobSpec, Protocol, Usage, unix_seconds};
 
 /// Writes the lines of one job in one dialect.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Speller {
     has_json: bool,
     /// Whether requests have strings as ids: a number is then that of a line whose id could not be read.
     has_strings: bool,
+    /// The job's model, for answers of which it is not known who gave them.
+    model: String,
     run: String,
 }
 
@@ -86,6 +88,7 @@ impl Speller {
             has_vectors: job.protocol == Protocol::Embeddings,
             has_json: job.schema.is_some(),
             has_strings: job.dialect.is_request(),
+            model: job.model.clone(),
             run: run.to_owned(),
         }
     }
@@ -170,16 +173,28 @@ impl Speller {
         let status = attempt.and_then(|it| it.status).unwrap_or(200);
         let body = |out: &mut Vec<u8>| match (self.has_bodies, self.has_vectors) {
             (true, _) => out.extend_from_slice(result.as_bytes()),
-            (false, true) => write_embedding(out, result, attempt),
-            (false, false) => self.completion(out, result, attempt),
+            (false, true) => self.embedding(out, result, attempt),
+            (false, false) => self.completion(out, named, result, attempt),
         };
         openai::write_response(out, named, (status, request_id(attempt)), body);
     }
 
-    /// Appends a body in the shape of Chat Completions, made of what is known: it has neither `id` nor `created`.
-    fn completion(&self, out: &mut Vec<u8>, result: &str, attempt: Option<&Facts<'_>>) {
-        out.extend_from_slice(b"{\"object\":\"chat.completion\",\"model\":");
-        write_or_null(out, model(attempt));
+    /// Appends a body in the shape of Chat Completions, made of what is known. What its type wants and nobody knows is
+    /// made up: an `id` of the line's, a `created` of 0, the model that was asked for.
+    fn completion(
+        &self,
+        out: &mut Vec<u8>,
+        (seed, id): (&str, &str),
+        result: &str,
+        attempt: Option<&Facts<'_>>,
+    ) {
+        let created = attempt.and_then(|it| unix_seconds(&it.start_time)).unwrap_or_default();
+        let _ = write!(
+            out,
+            "{{\"id\":\"chatcmpl-{}\",\"object\":\"chat.completion\",\"created\":{created},\"model\":",
+            openai::hash_of(seed, id)
+        );
+        json::write_string(out, model(attempt).unwrap_or(&self.model));
         out.extend_from_slice(
             b",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":",
         );
@@ -189,10 +204,25 @@ impl Speller {
             json::write_string(out, result);
         }
         out.extend_from_slice(b"},\"finish_reason\":");
-        write_or_null(out, attempt.and_then(|attempt| attempt.finish_reason.as_deref()));
+        json::write_string(out, finish_reason(attempt));
         out.extend_from_slice(b"}]");
         if let Some(usage) = attempt.and_then(|attempt| attempt.usage) {
             write_usage(out, usage);
+        }
+        out.push(b'}');
+    }
+
+    /// Appends a body in the shape of Embeddings.
+    fn embedding(&self, out: &mut Vec<u8>, vector: &str, attempt: Option<&Facts<'_>>) {
+        let _ = write!(
+            out,
+            "{{\"object\":\"list\",\"data\":[{{\"object\":\"embedding\",\"index\":0,\
+             \"embedding\":{vector}}}],\"model\":"
+        );
+        json::write_string(out, model(attempt).unwrap_or(&self.model));
+        if let Some(usage) = attempt.and_then(|attempt| attempt.usage) {
+            let (input, all) = (usage.input_tokens, usage.total());
+            let _ = write!(out, ",\"usage\":{{\"prompt_tokens\":{input},\"total_tokens\":{all}}}");
         }
         out.push(b'}');
     }
@@ -289,26 +319,11 @@ fn write_usage(out: &mut Vec<u8>, usage: Usage) {
     out.push(b'}');
 }
 
-/// Appends a body in the shape of Embeddings.
-fn write_embedding(out: &mut Vec<u8>, vector: &str, attempt: Option<&Facts<'_>>) {
-    let _ = write!(
-        out,
-        "{{\"object\":\"list\",\"data\":[{{\"object\":\"embedding\",\"index\":0,\
-         \"embedding\":{vector}}}],\"model\":"
-    );
-    write_or_null(out, model(attempt));
-    if let Some(usage) = attempt.and_then(|attempt| attempt.usage) {
-        let (input, all) = (usage.input_tokens, usage.total());
-        let _ = write!(out, ",\"usage\":{{\"prompt_tokens\":{input},\"total_tokens\":{all}}}");
-    }
-    out.push(b'}');
-}
-
-fn write_or_null(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => json::write_string(out, text),
-        None => out.extend_from_slice(b"null"),
-    }
+/// Why the model stopped, in the words of Chat Completions; what has none there stopped of itself.
+fn finish_reason<'a>(attempt: Option<&'a Facts<'_>>) -> &'a str {
+    const REASONS: [&str; 5] = ["stop", "length", "tool_calls", "content_filter", "function_call"];
+    let reason = attempt.and_then(|attempt| attempt.finish_reason.as_deref());
+    reason.filter(|reason| REASONS.contains(reason)).unwrap_or("stop")
 }
 
 #[cfg(test)]
@@ -370,10 +385,13 @@ mod tests {
         let told = Told { envelope: &envelope, attempts: tried, ..Told::default() };
         Speller::new(of, format, "run").line(&mut out, &told).unwrap();
         let text = String::from_utf8(out).unwrap();
-        match text.split_once("batch_req_") {
-            Some((before, behind)) => format!("{before}{}", &behind[32..]),
-            None => text,
-        }
+        ["batch_req_", "req_", "chatcmpl-"].into_iter().fold(text, |text, name| {
+            let (before, behind) = match text.split_once(&format!("\"{name}")) {
+                Some(parts) => parts,
+                None => return text,
+            };
+            format!("{before}\"{}", &behind[32..])
+        })
     }
 
     #[test]
@@ -420,7 +438,7 @@ mod tests {
         assert_eq!(
             to_openai(&chat, Verdict::Text("a \"b\"\n"), &tried),
             "{\"id\":\"\",\"custom_id\":\"7\",\"response\":{\"status_code\":200,\"request_id\":\"req-1\",\
-             \"body\":{\"object\":\"chat.completion\",\"model\":\"m-1\",\"choices\":[{\"index\":0,\
+             \"body\":{\"id\":\"\",\"object\":\"chat.completion\",\"created\":0,\"model\":\"m-1\",\"choices\":[{\"index\":0,\
              \"message\":{\"role\":\"assistant\",\"content\":\"a \\\"b\\\"\\n\"},\"finish_reason\":\"stop\"}],\
              \"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3,\"total_tokens\":8,\
              \"prompt_tokens_details\":{\"cached_tokens\":2},\
@@ -429,10 +447,10 @@ mod tests {
         // What was taken over has no attempts.
         assert_eq!(
             to_openai(&chat, Verdict::Json("{\"n\":1.50}"), b"[]"),
-            "{\"id\":\"\",\"custom_id\":\"7\",\"response\":{\"status_code\":200,\"request_id\":null,\
-             \"body\":{\"object\":\"chat.completion\",\"model\":null,\"choices\":[{\"index\":0,\
+            "{\"id\":\"\",\"custom_id\":\"7\",\"response\":{\"status_code\":200,\"request_id\":\"\",\
+             \"body\":{\"id\":\"\",\"object\":\"chat.completion\",\"created\":0,\"model\":\"m\",\"choices\":[{\"index\":0,\
              \"message\":{\"role\":\"assistant\",\"content\":\"{\\\"n\\\":1.50}\"},\
-             \"finish_reason\":null}]}},\"error\":null}\n"
+             \"finish_reason\":\"stop\"}]}},\"error\":null}\n"
         );
         // Of a text that is JSON the model wrote the quotes as well.
         let fitting = JobSpec { schema: Some("{}".into()), ..chat };
@@ -511,7 +529,7 @@ mod tests {
         let failure = server(500, "HTTP 500: x").with_raw("said");
         let verdict = Verdict::Failed(&failure, 1);
         let text = line(&job("prompts", "chat"), Dialect::OpenAi, "4", verdict, b"");
-        assert!(text.contains(r#""request_id":null,"body":{"error":{"message":"x","#), "{text}");
+        assert!(text.contains(r#""request_id":"","body":{"error":{"message":"x","#), "{text}");
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Whole {
             let (lines, is_row) = (report.duplicates, dialect == Dialect::Rows);
             let but = if is_row { " (which matters with --id-field only)" } else { "" };
             let text = format!("{} with the id of an earlier line{but}", counted(lines));
-            add(!is_row, "duplicate_custom_id", text);
+            add(!is_row && rules.unique_ids, "duplicate_custom_id", text);
         }
         let over = |count: u64, most: Option<u64>| most.filter(|most| count > *most);
         if let Some(most) = over(report.lines, rules.requests) {

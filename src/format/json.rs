@@ -89,16 +89,61 @@ fn describe(text: &str, error: &serde_json::Error) -> Error {
                 Some(b't' | b'f') => "a boolean",
                 _ => "a number",
             }),
-            Err(error) => syntax(&error),
+            Err(error) => syntax(text, &error),
         };
     }
-    syntax(error)
+    syntax(text, error)
 }
 
-fn syntax(error: &serde_json::Error) -> Error {
-    let full = error.to_string();
+fn syntax(text: &str, error: &serde_json::Error) -> Error {
+    let (full, column) = (error.to_string(), error.column());
     let reason = full.split(" at line ").next().unwrap_or(&full).to_owned();
-    Error::Syntax { reason, column: error.column() }
+    // The column is that of the first byte which cannot be, or of the one before it.
+    let word = (column.saturating_sub(2)..=column).find_map(|at| {
+        let rest = text.get(at..)?;
+        NOT_JSON.into_iter().find(|word| rest.starts_with(word))
+    });
+    let reason = word.map_or(reason, |word| format!("{word} is no JSON"));
+    Error::Syntax { reason, column }
+}
+
+/// What Python and JavaScript have for numbers that are none; JSON has no word for them.
+const NOT_JSON: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+
+/// A text in which `NaN`, `Infinity` and `-Infinity` stand as values, with null in their places; `None` where there are
+/// none. Python writes them for numbers that are missing.
+#[must_use]
+pub fn without_nan(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    if !["NaN", "Infinity"]
+        .iter()
+        .any(|word| memchr::memmem::find(bytes, word.as_bytes()).is_some())
+    {
+        return None;
+    }
+    let (mut out, mut at, mut kept) = (String::with_capacity(text.len()), 0, 0);
+    while let Some(&byte) = bytes.get(at) {
+        let word = match byte {
+            b'"' => {
+                at = string_end(bytes, at);
+                continue;
+            }
+            b'N' | b'I' | b'-' => {
+                NOT_JSON.into_iter().find(|it| bytes[at..].starts_with(it.as_bytes()))
+            }
+            _ => None,
+        };
+        let Some(word) = word else {
+            at += 1;
+            continue;
+        };
+        out.push_str(text.get(kept..at)?);
+        out.push_str("null");
+        at += word.len();
+        kept = at;
+    }
+    out.push_str(text.get(kept..)?);
+    (kept > 0).then_some(out)
 }
 
 /// Whether brackets nest deeper than [`MAX_DEPTH`]. Most rows are too short for it, or hold fewer

@@ -169,8 +169,10 @@ fn check_choices(body: &Object<'_>) -> Result<(), NoAnswer<'static>> {
 /// Whether a message holds nothing but its role.
 fn says_nothing(message: &str) -> bool {
     match Object::parse(message) {
-        Ok(fields) => fields.fields().all(|(name, value)| name == "role" || is_blank(value)),
-        Err(_) => is_blank(message),
+        Ok(fields) => fields
+            .fields()
+            .all(|(name, value)| name == "role" || matches!(value, "null" | "[]" | "{}")),
+        Err(_) => false,
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Facts<'a> {
     pub model: Cow<'a, str>,
     /// The endpoint's name, where there are several.
     pub endpoint: Option<Cow<'a, str>>,
+    /// When the sending began, as RFC 3339 has it; empty where that is not told.
+    pub start_time: Cow<'a, str>,
     /// From the sending to the decoded answer.
     pub duration: Duration,
     /// From the sending to the head of the answer.
@@ -184,7 +186,7 @@ impl<'a> Rest<'a> {
             facts.endpoint = Some(Cow::Borrowed(self.string()?));
         }
         self.skip(",\"timing\":{\"start_time\":")?;
-        self.string()?;
+        facts.start_time = Cow::Borrowed(self.string()?);
         self.skip(",\"duration_ms\":")?;
         facts.duration = self.milliseconds()?;
         if self.skip(",\"time_to_response_ms\":").is_some() {
@@ -287,7 +289,8 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
         model: Cow<'a, str>,
         #[serde(borrow)]
         endpoint: Option<Cow<'a, str>>,
-        timing: Timing,
+        #[serde(borrow)]
+        timing: Timing<'a>,
         usage: Turn,
         cost_usd: Option<Money>,
         assumed_usd: Option<Money>,
@@ -306,7 +309,9 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
     }
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Timing {
+    struct Timing<'a> {
+        #[serde(borrow)]
+        start_time: Cow<'a, str>,
         duration_ms: f64,
         time_to_response_ms: Option<f64>,
         ttft_ms: Option<f64>,
@@ -328,6 +333,7 @@ fn as_json(list: &[u8]) -> Vec<Facts<'_>> {
             ok: written.ok,
             model: written.model,
             endpoint: written.endpoint,
+            start_time: written.timing.start_time,
             duration: duration(written.timing.duration_ms),
             time_to_response: written.timing.time_to_response_ms.map(duration),
             ttft: written.timing.ttft_ms.map(duration),

@@ -124,7 +124,7 @@ impl<'a> ShardRows<'a> {
         }
         let bytes = self.chunk.record(record);
         match self.format {
-            Format::JsonLines => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|error| {
+            Format::JsonLines => std::str::from_utf8(bytes).map(readable).map_err(|error| {
                 let what = format!("byte {} of the row is not UTF-8", error.valid_up_to() + 1);
                 invalid(FailureKind::InvalidUtf8, what)
             }),
@@ -154,6 +154,15 @@ impl<'a> ShardRows<'a> {
             };
             Failure::new(kind, format!("line {}: {error}", self.chunk.records[index].line))
         })
+    }
+}
+
+/// A row in which numbers that are none are null. A request is sent byte for byte or not at all, so that it keeps them.
+fn readable(text: &str) -> Cow<'_, str> {
+    let is_request = |text: &str| text.contains("\"body\"") && text.contains("\"custom_id\"");
+    match json::without_nan(text).filter(|_| !is_request(text)) {
+        Some(text) => Cow::Owned(text),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -258,6 +267,20 @@ mod tests {
                 "invalid_utf8: line 5: byte 7 of the row is not UTF-8",
                 "invalid_row: line 6: the row has 31 bytes, more than --max-row-bytes allows",
                 "invalid_row: line 7: expected a JSON object, got a string",
+            ]
+        );
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_null_in_rows_and_told_in_requests() {
+        let input = b"{\"a\":NaN,\"b\":[-Infinity,Infinity],\"NaN\":\"NaN, \\\"Infinity\"}\n\
+            {\"custom_id\":\"a\",\"body\":{\"temperature\":NaN}}\n{\"a\":NaNa}";
+        assert_eq!(
+            failures(&Format::JsonLines, Cut::Lines, input, 99),
+            [
+                "{\"a\":null,\"b\":[null,null],\"NaN\":\"NaN, \\\"Infinity\"}",
+                "invalid_json: line 2: NaN is no JSON at column 39",
+                "invalid_json: line 3: expected `,` or `}` at column 10",
             ]
         );
     }

@@ -85,6 +85,33 @@ impl Endpoint {
         })
     }
 
+    /// As [`Endpoint::of_url`], of a url as people write it: without `/v1`, as Azure's batch files have it; with a slash
+    /// too many or too few; a whole URL, of which the path counts.
+    #[must_use]
+    pub fn of_any_url(url: &str) -> Option<Self> {
+        let scheme = ["https://", "http://"].into_iter().find_map(|it| url.strip_prefix(it));
+        let path = match scheme {
+            Some(rest) => rest.find('/').map_or("", |at| &rest[at..]).split(['?', '#']).next()?,
+            None => url,
+        };
+        let path = format!("/{}", path.trim_matches('/'));
+        let is_named = |endpoint: &Self| {
+            let (whole, short) = (endpoint.url(), endpoint.url().trim_start_matches("/v1"));
+            let ends = |end: &str| if scheme.is_some() { path.ends_with(end) } else { path == end };
+            ends(whole) || ends(short)
+        };
+        let named = Self::ALL.into_iter().find(is_named).filter(|_| !has_dot_segment(&path));
+        Self::of_url(&path).or(named)
+    }
+
+    /// The url that a request goes to whose own names this endpoint: the usual one, but for those that are known by
+    /// their end, which have a path of their own.
+    #[must_use]
+    pub fn url_of(self, url: &str) -> String {
+        let is_own = matches!(self, Self::Score | Self::Rerank) && Self::of_url(url) == Some(self);
+        if is_own { url.to_owned() } else { self.url().to_owned() }
+    }
+
     /// Whether requests are forms with a file of sound in them.
     #[must_use]
     pub fn takes_sound(self) -> bool {
@@ -157,6 +184,32 @@ mod tests {
         ];
         for url in none {
             assert_eq!(Endpoint::of_url(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn urls_as_people_write_them_name_their_endpoint() {
+        for endpoint in Endpoint::ALL {
+            let (url, short) = (endpoint.url(), endpoint.url().trim_start_matches("/v1"));
+            for spelled in [
+                url.to_owned(),
+                short.to_owned(),
+                format!("{url}/"),
+                url.trim_start_matches('/').to_owned(),
+                format!("https://api.openai.com{url}"),
+                format!("http://host:8000/api{short}/?api-version=2024-10-21"),
+            ] {
+                assert_eq!(Endpoint::of_any_url(&spelled), Some(endpoint), "{spelled}");
+                let usual = endpoint.url_of(&spelled);
+                assert!(usual == url || Endpoint::of_url(&usual) == Some(endpoint), "{spelled}");
+            }
+        }
+        assert_eq!(Endpoint::Rerank.url_of("/v2/rerank"), "/v2/rerank");
+        assert_eq!(Endpoint::Rerank.url_of("https://h/v2/rerank"), "/v1/rerank");
+        for none in
+            ["", "/", "https://h", "/v1/chat", "/v2/chat/completions", "https://h/x/../embeddings"]
+        {
+            assert_eq!(Endpoint::of_any_url(none), None, "{none}");
         }
     }
 }

@@ -5,14 +5,14 @@ use serde_json::Value;
 use super::Prompt;
 use super::extent::{self, Extent};
 use crate::dialect::rules::ROWMILL;
-use crate::dialect::{Body, Dialect, Problem, dria, openai, prompts};
+use crate::dialect::{Body, Dialect, Problem, dria, openai, prompts, shown};
 use crate::format::json::Object;
 use crate::job::{Endpoint, Failure, FailureKind, JobSpec, Kinds, Modality, OWN_MODEL};
 
 /// What of a request is not its body, which is the text of its [`Prompt`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Where it goes, as its line has it: `/v1/chat/completions`.
+    /// Where it goes: `/v1/chat/completions`.
     pub url: String,
     /// What that names.
     pub endpoint: Endpoint,
@@ -55,12 +55,12 @@ pub(super) fn of(row: &Object<'_>, job: &JobSpec) -> Option<Result<Prompt, Failu
 fn of_openai(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {
     let line = openai::Request::of(row)?;
     line.check(&ROWMILL, job.model != OWN_MODEL)?;
-    let url = line.url().into_owned();
+    let url = line.url();
     let Some(endpoint) = line.endpoint() else {
-        let (server, known) = (ROWMILL.title, ROWMILL.urls());
+        let (url, server, known) = (shown(&url), ROWMILL.title, ROWMILL.urls());
         return Err(Problem::UnknownUrl { url, server, known });
     };
-    Ok(of_body(line.body(), (url, endpoint), job))
+    Ok(of_body(line.body(), (endpoint.url_of(&url), endpoint), job))
 }
 
 fn of_dria(row: &Object<'_>, job: &JobSpec) -> Result<Prompt, Problem> {

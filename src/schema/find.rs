@@ -311,7 +311,7 @@ mod tests {
             "{\"a\":1,}",
             "Here: {'a': 1} // done",
             "<answer>{\"a\":1}</answer>",
-            "{\"a\":1} Again: {\"a\": 1}",
+            "{\"a\": 1} Again: {\"a\":1}",
             "```\n{\"a\":1}\n``` (see [2])",
         ] {
             assert_eq!(found(answer).as_deref(), Ok(r#"{"a":1}"#), "{answer}");
@@ -333,7 +333,7 @@ mod tests {
     fn the_reason_is_that_of_the_likeliest_part() {
         assert_eq!(
             found("{\"a\":1,,}").unwrap_err(),
-            "the answer is no JSON: expected value at line 1 column 8"
+            "the answer is no JSON: key must be a string at line 1 column 8"
         );
         assert_eq!(
             found("Well:\n```json\n{\"a\":}\n```").unwrap_err(),
@@ -370,7 +370,7 @@ mod tests {
             assert_eq!(found(&fenced).as_deref(), Ok(ANSWER), "{fenced}");
             for open in [
                 format!("{begin}perhaps {DRAFT}? No"),
-                format!("{begin}x{end} {begin}{DRAFT}"),
+                format!("{begin}x{end} <think>{DRAFT}"),
                 format!("{begin}{DRAFT}{end}"),
                 format!("{begin}{DRAFT}{end} I cannot tell."),
             ] {

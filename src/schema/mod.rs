@@ -358,7 +358,7 @@ mod tests {
         /// Whatever is written around it, and however it is fenced, an answer is found and is kept.
         #[test]
         fn answers_are_found_in_any_padding(
-            before in "[^{\\[`]{0,40}", behind in "[^`]{0,40}", score in any::<f64>(),
+            before in "[^{\\[`]{0,40}", behind in "[^{\\[`]{0,40}", score in any::<f64>(),
             note in "\\PC{0,20}", fence in prop::sample::select(vec!["", "```", "```json\n", "~"]),
         ) {
             prop_assume!(score.is_finite());
