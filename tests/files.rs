@@ -96,6 +96,9 @@ fn servers_have_rules_of_their_own() {
     assert_eq!(codes("two.jsonl", 0), "");
     assert_eq!(codes("two.jsonl --for openai", 65), "model_mismatch");
     assert_eq!(codes("two.jsonl --for doubleword", 0), "");
+    bench.write("twice.jsonl", request("a", "m") + &request("a", "m"));
+    assert_eq!(codes("twice.jsonl --for vllm", 0), "duplicate_custom_id", "a warning");
+    assert_eq!(codes("twice.jsonl --for openai", 65), "duplicate_custom_id");
     assert_eq!(codes("two.jsonl --for dria", 65), "wrong_dialect missing_field missing_field");
 
     let stream = request("a", "m").replace("\"top_p\":0.50", "\"stream\":true");

@@ -68,7 +68,10 @@ fn bodies_go_out_byte_for_byte_to_where_their_lines_say() {
         ("/v1/completions", r#"{"model":"m","prompt":[1,2],"seed":900719925474099312345}"#),
         ("/v1/responses", r#"{ "input" : "x" , "model" : "m" }"#),
         ("/v1/embeddings", r#"{"input":["é","b"],"model":"m"}"#),
-        ("/v1/messages", r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#),
+        (
+            "/v1/messages",
+            r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#,
+        ),
         ("/score", r#"{"model":"m","text_1":"a","text_2":"b"}"#),
         ("/v2/rerank", r#"{"model":"m","query":"a","documents":["b"]}"#),
     ];
@@ -101,7 +104,10 @@ fn bodies_go_out_byte_for_byte_to_where_their_lines_say() {
 fn a_model_takes_the_place_of_the_lines_own_and_of_nothing_else() {
     let (server, bench) = (told(), Bench::new());
     let body = r#"{"temperature":1.50,"model":"a","input":{"model":"b"},"model" : "c"}"#;
-    bench.write("in.jsonl", line("1", "/v1/responses", body) + &line("2", "/v1/responses", r#"{ "input":"x" }"#));
+    bench.write(
+        "in.jsonl",
+        line("1", "/v1/responses", body) + &line("2", "/v1/responses", r#"{ "input":"x" }"#),
+    );
     bench.run(&run(&server, "-m n")).expect(0);
     let sent: BTreeSet<_> = server.calls().iter().map(raw).collect();
     let expected = [
@@ -927,10 +933,12 @@ fn urls_and_lines_as_other_services_have_them_are_taken() {
         "https://api.openai.com/v1/chat/completions",
         "https://h.example/openai/deployments/d/chat/completions?api-version=2024-10-21",
     ];
-    let mut text: String = urls.iter().zip(1..).map(|(url, n)| line(&n.to_string(), url, chat)).collect();
+    let mut text: String =
+        urls.iter().zip(1..).map(|(url, n)| line(&n.to_string(), url, chat)).collect();
     // Together's and Mistral's lines have neither a method nor a url.
     text += &format!("{{\"custom_id\":\"t\",\"body\":{chat}}}\n");
-    text += "{\"custom_id\":\"m\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}}\n";
+    text +=
+        "{\"custom_id\":\"m\",\"body\":{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}}\n";
     bench.write("in.jsonl", &text);
     bench.run(&run(&server, "-m m")).expect(0);
     let paths: BTreeSet<_> = server.calls().into_iter().map(|call| call.path).collect();
@@ -943,7 +951,10 @@ fn urls_and_lines_as_other_services_have_them_are_taken() {
             .says(&format!("{told} "));
     }
     // What leads out of the base URL goes nowhere.
-    bench.write("in.jsonl", line("a", "/v1/../admin/score", r#"{"model":"m","text_1":"x","text_2":"y"}"#));
+    bench.write(
+        "in.jsonl",
+        line("a", "/v1/../admin/score", r#"{"model":"m","text_1":"x","text_2":"y"}"#),
+    );
     bench.run(&run(&server, "")).expect(65).says("line 1: url \"/v1/../admin/score\" is none");
 }
 

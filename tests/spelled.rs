@@ -438,3 +438,75 @@ fn lines_of_one_custom_id_have_names_of_their_own() {
     bench.run("merge --work-dir job -o other --output-format openai").expect(3);
     assert_eq!(bench.read("other/b.jsonl"), bench.read("out/b.jsonl"), "the same again");
 }
+
+/// What openai-python makes of lines: each body must be what its type wants.
+const VALIDATE: &str = "
+import json, sys
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
+for line in open(sys.argv[1], encoding='utf-8'):
+    line = json.loads(line)
+    response = line['response']
+    assert isinstance(line['id'], str) and isinstance(line['custom_id'], str)
+    if response is None:
+        assert isinstance(line['error']['message'], str)
+        continue
+    assert isinstance(response['request_id'], str) and response['request_id']
+    if response['status_code'] == 200:
+        body = response['body']
+        kind = CreateEmbeddingResponse if body['object'] == 'list' else ChatCompletion
+        kind.model_validate(body, strict=False)
+        print(body['object'])
+";
+
+/// The Python of an environment with the newest openai-python; `None`, told, where it cannot be had.
+fn openai_python() -> Option<PathBuf> {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("openai-python");
+    let python = dir.join("bin/python");
+    let run = |program: &std::path::Path, args: &[&str]| {
+        let done = std::process::Command::new(program).args(args).output();
+        done.is_ok_and(|done| done.status.success())
+    };
+    let is_ready = || run(&python, &["-c", "import openai"]);
+    let path = dir.to_str()?;
+    let is_made = is_ready()
+        || run("python3".as_ref(), &["-m", "venv", path])
+            && run(&python, &["-m", "pip", "install", "--quiet", "--timeout", "20", "openai"])
+            && is_ready();
+    if !is_made {
+        eprintln!("SKIPPED: openai-python cannot be installed into {path}");
+    }
+    is_made.then_some(python)
+}
+
+#[test]
+fn lines_of_rows_are_what_openai_python_reads() {
+    let Some(python) = openai_python() else { return };
+    let server = Server::start(|call| match call.prompt.as_str() {
+        "text 1" => Reply::Answer("well".into()),
+        "text 2" => Reply::body(
+            r#"{"choices":[{"message":{"content":"cut"},"finish_reason":"eos_token"}],"usage":{"prompt_tokens":1}}"#,
+        ),
+        "text 3" => Reply::status(400),
+        _ => Reply::body(completion("")),
+    });
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", rows(4));
+    let run = "run in.jsonl --id-field id -p {{text}} -m m --retries 0 --output-format openai -o";
+    bench.run(&format!("{run} out.jsonl")).expect(3);
+    let vectors = Server::start(|_| {
+        Reply::body(
+            r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"e","usage":{"prompt_tokens":1,"total_tokens":1}}"#,
+        )
+    });
+    let of_vectors = format!("--protocol embeddings --base-url {}", vectors.url());
+    bench.run(&format!("{run} vectors.jsonl {of_vectors}")).expect(0);
+    for (name, valid) in [("out.jsonl", 2), ("vectors.jsonl", 4)] {
+        let done = std::process::Command::new(&python)
+            .args(["-c", VALIDATE, bench.path(name).to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(String::from_utf8_lossy(&done.stdout).lines().count(), valid, "{name}");
+    }
+}

@@ -416,6 +416,17 @@ fn a_body_that_holds_an_error_is_no_answer_whatever_its_status() {
     bench.run("run in.jsonl -o out.jsonl --resume -c 1").expect(0).says("took over 1 answers");
     let asked: Vec<_> = server.calls().into_iter().map(|call| call.prompt).collect();
     assert_eq!(asked, ["a", "c", "d", "e", "f"]);
+    // What it was called stays, and the others have names of their own.
+    let names: Vec<_> = bench
+        .lines("out.jsonl")
+        .iter()
+        .map(|line| [&line["id"], &line["response"]["request_id"]].map(Value::to_string))
+        .collect();
+    assert_eq!(names[1], ["\"x\"", "\"x\""]);
+    assert!(
+        names[0][0].starts_with("\"batch_req_") && names[0][1].starts_with("\"req_"),
+        "{names:?}"
+    );
 }
 
 #[test]

@@ -137,7 +137,7 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
 pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
     let id = answered_id(&line)?;
-    SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer })
+    SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer, named: [None; 2] })
 }
 
 #[cfg(test)]

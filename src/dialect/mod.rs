@@ -65,6 +65,8 @@ pub struct AnswerLine<'a> {
     pub id: &'a str,
     /// The answer, as JSON: in [`openai`] the whole body of the response. Nothing where it tells of a failure.
     pub answer: Option<&'a str>,
+    /// What the line and its request are called in [`openai`]: the strings of `id` and `response.request_id`.
+    pub named: [Option<&'a str>; 2],
 }
 
 /// What a model said, in a form in which equal answers are equal: without what differs from call to call (ids,

@@ -240,10 +240,34 @@ pub fn write(out: &mut Vec<u8>, reply: &Reply<'_>) {
 pub(super) fn write_response(
     out: &mut Vec<u8>,
     request: (&str, &str),
-    (status, request_id): (u16, Option<&str>),
+    answered: (u16, Option<&str>),
     body: impl FnOnce(&mut Vec<u8>),
 ) {
     begin(out, request);
+    end_response(out, request, answered, body);
+}
+
+/// As [`write_response`], of a line that has this name already.
+pub(super) fn write_named_response(
+    out: &mut Vec<u8>,
+    request: (&str, &str),
+    name: &str,
+    answered: (u16, Option<&str>),
+    body: impl FnOnce(&mut Vec<u8>),
+) {
+    out.extend_from_slice(b"{\"id\":");
+    json::write_string(out, name);
+    let _ = write!(out, ",\"custom_id\":{},\"response\":", string_or_null(request.1));
+    end_response(out, request, answered, body);
+}
+
+/// Appends a line from its response on.
+fn end_response(
+    out: &mut Vec<u8>,
+    request: (&str, &str),
+    (status, request_id): (u16, Option<&str>),
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{{\"status_code\":{status},\"request_id\":");
     match request_id {
@@ -331,14 +355,16 @@ pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
     let id = answered_id(&line)?;
     if line.get("error").is_some_and(|error| error != "null") {
-        return Ok(AnswerLine { id, answer: None });
+        return Ok(AnswerLine { id, answer: None, named: [None; 2] });
     }
     let response = super::object(&line, "response")?;
     let status = response.get("status_code").and_then(|status| status.parse::<u16>().ok());
     let status = status.ok_or(Problem::Missing("response.status_code"))?;
     let body = response.get("body").filter(|body| body.starts_with('{'));
     let body = body.filter(|_| matches!(status, 200..=299));
-    Ok(AnswerLine { id, answer: body.filter(|body| is_answer(body)) })
+    let is_name = |token: &&str| token.starts_with('"') && token.len() > 2;
+    let named = [line.get("id").filter(is_name), response.get("request_id").filter(is_name)];
+    Ok(AnswerLine { id, answer: body.filter(|body| is_answer(body)), named })
 }
 
 /// Whether a body is an answer: there are servers that send errors and nothing at all under a status of success.
@@ -510,7 +536,8 @@ mod tests {
     #[test]
     fn servers_differ() {
         let check = |line: &str, rules| Request::read(line).unwrap().check(rules, false);
-        let scored = LINE.replace("/v1/chat/completions", "/score");
+        let scored =
+            LINE.replace("/v1/chat/completions", "/score").replace("1.50", "1,\"text_1\":\"x\"");
         assert!(check(&scored, &VLLM).is_ok() && check(&scored, &ROWMILL).is_ok());
         assert!(check(&scored, &FASTDEPLOY).is_err() && check(&scored, &OPENAI).is_err());
         let short = LINE.replace("/v1/chat", "/chat");

@@ -139,7 +139,7 @@ pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
     let id = field(&line, "id")?;
     check_id(id)?;
-    SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer })
+    SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer, named: [None; 2] })
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub struct Told<'a> {
     /// The attempts that led to it, as a JSON list of what [`telemetry::write_attempt`] writes; empty where there
     /// were none.
     pub attempts: &'a [u8],
+    /// What its line and its request were called in the output that it was taken over from, as journals keep it; empty
+    /// where they had no names. Only `openai` has a place for them.
+    pub named: &'a [u8],
     /// Which of the answers to its row it is, as [`envelope::mark`] spells it; empty where there is one. Only `rows`
     /// can say it.
     pub mark: &'a [u8],
@@ -63,6 +66,15 @@ struct Envelope<'a> {
     result: &'a RawValue,
     #[serde(borrow)]
     error: Option<Failed<'a>>,
+}
+
+/// What a line was called that was taken over.
+#[derive(Deserialize, Default)]
+struct Names<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    request_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +124,7 @@ impl Speller {
         match (self.format, &envelope.error) {
             (Dialect::OpenAi, None) => {
                 let result = envelope.result.get();
-                self.response(out, (&seed(), &string(id)), result, attempt);
+                self.response(out, (&seed(), &string(id)), (result, told.named), attempt);
             }
             (Dialect::OpenAi, Some(failed)) => {
                 self.failure(out, (&seed(), &self.known(id)), failed, attempt);
@@ -166,7 +178,7 @@ impl Speller {
         &self,
         out: &mut Vec<u8>,
         named: (&str, &str),
-        result: &str,
+        (result, earlier): (&str, &[u8]),
         attempt: Option<&Facts<'_>>,
     ) {
         // An answer over a WebSocket has no status, nor has one that was taken over.
@@ -176,7 +188,12 @@ impl Speller {
             (false, true) => self.embedding(out, result, attempt),
             (false, false) => self.completion(out, named, result, attempt),
         };
-        openai::write_response(out, named, (status, request_id(attempt)), body);
+        let earlier: Names<'_> = serde_json::from_slice(earlier).unwrap_or_default();
+        let answered = (status, request_id(attempt).or(earlier.request_id.as_deref()));
+        match &earlier.id {
+            Some(name) => openai::write_named_response(out, named, name, answered, body),
+            None => openai::write_response(out, named, answered, body),
+        }
     }
 
     /// Appends a body in the shape of Chat Completions, made of what is known. What its type wants and nobody knows is

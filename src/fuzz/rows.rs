@@ -206,6 +206,7 @@ fn journaled(id: &Id, text: &str) {
         attempts: b"[]",
         asked: None,
         adopted: false,
+        named: b"",
         input: Some(text.as_bytes()),
     };
     let seed = crate::store::Identity::known(0).seed();

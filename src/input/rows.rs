@@ -279,7 +279,7 @@ mod tests {
             failures(&Format::JsonLines, Cut::Lines, input, 99),
             [
                 "{\"a\":null,\"b\":[null,null],\"NaN\":\"NaN, \\\"Infinity\"}",
-                "invalid_json: line 2: NaN is no JSON at column 39",
+                "invalid_json: line 2: NaN is no JSON at column 40",
                 "invalid_json: line 3: expected `,` or `}` at column 10",
             ]
         );

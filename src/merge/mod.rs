@@ -399,6 +399,7 @@ fn put_row(
     let told = Told {
         envelope: outcome.envelope,
         attempts: outcome.attempts,
+        named: outcome.named,
         mark: &mark.envelope,
         input_name: wanted.names[entry.source as usize].as_str(),
         input: outcome.input.filter(|_| wanted.include_input),

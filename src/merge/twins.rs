@@ -103,6 +103,8 @@ impl<'r, 'd> TwinLines<'r, 'd> {
         let told = Told {
             envelope,
             attempts: outcome.attempts,
+            // Two lines of one name could not be told apart.
+            named: b"",
             mark: &[],
             input_name: wanted.names[entry.source as usize].as_str(),
             input: input.filter(|_| wanted.include_input),

@@ -386,6 +386,7 @@ impl Filling<'_> {
             "" => NO_INPUT,
             text => text.as_bytes(),
         });
+        let named = names_of(&answer);
         let record = Record::Outcome(Outcome {
             row,
             kind: OutcomeKind::Ok,
@@ -394,6 +395,7 @@ impl Filling<'_> {
             attempts: b"[]",
             asked,
             adopted: true,
+            named: &named,
             input,
         });
         let start = self.lines.len();
@@ -408,6 +410,14 @@ fn answers(prompt: &Prompt, job: &JobSpec, result: &str) -> bool {
     let endpoint = prompt.request.as_ref().map(|request| request.endpoint);
     let body = Object::parse(result).ok().filter(|_| job.dialect == Dialect::OpenAi);
     body.is_none_or(|body| check_answer(endpoint, &body).is_ok())
+}
+
+/// What the line of an answer and its request are called, as journals keep it.
+fn names_of(answer: &Answer<'_>) -> Vec<u8> {
+    let names = ["id", "request_id"].into_iter().zip(answer.named);
+    let said: Vec<_> =
+        names.filter_map(|(name, token)| Some(format!("\"{name}\":{}", token?))).collect();
+    if said.is_empty() { Vec::new() } else { format!("{{{}}}", said.join(",")).into_bytes() }
 }
 
 /// Whether an answer shows another row than this. Spelling does not matter: other tools rebuild rows.

@@ -47,6 +47,8 @@ pub(super) struct Answer<'a> {
     pub(super) id: &'a str,
     /// The answer's token; nothing where there is none.
     pub(super) result: Option<&'a str>,
+    /// What its line and its request are called, if that is said.
+    pub(super) named: [Option<&'a str>; 2],
     /// Which of the answers to its row it is, if that is said.
     pub(super) variant: Option<(String, u32)>,
     /// The row's number, if it is said.
@@ -67,8 +69,8 @@ impl<'a> Answer<'a> {
             Dialect::Prompts => prompts::read_answer(text()?),
             Dialect::Dria => dria::read_answer(text()?),
         };
-        let dialect::AnswerLine { id, answer } = held.ok()?;
-        Some(Self { id, result: answer, variant: None, number: None, input: None })
+        let dialect::AnswerLine { id, answer, named } = held.ok()?;
+        Some(Self { id, result: answer, named, variant: None, number: None, input: None })
     }
 
     fn of_envelope(line: &'a [u8]) -> Option<Self> {
@@ -77,6 +79,7 @@ impl<'a> Answer<'a> {
         Some(Self {
             id: envelope.id.get(),
             result: envelope.ok.then(|| envelope.result.get()),
+            named: [None; 2],
             variant: envelope.variant(),
             number: envelope.row_number(),
             input: envelope.input.map(RawValue::get),

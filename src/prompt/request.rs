@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(Request::texts(&asked.text), ("café\n".to_owned(), 0));
         // Another url, or a blank more, is another request.
         let others = [
-            LINE.replace("/v1/chat/completions", "/v1/completions"),
+            LINE.replace("/v1/chat/completions", "/v1/messages"),
             LINE.replace("\"m\", ", "\"m\",  "),
         ];
         let mut job = job("openai", OWN_MODEL);

@@ -31,7 +31,8 @@ pub enum Record<'a> {
     },
     /// What became of a row:
     /// `{"row":17,"outcome":"ok","at":1763700000123,"sizes":[245,180][,"asked":[1,"00c0ffee00c0ffee"]]`
-    /// `,"envelope":{…},"attempts":[…][,"adopted":true][,"input":…]}`.
+    /// `,"envelope":{…},"attempts":[…][,"adopted":true][,"input":…]}`; `"adopted":[50,{"id":…,"request_id":…}]`
+    /// where its line had names.
     Outcome(Outcome<'a>),
     /// An attempt failed and the row will be tried again:
     /// `{"row":17,"outcome":"retry","at":…,"sizes":[4,180],"envelope":null,"attempts":[…]}`.
@@ -83,6 +84,9 @@ pub struct Outcome<'a> {
     pub attempts: &'a [u8],
     /// Whether the answer was taken over from an earlier output, not called for.
     pub adopted: bool,
+    /// What its line was called there, as a JSON object with `id` and `request_id`; empty where it said neither, and for
+    /// answers that were called for.
+    pub named: &'a [u8],
     /// The row, where envelopes are to show it.
     pub input: Option<&'a [u8]>,
 }
@@ -187,7 +191,11 @@ impl<'a> Outcome<'a> {
         out.extend_from_slice(self.envelope);
         out.extend_from_slice(b",\"attempts\":");
         out.extend_from_slice(self.attempts);
-        if self.adopted {
+        if !self.named.is_empty() {
+            let _ = write!(out, ",\"adopted\":[{},", self.named.len());
+            out.extend_from_slice(self.named);
+            out.push(b']');
+        } else if self.adopted {
             out.extend_from_slice(b",\"adopted\":true");
         }
         if let Some(input) = self.input {
@@ -271,7 +279,16 @@ fn parse(json: &[u8]) -> Option<Record<'_>> {
     let envelope = cursor.take(envelope_size)?;
     cursor.skip(b",\"attempts\":")?;
     let attempts = cursor.take(attempts_size)?;
-    let adopted = cursor.skip(b",\"adopted\":true").is_some();
+    let (adopted, named) = match cursor.skip(b",\"adopted\":[") {
+        Some(()) => {
+            let size = usize::try_from(cursor.number()?).ok()?;
+            cursor.skip(b",")?;
+            let named = cursor.take(size)?;
+            cursor.skip(b"]")?;
+            (true, named)
+        }
+        None => (cursor.skip(b",\"adopted\":true").is_some(), &b""[..]),
+    };
     let input = match cursor.skip(b",\"input\":") {
         Some(()) => Some(cursor.take(cursor.0.len().checked_sub(1)?)?),
         None => None,
@@ -283,7 +300,8 @@ fn parse(json: &[u8]) -> Option<Record<'_>> {
         return Some(Record::Retry { row, at_ms, attempts });
     }
     let kind = OutcomeKind::from_word(word)?;
-    Some(Record::Outcome(Outcome { row, kind, at_ms, asked, envelope, attempts, adopted, input }))
+    let outcome = Outcome { row, kind, at_ms, asked, envelope, attempts, adopted, named, input };
+    Some(Record::Outcome(outcome))
 }
 
 /// The part of a record that has not been read yet.
@@ -388,6 +406,7 @@ mod tests {
             envelope,
             attempts: b"[{\"ok\":true}]",
             adopted: false,
+            named: b"",
             input,
         }
     }
@@ -408,6 +427,8 @@ mod tests {
             Record::Outcome(whole),
             Record::Outcome(Outcome { asked: Some(accepted), ..whole }),
             Record::Outcome(adopted),
+            Record::Outcome(Outcome { named: b"{\"id\":\"x\"}", ..adopted }),
+            Record::Outcome(Outcome { named: b"{\"id\":\"x]\"}", adopted: true, ..whole }),
             Record::Retry { row: 3, at_ms: 4, attempts: b"[{\"ok\":false}]" },
             Record::Repeated { calls: 333, at_ms: 9 },
             begin(),

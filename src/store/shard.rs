@@ -439,6 +439,7 @@ mod tests {
             attempts: b"[]",
             asked: None,
             adopted: false,
+            named: b"",
             input: None,
         };
         Record::Outcome(outcome).encode(&mut line, seed());

@@ -482,6 +482,7 @@ mod tests {
                 envelope: envelope.as_bytes(),
                 attempts: b"[]",
                 adopted: false,
+                named: b"",
                 input: None,
             };
             let mut line = Vec::new();

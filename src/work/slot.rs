@@ -344,6 +344,7 @@ impl<'a> Slot<'a> {
             attempts,
             asked,
             adopted: false,
+            named: b"",
             input: input.as_deref(),
         }));
         self.envelope = envelope;
