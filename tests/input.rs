@@ -25,7 +25,7 @@ fn rows_that_cannot_be_asked_about_fail_and_the_others_go_on() {
     let bench = Bench::with_server(&server);
     let mut input = b"{\"id\":\"a\",\"text\":\"1\"}\n{\"id\":\"b\",\"text\":\n[1,2]\n\n{\"text\":\"no id\"}\n\
         {\"id\":null,\"text\":\"x\"}\n{\"id\":\"\",\"text\":\"x\"}\n{\"id\":1.5,\"text\":\"x\"}\n\
-        {\"id\":true,\"text\":\"x\"}\n{\"id\":\"c\"}\n{\"id\":\"d\",\"text\":NaN}\n{\"id\":\"e\",\"text\":\"\xff\xfe\"}\n"
+        {\"id\":true,\"text\":\"x\"}\n{\"id\":\"c\"}\n{\"id\":\"d\",\"text\":nan}\n{\"id\":\"e\",\"text\":\"\xff\xfe\"}\n"
         .to_vec();
     input.extend(
         format!("{{\"id\":\"deep\",\"text\":{}{}}}\n", "[".repeat(200), "]".repeat(200)).bytes(),

@@ -131,10 +131,10 @@ fn an_estimate_is_counted_with_the_models_tokenizer_and_calls_nothing() {
     assert_eq!((&older["tokenizer"], &older["input_tokens"]), (&json!("cl100k_base"), &json!(43)));
     // An instruction is a message, and a schema goes in as well.
     bench.write("i.txt", "2 + 2 = 4");
-    bench.write("s.json", "{}");
+    bench.write("s.json", r#"{"type":"string"}"#);
     let more = "-m openai.gpt-4o-mini --limit 1 --instruction i.txt --json-schema s.json";
     let told = estimated(&bench, more)["input_tokens"].as_u64().unwrap();
-    assert_eq!(told, 6 + 7 + (7 + 4) + 1);
+    assert_eq!(told, 6 + 7 + (7 + 4) + 5);
 }
 
 #[test]

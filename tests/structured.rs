@@ -531,7 +531,7 @@ fn what_is_no_schema_is_told_before_any_call() {
         assert!(!ended.stderr.contains("geheim"), "{}", ended.stderr);
         ended.expect(code).says(text);
     }
-    bench.write("good.json", "{}");
+    bench.write("good.json", r#"{"type":"object"}"#);
     let ended = bench.run(&format!("{ASK} --json-schema good.json --error-output good.json"));
     ended.expect(2).says("the file of the schema");
     assert_eq!(server.count(), 0);

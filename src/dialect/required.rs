@@ -18,11 +18,7 @@ pub(super) fn check(
     let one_of = |names: &[&str], shown: &'static str| {
         let is_there = |name: &&str| body.parameter(name).is_some_and(|token| token != "null");
         let url = endpoint.url();
-        names
-            .iter()
-            .any(|it| is_there(it))
-            .then_some(())
-            .ok_or(Problem::NoneOf { url, names: shown })
+        names.iter().any(is_there).then_some(()).ok_or(Problem::NoneOf { url, names: shown })
     };
     match endpoint {
         Endpoint::ChatCompletions => check_messages(body, rules)?,

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Content, Dialect, dria, openai, prompts};
 use crate::format::telemetry::{self, Facts};
 use crate::format::{envelope, json};
-use crate::job::{JobSpec, Protocol, Usage, unix_seconds};
+use crate::job::{JobSpec, Protocol, Usage, unix_ms};
 
 /// Writes the lines of one job in one dialect.
 #[derive(Debug, Clone)]
@@ -205,7 +205,7 @@ impl Speller {
         result: &str,
         attempt: Option<&Facts<'_>>,
     ) {
-        let created = attempt.and_then(|it| unix_seconds(&it.start_time)).unwrap_or_default();
+        let created = attempt.and_then(|it| unix_ms(&it.start_time)).unwrap_or_default() / 1000;
         let _ = write!(
             out,
             "{{\"id\":\"chatcmpl-{}\",\"object\":\"chat.completion\",\"created\":{created},\"model\":",

@@ -32,5 +32,5 @@ pub use spec::{
     Dedupe, Difference, IdFrom, Identity, JobSpec, MAX_ATTACHMENT_BYTES, OnDuplicate,
     OnMissingField, Parameters, Sample, Selection, Setting, hash_text,
 };
-pub use time::{duration, http_date_ms, rfc3339, some_time, unix_ms, unix_seconds};
+pub use time::{duration, http_date_ms, rfc3339, some_time, unix_ms};
 pub use variants::{OWN_MODEL, OtherModel, PASSTHROUGH, Variant};

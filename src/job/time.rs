@@ -40,12 +40,6 @@ fn is_last_day(day: &jiff::civil::Date) -> Option<jiff::Timestamp> {
     is_late.then_some(jiff::Timestamp::MAX)
 }
 
-/// A time as RFC 3339 has it, in seconds since the Unix epoch; `None` where it is none.
-#[must_use]
-pub fn unix_seconds(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
-}
-
 /// A time: seconds, or with units like `1h 30m`.
 ///
 /// # Errors

@@ -210,7 +210,8 @@ impl<'a> Scan<'a, '_> {
                 _ => true,
             });
         let is_last = last + 1 == self.found.len() && is_end(&self.text[fitting.end..]);
-        if is_corrected || !is_alone && !(is_last && self.is_presented(fitting.start)) {
+        let is_clear = is_alone || is_last && self.is_presented(fitting.start);
+        if is_corrected || !is_clear {
             let told =
                 "the answer holds more than one JSON value, and which one counts is not clear";
             return Err(NoAnswer::Told(told.to_owned()));
