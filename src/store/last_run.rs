@@ -14,6 +14,9 @@ use crate::job::Money;
 /// `status --json`, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRun {
+    /// The run of its directory; in the file only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
     /// What it was started as.
     pub command: String,
     /// The process.
@@ -63,14 +66,6 @@ pub struct SessionEnd {
     pub next: Option<String>,
 }
 
-/// The file: a session, and the run it was of.
-#[derive(Serialize, Deserialize)]
-struct Noted {
-    run: String,
-    #[serde(flatten)]
-    session: LastRun,
-}
-
 /// The word for a session that has not ended yet.
 const RUNNING: &str = "running";
 /// The word for one that ended without a word.
@@ -79,6 +74,7 @@ const CUT_OFF: &str = "cut_off";
 impl LastRun {
     fn of(holder: &Holder, end: &str) -> Self {
         Self {
+            run: String::new(),
             command: holder.command.clone(),
             pid: holder.pid,
             host: holder.host.clone(),
@@ -122,9 +118,10 @@ impl WorkDir {
             let lock = self.path().join(LOCK);
             let is_held = lock::is_held(&lock);
             let bytes = disk::read_if_there(&self.path().join(LAST_RUN)).ok().flatten();
-            let written: Option<Noted> =
+            let written: Option<LastRun> =
                 bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let written = written.filter(|it| it.run == self.run()).map(|it| it.session);
+            let written = written.filter(|it| it.run == self.run());
+            let written = written.map(|it| LastRun { run: String::new(), ..it });
             judge(written, lock::signature(&lock), is_held)
         };
         // A session that begins or ends between two of these glances looks like one that was cut
@@ -170,7 +167,7 @@ impl Held {
     fn note(&self, run: &LastRun) -> Result<(), Error> {
         // A directory that was taken away is not written to where it is now.
         self.still_there()?;
-        let noted = Noted { run: self.run().to_owned(), session: run.clone() };
+        let noted = LastRun { run: self.run().to_owned(), ..run.clone() };
         let mut text = serde_json::to_vec_pretty(&noted).unwrap_or_default();
         text.push(b'\n');
         disk::replace(&self.path().join(LAST_RUN), &text)
