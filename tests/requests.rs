@@ -133,6 +133,7 @@ fn the_vendors_examples_run_as_they_are() {
             answer["data"] = json!([{"embedding": [1]}]);
             answer["results"] = json!([{"index": 0}]);
             answer["output"] = json!([{"type": "message"}]);
+            answer["content"] = json!([{"text": "x"}]);
             Reply::body(answer.to_string())
         });
         let (bench, text) = (Bench::new(), fixture(directory));
@@ -959,7 +960,10 @@ fn urls_and_lines_as_other_services_have_them_are_taken() {
         "in.jsonl",
         line("a", "/v1/../admin/score", r#"{"model":"m","text_1":"x","text_2":"y"}"#),
     );
-    bench.run(&run(&server, "")).expect(65).says("line 1: url \"/v1/../admin/score\" is none");
+    bench
+        .run(&run(&server, "--overwrite"))
+        .expect(65)
+        .says("line 1: url \"/v1/../admin/score\" is none");
 }
 
 #[test]

@@ -447,7 +447,9 @@ fn a_schema_comes_from_a_file_a_url_or_the_line_itself() {
     let server = Server::start(move |call| match call.path.as_str() {
         "/v1/schema?v=1" => Reply::body(served.clone()),
         "/v1/large" => Reply::body(" ".repeat(2 << 20)),
-        "/v1/moved" => Reply::Status(302, vec![("location", "/v1/x".into())], String::new()),
+        "/v1/moved" => {
+            Reply::Status(302, vec![("location", "http://h.example/x".into())], String::new())
+        }
         "/v1/gone" => Reply::status(404),
         "/v1/html" => Reply::body("<html>"),
         _ => says(GOOD),
@@ -478,7 +480,7 @@ fn a_schema_comes_from_a_file_a_url_or_the_line_itself() {
     let before = bench.snapshot();
     for (name, code, text) in [
         ("large", 66, "more than 1048576 bytes"),
-        ("moved", 66, "points to /v1/x"),
+        ("moved", 66, "points to http://h.example/x"),
         ("gone", 66, "HTTP 404"),
         ("html", 2, "is no JSON"),
     ] {

@@ -120,8 +120,7 @@ pub fn write_failure(
 /// When it is none.
 pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
-    let id = field(&line, "id")?;
-    check_id(id)?;
+    let id = answered_id(&line)?;
     if let Some(error) = line.get("error").filter(|error| *error != "null") {
         return Ok(Outcome { id, result: Err(Content::of_token(error).text().into_owned()) });
     }
@@ -131,14 +130,23 @@ pub fn read_outcome(line: &str) -> Result<Outcome<'_>, Problem> {
     }
 }
 
+/// The id of a line out: null where that of the line in could not be read, which failed then.
+fn answered_id<'a>(line: &Object<'a>) -> Result<&'a str, Problem> {
+    let id = field(line, "id")?;
+    let has_failed = line.get("error").is_some_and(|error| error != "null");
+    if id != "null" || !has_failed {
+        check_id(id)?;
+    }
+    Ok(id)
+}
+
 /// Reads what a line out holds for whoever goes on from it.
 ///
 /// # Errors
 /// When it is none.
 pub fn read_answer(line: &str) -> Result<AnswerLine<'_>, Problem> {
     let line = Object::parse(line).map_err(Problem::Json)?;
-    let id = field(&line, "id")?;
-    check_id(id)?;
+    let id = answered_id(&line)?;
     SPELLING.answer_of(&line).map(|answer| AnswerLine { id, answer, named: [None; 2] })
 }
 
