@@ -34,6 +34,7 @@ mod resume;
 mod run;
 mod schedule;
 mod screen;
+mod secrets;
 mod serve;
 mod several;
 mod simulated;

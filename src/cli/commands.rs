@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::access::key_file;
 use super::args::{
     Cli, Command, FormArgs, MergeArgs, ModelArgs, OutputArgs, PaceArgs, PlanArgs, PromptArgs,
     SchemaArgs, SessionArgs, TellArgs, WorkArgs,
@@ -11,7 +12,6 @@ use super::args::{
 use super::estimate::estimate;
 use super::exit::{self, Line};
 use super::filter::filter;
-use super::model::key_file;
 use super::names::NamedWays;
 use super::pool::Ways;
 use super::proxy::install_proxies;

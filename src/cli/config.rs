@@ -252,6 +252,11 @@ fn share_out(all: &mut [ModelArgs]) -> Result<(), Error> {
                     one: put the place into an endpoint of a config file";
         return Err(Error::Usage(text.to_owned()));
     }
+    if !all[0].headers.is_empty() && !is_any_unowned && !is_one {
+        let text = "--header is for the calls of one endpoint, and the models are at several: put \
+                    `headers` into a config file";
+        return Err(Error::Usage(text.to_owned()));
+    }
     if all[0].api_key_file.is_some() && !is_any_unowned && !is_one {
         let text = "--api-key-file holds the key of one endpoint, and the models are at several: \
                     give each its key in the environment or in a config file";
@@ -261,6 +266,7 @@ fn share_out(all: &mut [ModelArgs]) -> Result<(), Error> {
         if owner.is_some() {
             args.base_url = None;
             args.api_key_file = args.api_key_file.take().filter(|_| !is_any_unowned);
+            args.headers.retain(|_| !is_any_unowned);
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::deadline::{Deadline, Kept};
+use super::links::without_secrets;
 use super::there::of_what_is_there;
 use super::typed::{Typed, quoted};
 use crate::input;
@@ -74,8 +75,13 @@ impl Line {
 pub(super) const UNTOUCHED: &str = "nothing was changed";
 pub(super) const KEPT: &str = "all finished rows are kept";
 
-/// The code and the line of a failed command.
+/// The code and the line of a failed command. A path in it may be a URL that somebody took for one.
 pub(super) fn of_error(error: &Error, typed: &Typed<'_>) -> Line {
+    let line = of_any_error(error, typed);
+    Line { what: without_secrets(&line.what, typed.0), ..line }
+}
+
+fn of_any_error(error: &Error, typed: &Typed<'_>) -> Line {
     let line = |code, safe, next: String| Line { code, what: error.to_string(), safe, next };
     match error {
         Error::Usage(_) => line(USAGE, UNTOUCHED, typed.help()),

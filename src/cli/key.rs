@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_command_gives_a_key_or_a_reason() {
         let key = run("echo \"  k-$(pwd)  \"", 60).unwrap();
-        assert_eq!(key.redact("a k-/ b".to_owned()), "a [key] b");
+        assert_eq!(Some(key), Secret::new("k-/"));
         for (line, why) in [
             ("echo secret; exit 3", "exit status: 3"),
             ("true", "printed nothing"),

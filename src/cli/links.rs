@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Command, FilesCommand, InputArgs, OutputArgs};
-use crate::http::Link;
+use crate::http::{Link, hide_query};
 use crate::pipeline::Error;
 
 impl Cli {
@@ -15,6 +15,7 @@ impl Cli {
     /// # Errors
     /// When one is none, or stands where none can be.
     pub(super) fn take_links(&mut self) -> Result<(), Error> {
+        self.refuse_remote_work_dir()?;
         match &mut self.command {
             Command::Run(args) => {
                 args.input.take_link()?;
@@ -35,6 +36,29 @@ impl Cli {
             Command::Status(_) | Command::Check(_) | Command::Models(_) | Command::Filter(_) => {
                 Ok(())
             }
+        }
+    }
+}
+
+impl Cli {
+    /// A work directory is on this machine.
+    fn refuse_remote_work_dir(&self) -> Result<(), Error> {
+        let dir = match &self.command {
+            Command::Run(args) => args.work_dir.as_deref(),
+            Command::Estimate(args) => args.work_dir.as_deref(),
+            Command::Plan(args) => Some(args.work_dir.as_path()),
+            Command::Work(args) => Some(args.work_dir.as_path()),
+            Command::Merge(args) => Some(args.work_dir.as_path()),
+            Command::Status(args) => Some(args.work_dir.as_path()),
+            Command::Check(args) => Some(args.work_dir.as_path()),
+            Command::Filter(_) | Command::Models(_) | Command::Files(_) => None,
+        };
+        match dir.and_then(Path::to_str).filter(|dir| Link::is_meant(dir)) {
+            None => Ok(()),
+            Some(url) => Err(Error::Usage(format!(
+                "--work-dir {} is a URL; give a directory on this machine",
+                Link::without_secrets(url)
+            ))),
         }
     }
 }
@@ -120,7 +144,13 @@ pub(super) fn shown(word: &str) -> Cow<'_, str> {
     let (before, url) = word.split_at(at);
     let is_option = before.starts_with('-') && (before.ends_with('=') || before.len() == 2);
     let hidden = Link::without_secrets(url);
-    if !before.is_empty() && !is_option || url.contains(char::is_whitespace) || hidden == url {
+    // What is said of a version is no secret.
+    let is_open = url.contains('?') && !url.contains(['@', '#']) && hide_query(url) == url;
+    if is_open
+        || !before.is_empty() && !is_option
+        || url.contains(char::is_whitespace)
+        || hidden == url
+    {
         return Cow::Borrowed(word);
     }
     let rest = if url.contains('?') { "?…" } else { "" };
@@ -130,8 +160,15 @@ pub(super) fn shown(word: &str) -> Cow<'_, str> {
 /// A text about the command line, without what is secret in its words.
 pub(super) fn without_secrets(text: &str, words: &[OsString]) -> String {
     let mut text = text.to_owned();
+    let mut before = String::new();
     for word in words {
         let word = word.to_string_lossy();
+        // A header's value may be a secret that does not belong there.
+        let header = word.strip_prefix("--header=").or((before == "--header").then_some(&*word));
+        if let Some((name, value)) = header.and_then(|it| it.split_once('=')) {
+            text = text.replace(&format!("{name}={value}"), &format!("{name}=…"));
+        }
+        before = word.clone().into_owned();
         // An option may have been parted from its value.
         let url = word.find("http").map_or("", |at| &word[at..]);
         for secret in [&*word, url] {

@@ -2,6 +2,7 @@
 //!
 //! Everything that touches the process as a whole is here and nowhere else.
 
+mod access;
 mod args;
 mod commands;
 mod config;

@@ -1,22 +1,19 @@
 //! Who is asked, where, and with whose key, from the arguments, the environment and a plan.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::ModelArgs;
-use super::config::home;
 use super::dialect::refused;
-use super::key::from_command;
 use super::price::{price_of, prices_at};
-use super::question::{read_text, variable};
+use super::question::variable;
 use super::serving::Serving;
 use super::surroundings::Failed;
-use crate::config::{self, Config, Key};
-use crate::http::Endpoint;
+use crate::config::{self, Config, Header};
+use crate::http::{Endpoint, hide_query};
 use crate::job::{Dialect, JobSpec, OWN_MODEL, Parameters, Protocol, Transport};
 use crate::pipeline::Error;
 use crate::provider::{
-    Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Secret, Wanted, takes_temperature,
+    Access, Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Wanted, takes_temperature,
     translate,
 };
 use crate::store::NotedRoute;
@@ -38,16 +35,18 @@ pub(super) struct Route {
     pub(super) transport: Transport,
     /// Nothing for models that are not called.
     pub(super) base_url: Option<String>,
-    // Whether it is rowmill that starts whoever answers.
-    is_served: bool,
+    /// Headers of every call, besides those of a config file.
+    pub(super) headers: Vec<Header>,
+    /// Whether it is rowmill that starts whoever answers.
+    pub(super) is_served: bool,
 }
 
 /// Who serves a model.
 #[derive(Clone)]
 pub(super) struct Who {
-    provider: &'static Provider,
+    pub(super) provider: &'static Provider,
     /// The endpoint of a config file that it is.
-    endpoint: Option<Arc<config::Endpoint>>,
+    pub(super) endpoint: Option<Arc<config::Endpoint>>,
 }
 
 pub(super) fn usage(error: impl std::fmt::Display) -> Error {
@@ -91,9 +90,13 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
         return of_requests(args, name, who, is_called, serving);
     }
     check_transport(provider, protocol, transport)?;
-    let parameters = parameters(args, &name, provider, protocol)?;
-    let base_url = is_called.then(|| who.place(args.base_url.as_deref(), None));
-    let route = Route { who, transport, base_url, is_served: false };
+    let base_url = match is_called {
+        true => Some(place_of(&who, args)?),
+        false => None,
+    };
+    let parameters = parameters(args, &name, provider, (protocol, base_url.as_deref()))?;
+    let headers = args.headers.clone();
+    let route = Route { who, transport, base_url, headers, is_served: false };
     match serving {
         Some(serving) => {
             let (model, route) = (serving.model.clone(), route.served());
@@ -125,12 +128,33 @@ fn of_requests(
         ))
         .into());
     }
-    let base_url = is_called.then(|| who.place(args.base_url.as_deref(), None));
-    let route = Route { who, transport: Transport::Http, base_url, is_served: false };
+    let base_url = match is_called {
+        true => Some(place_of(&who, args)?),
+        false => None,
+    };
+    let (transport, headers) = (Transport::Http, args.headers.clone());
+    let route = Route { who, transport, base_url, headers, is_served: false };
     Ok(match serving {
         Some(it) => Asked { model: it.model.clone(), protocol, parameters, route: route.served() },
         None => Asked { model: name.model, protocol, parameters, route },
     })
+}
+
+/// Where a command says that an endpoint is.
+fn place_of(who: &Who, args: &ModelArgs) -> Result<String, Error> {
+    let place = who.place(args.base_url.as_deref(), None);
+    match (place.is_empty(), who.provider.base_url_variable) {
+        (true, Some(variable)) => Err(usage(format!(
+            "{} is at another place for everyone: say where with --base-url or in {variable}",
+            who.provider.shown()
+        ))),
+        _ => Ok(place),
+    }
+}
+
+/// A base URL as it may be kept and shown.
+pub(super) fn shown_url(base_url: &str) -> String {
+    Endpoint::parse(base_url).map_or_else(|_| hide_query(base_url), |endpoint| endpoint.to_string())
 }
 
 /// Where the environment says a provider is.
@@ -209,75 +233,21 @@ impl Who {
         let is_variable = self.has_variables() || own.is_none();
         let of_variable = || base_url_variable(self.provider).filter(|_| is_variable);
         let of_file = || own.unwrap_or(self.provider.base_url).to_owned();
+        // What a plan had to leave out of a URL is known elsewhere, if at all.
+        let planned = planned.filter(|url| !url.contains("=***") || own.is_none() && !is_variable);
         let said = option.or(planned).map(str::to_owned);
         said.or_else(of_variable).unwrap_or_else(of_file)
     }
 
-    /// The variables of the environment that may hold its key.
-    fn key_variables(&self) -> &'static [&'static str] {
-        match &self.endpoint {
-            None => self.provider.keys,
-            Some(endpoint) if endpoint.key.is_none() || endpoint.is_its_provider() => {
-                endpoint.provider.map_or(&[], |provider| provider.keys)
-            }
-            Some(_) => &[],
-        }
-    }
-
-    /// Its key, never that of another: from a file that was named, else from its variables, else from
-    /// where the config file says it is. Where no call `is_made`, only what is at hand.
-    pub(super) fn key(&self, file: Option<&Path>, is_made: bool) -> Result<Option<Secret>, Error> {
-        if let Some(path) = file {
-            return key_in(path).map(Some);
-        }
-        let mut keys = self.key_variables().iter().filter_map(|name| variable(name));
-        if let Some(key) = keys.next().as_deref().and_then(Secret::new) {
-            return Ok(Some(key));
-        }
-        let Some(endpoint) = &self.endpoint else { return Ok(None) };
-        match &endpoint.key {
-            None => Ok(None),
-            Some(Key::Variable(name)) => match variable(name).as_deref().and_then(Secret::new) {
-                None if is_made => {
-                    let (provider, variables) = (endpoint.name.clone(), name.clone());
-                    Err(Error::NoKey { provider, variables })
-                }
-                key => Ok(key),
-            },
-            Some(_) if !is_made => Ok(None),
-            Some(Key::File(_)) => key_file(endpoint).as_deref().map(key_in).transpose(),
-            Some(Key::Command(words)) => {
-                let dir = endpoint.file.parent().unwrap_or(Path::new(""));
-                from_command(words, dir).map(Some).map_err(|reason| Error::KeyNotGiven {
-                    endpoint: endpoint.name.clone(),
-                    reason,
-                })
-            }
-        }
-    }
-
     /// Who needs a key at its own place is not called without one.
-    pub(super) fn check_key(&self, base_url: &str, key: Option<&Secret>) -> Result<(), Error> {
+    pub(super) fn check_key(&self, base_url: &str, access: &Access) -> Result<(), Error> {
         let is_its_own = base_url == self.provider.base_url;
-        if key.is_some() || !self.provider.needs_key || !is_its_own {
+        if access.has_key() || !self.provider.needs_key || !is_its_own {
             return Ok(());
         }
         let provider = self.name().unwrap_or_default();
         Err(Error::NoKey { provider, variables: self.provider.keys.join(" or ") })
     }
-}
-
-/// The file that a config file says an endpoint's key is in.
-pub(super) fn key_file(endpoint: &config::Endpoint) -> Option<PathBuf> {
-    let Some(Key::File(path)) = &endpoint.key else { return None };
-    let at_home = path.strip_prefix("~").ok().and_then(|rest| Some(home()?.join(rest)));
-    let beside = || endpoint.file.parent().unwrap_or(Path::new("")).join(path);
-    Some(at_home.unwrap_or_else(beside))
-}
-
-fn key_in(path: &Path) -> Result<Secret, Error> {
-    let key = Secret::new(&read_text(path)?);
-    key.ok_or_else(|| usage(format!("{} holds no key", path.display())))
 }
 
 fn protocol(args: &ModelArgs, who: &Who) -> Result<Protocol, Error> {
@@ -315,7 +285,7 @@ fn parameters(
     args: &ModelArgs,
     name: &ModelName,
     provider: &Provider,
-    protocol: Protocol,
+    (protocol, base_url): (Protocol, Option<&str>),
 ) -> Result<Parameters, Error> {
     let fields = args.params.iter().map(|it| (it.name.clone(), it.value.clone())).collect();
     let defaults = args.endpoint.as_ref().map(|endpoint| endpoint.parameters.clone());
@@ -339,7 +309,9 @@ fn parameters(
             wanted.add(name, value).map_err(usage)?;
         }
     }
-    translate(provider, protocol, &wanted).map_err(usage)
+    let endpoint = base_url.and_then(|url| Endpoint::parse(url).ok());
+    let provider = endpoint.map_or(*provider, |endpoint| provider.at(&endpoint));
+    translate(&provider, protocol, &wanted).map_err(usage)
 }
 
 impl Route {
@@ -347,6 +319,7 @@ impl Route {
     pub(super) fn planned(
         noted: &NotedRoute,
         base_url: Option<&str>,
+        headers: &[Header],
         config: &Config,
     ) -> Result<Self, Error> {
         let who = match &noted.provider {
@@ -361,7 +334,8 @@ impl Route {
             })?,
         };
         let base_url = Some(who.place(base_url, noted.base_url.as_deref()));
-        Ok(Self { who, transport: noted.transport, base_url, is_served: false })
+        let (transport, headers) = (noted.transport, headers.to_vec());
+        Ok(Self { who, transport, base_url, headers, is_served: false })
     }
 
     /// What a plan notes of it.
@@ -372,7 +346,8 @@ impl Route {
 
     /// The way to an endpoint at a place.
     pub(super) fn to(who: Who, transport: Transport, base_url: String) -> Self {
-        Self { who, transport, base_url: Some(base_url), is_served: false }
+        let (base_url, headers) = (Some(base_url), Vec::new());
+        Self { who, transport, base_url, headers, is_served: false }
     }
 
     /// The same way to a server that rowmill starts.
@@ -383,28 +358,24 @@ impl Route {
     /// Where the endpoint is, as a plan notes it: a server that rowmill starts listens at another
     /// port each time.
     pub(super) fn planned_base_url(&self) -> Option<String> {
-        self.base_url.clone().filter(|_| !self.is_served)
+        self.shown_base_url().filter(|_| !self.is_served)
     }
 
-    /// The key; see [`Who::key`]. One of the environment is somebody else's, not that of a server that
-    /// rowmill starts.
-    pub(super) fn key(&self, file: Option<&Path>, is_made: bool) -> Result<Option<Secret>, Error> {
-        if self.is_served && file.is_none() {
-            return Ok(None);
-        }
-        self.who.key(file, is_made)
+    /// Where the endpoint is, as it may be kept and shown.
+    pub(super) fn shown_base_url(&self) -> Option<String> {
+        self.base_url.as_deref().map(shown_url)
     }
 
     /// Who needs a key at its own place is not called without one.
-    pub(super) fn check_key(&self, key: Option<&Secret>) -> Result<(), Error> {
-        self.base_url.as_deref().map_or(Ok(()), |base_url| self.who.check_key(base_url, key))
+    pub(super) fn check_key(&self, access: &Access) -> Result<(), Error> {
+        self.base_url.as_deref().map_or(Ok(()), |base_url| self.who.check_key(base_url, access))
     }
 
     /// Who answers a job of one model.
     pub(super) fn member(
         &self,
         job: &JobSpec,
-        key: Option<Secret>,
+        access: Access,
         config: &Config,
     ) -> Result<Member, Error> {
         let name = job.model.clone();
@@ -412,12 +383,13 @@ impl Route {
             return Ok(Member::new(name, Model::Passthrough, None));
         };
         let endpoint = Endpoint::parse(base_url).map_err(usage)?;
-        let model = Model::Called(Api::new(job, self.transport, key).map_err(usage)?);
+        let model = Api::new(job, self.transport, access.at(&endpoint));
+        let model = Model::Called(model.map_err(usage)?);
         let price = price_of(&self.who, base_url, job, config);
         let is_request = job.dialect.is_request();
         let prices = is_request.then(|| Arc::new(prices_at(&self.who, base_url, config)));
         // Who answers which model is told where lines say it.
-        let place = || self.who.name().unwrap_or_else(|| base_url.to_owned());
+        let place = || self.who.name().unwrap_or_else(|| shown_url(base_url));
         let place = (job.model == OWN_MODEL).then(place);
         Ok(Member { price, prices, place, ..Member::new(name, model, Some(endpoint)) })
     }

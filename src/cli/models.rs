@@ -8,14 +8,15 @@ use serde::Serialize;
 
 use super::args::ModelsArgs;
 use super::exit::{self, Line};
-use super::model::Who;
+use super::model::{Who, shown_url};
 use super::surroundings::Failed;
 use super::typed::Typed;
 use super::{config, question::variable};
+use crate::config::Header;
 use crate::http::{Endpoint, Limits};
 use crate::job::Kinds;
 use crate::pipeline::{self, Error, NotListed};
-use crate::provider::{KNOWN, Listed, Listing, Provider, Secret};
+use crate::provider::{Access, KNOWN, Listed, Listing, Provider};
 use crate::telemetry::escape;
 
 /// Bytes of a list, all its pages together.
@@ -26,6 +27,8 @@ pub(super) struct Asked {
     pub(super) name: String,
     pub(super) who: Who,
     pub(super) base_url: String,
+    /// Headers of every call, besides those of a config file.
+    pub(super) headers: Vec<Header>,
 }
 
 /// What it said.
@@ -36,7 +39,7 @@ pub(super) fn ask_all(
     asked: Vec<Asked>,
     key_file: Option<&Path>,
     timeout: Duration,
-) -> Vec<(Asked, Option<Secret>, Answer)> {
+) -> Vec<(Asked, Access, Answer)> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = asked
             .into_iter()
@@ -65,6 +68,7 @@ pub(super) fn models(mut args: ModelsArgs, typed: &Typed<'_>) -> Result<ExitCode
     show(&answers, args.json);
     for (Asked { name, base_url, .. }, answer) in &answers {
         if let Err(error) = answer {
+            let base_url = shown_url(base_url);
             exit::say(&escape(&format!("{name} ({base_url}): {error}")));
         }
     }
@@ -89,14 +93,21 @@ fn asked(args: &ModelsArgs) -> Result<Vec<Asked>, Error> {
     let base_url = args.base_url.as_deref();
     let of = |name: &str, who: Who| {
         let base_url = who.place(base_url, None);
-        Asked { name: name.to_owned(), who, base_url }
+        let headers = args.headers.clone();
+        Asked { name: name.to_owned(), who, base_url, headers }
     };
+    if args.names.len() != 1 && !args.headers.is_empty() && base_url.is_none() {
+        let text = "--header is for the calls of one endpoint: name that one";
+        return Err(Error::Usage(text.to_owned()));
+    }
     if args.names.len() != 1 && args.api_key_file.is_some() && base_url.is_none() {
         let text = "--api-key-file holds the key of one endpoint: name that one";
         return Err(Error::Usage(text.to_owned()));
     }
     match (&args.names[..], base_url) {
-        ([], Some(url)) => return Ok(vec![of(url, Who::of_provider(Provider::unnamed()))]),
+        ([], Some(url)) => {
+            return Ok(vec![of(&shown_url(url), Who::of_provider(Provider::unnamed()))]);
+        }
         ([_, _, ..], Some(_)) => {
             let text = "--base-url is where one endpoint is, and several are named";
             return Err(Error::Usage(text.to_owned()));
@@ -137,8 +148,8 @@ fn asked(args: &ModelsArgs) -> Result<Vec<Asked>, Error> {
 }
 
 /// Asks one.
-fn ask(asked: &Asked, key_file: Option<&Path>, timeout: Duration) -> (Option<Secret>, Answer) {
-    let Asked { who, base_url, .. } = asked;
+fn ask(asked: &Asked, key_file: Option<&Path>, timeout: Duration) -> (Access, Answer) {
+    let Asked { who, base_url, headers, .. } = asked;
     let keyless = |error: Error| {
         let hint = match &error {
             Error::NoKey { variables, .. } => format!(" (set {variables})"),
@@ -146,20 +157,20 @@ fn ask(asked: &Asked, key_file: Option<&Path>, timeout: Duration) -> (Option<Sec
         };
         NotListed { reason: format!("{error}{hint}"), is_refused: true }
     };
-    let key = match who.key(key_file, true) {
-        Ok(key) => key,
-        Err(error) => return (None, Err(keyless(error))),
+    let access = match who.access(key_file, headers, true) {
+        Ok(access) => access,
+        Err(error) => return (Access::default(), Err(keyless(error))),
     };
     let list = || {
-        who.check_key(base_url, key.as_ref()).map_err(keyless)?;
+        who.check_key(base_url, &access).map_err(keyless)?;
         let wrong = |reason: String| NotListed { reason, is_refused: false };
         let endpoint = Endpoint::parse(base_url).map_err(|error| wrong(error.to_string()))?;
-        let listing = Listing::new(who.protocol(), key.clone())
+        let listing = Listing::new(who.protocol(), access.clone().at(&endpoint))
             .map_err(|error| keyless(Error::Usage(error.to_string())))?;
         pipeline::models(&endpoint, &listing, Limits::whole(timeout, BODY))
     };
     let answer = list();
-    (key, answer)
+    (access, answer)
 }
 
 /// A line of JSON.

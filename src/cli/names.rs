@@ -16,7 +16,7 @@ use crate::http::Endpoint;
 use crate::job::{ANY_NAME, JobSpec, NamedModel, OWN_MODEL, Transport};
 use crate::pipeline::Error;
 use crate::price::Prices;
-use crate::provider::{Api, Model, PASSTHROUGH, Secret};
+use crate::provider::{Access, Api, Model, PASSTHROUGH};
 use crate::report::Estimate;
 use crate::store::{Manifest, NotedRoute};
 use crate::work::{Answerer, Member, Rates};
@@ -52,7 +52,7 @@ pub(super) struct NamedWays {
     config: Config,
     has_timeout: bool,
     // By endpoint, of those whose keys were come by already.
-    keys: BTreeMap<String, Option<Secret>>,
+    keys: BTreeMap<String, Access>,
 }
 
 /// What the names in the lines of a command's input stand for.
@@ -121,6 +121,10 @@ impl NamedWays {
                 }
                 _ => route,
             };
+            // Headers of the command line are for whoever has no name.
+            let is_named = route.who.name().is_some();
+            let headers = if is_named { Vec::new() } else { route.headers.clone() };
+            let route = Route { headers, ..route };
             Ok((NamedModel { name: name.clone(), model }, route))
         });
         let named = named.collect::<Result<Vec<_>, Error>>()?;
@@ -137,7 +141,7 @@ impl NamedWays {
         let config = &args.config.read;
         let named = manifest.job.names.iter().enumerate().map(|(place, named)| {
             let noted = manifest.route(place + 1);
-            Ok((named.clone(), Route::planned(&noted, None, config)?))
+            Ok((named.clone(), Route::planned(&noted, None, &[], config)?))
         });
         let named = named.collect::<Result<Vec<_>, Error>>()?;
         let noted = manifest.route(0);
@@ -148,7 +152,8 @@ impl NamedWays {
         }
         let own = match noted.base_url {
             Some(_) => {
-                let route = Route::planned(&noted, args.base_url.as_deref(), config)?;
+                let route =
+                    Route::planned(&noted, args.base_url.as_deref(), &args.headers, config)?;
                 Some((route, args.api_key_file.clone()))
             }
             None => None,
@@ -226,16 +231,16 @@ impl NamedWays {
         let place = place_of(route);
         let key = match self.keys.get(&place).filter(|_| file.is_none()) {
             Some(key) => key.clone(),
-            None => route.key(file.as_deref(), is_made)?,
+            None => route.access(file.as_deref(), is_made)?,
         };
         if is_made {
-            route.check_key(key.as_ref())?;
+            route.check_key(&key)?;
         }
         if file.is_none() {
             self.keys.insert(place.clone(), key.clone());
         }
         let endpoint = Endpoint::parse(&base_url).map_err(usage)?;
-        let api = Api::new(job, Transport::Http, key).map_err(usage)?;
+        let api = Api::new(job, Transport::Http, key.at(&endpoint)).map_err(usage)?;
         let limits = self.limits(route);
         let prices = prices_at(&route.who, &base_url, &self.config);
         let timeout: Option<Duration> = limits.timeout.filter(|_| !self.has_timeout);
@@ -282,7 +287,7 @@ impl NamedWays {
 
     /// What names stand for, one a line.
     pub(super) fn told(&self) -> Vec<String> {
-        let at = |route: &Route| route.base_url.clone().unwrap_or_default();
+        let at = |route: &Route| route.shown_base_url().unwrap_or_default();
         let named = self.named.iter().map(|(named, route)| {
             let (NamedModel { name, model }, place) = (named, place_of(route));
             let name = if name == ANY_NAME { "all other names" } else { name };
@@ -300,6 +305,6 @@ impl NamedWays {
 
 /// What telemetry calls the endpoint.
 fn place_of(route: &Route) -> String {
-    let base_url = || route.base_url.clone().unwrap_or_default();
+    let base_url = || route.shown_base_url().unwrap_or_default();
     route.who.name().unwrap_or_else(base_url)
 }

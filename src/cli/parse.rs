@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use crate::config::Header;
 use crate::dialect::rules::Rules;
 use crate::files::prepare::Path;
 use crate::format::json::Object;
@@ -141,6 +142,14 @@ pub(super) fn shards(text: &str) -> Result<ShardList, String> {
         }
     }
     Ok(ShardList(list))
+}
+
+/// A header of every call. An error does not repeat the value: it may be a secret.
+pub(super) fn header(text: &str) -> Result<Header, String> {
+    match text.split_once('=') {
+        Some((name, value)) => Header::parse(name, value),
+        None => Err("expected NAME=VALUE".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{FormArgs, ModelArgs};
-use super::model::{Asked, Route, Who, asked, usage};
+use super::model::{Asked, Route, Who, asked, shown_url, usage};
 use super::models::{Answer, Asked as Listing, ask_all};
 use super::price::price_of;
 use super::schema::structured;
@@ -14,7 +14,7 @@ use crate::config::{AUTO, Config, Member as Named, Pool};
 use crate::http::Endpoint;
 use crate::job::{self, Dialect, JobSpec, Kinds, PoolMember, PoolModel, Protocol};
 use crate::pipeline::Error;
-use crate::provider::{Api, KNOWN, Listed, Model, ModelName, PASSTHROUGH, Secret, Task};
+use crate::provider::{Access, Api, KNOWN, Listed, Model, ModelName, PASSTHROUGH, Task};
 use crate::store::Manifest;
 use crate::work::{Answerer, Member, Rates};
 
@@ -38,7 +38,7 @@ pub(super) struct Ways {
     name: String,
     ways: Vec<Way>,
     // By endpoint, of those whose keys were come by already.
-    keys: BTreeMap<String, Option<Secret>>,
+    keys: BTreeMap<String, Access>,
     /// What a person should know of who is not among them.
     pub(super) warnings: Vec<String>,
     has_timeout: bool,
@@ -99,8 +99,11 @@ pub(super) fn ways(
     planned: Option<&Manifest>,
 ) -> Result<Ways, Error> {
     let PoolArgs { pool, config, has_timeout } = named;
-    let refused =
-        [("--base-url", args.base_url.is_some()), ("--api-key-file", args.api_key_file.is_some())];
+    let refused = [
+        ("--base-url", args.base_url.is_some()),
+        ("--api-key-file", args.api_key_file.is_some()),
+        ("--header", !args.headers.is_empty()),
+    ];
     if let Some((option, _)) = refused.iter().find(|(_, is_given)| *is_given) {
         let name = &pool.name;
         return Err(usage(format!(
@@ -161,7 +164,7 @@ fn endpoints(named: &PoolArgs) -> Result<Vec<Listing>, Error> {
     let PoolArgs { pool, config, .. } = named;
     let of = |name: &str, who: Who| {
         let base_url = who.place(None, None);
-        Listing { name: name.to_owned(), who, base_url }
+        Listing { name: name.to_owned(), who, base_url, headers: Vec::new() }
     };
     let known = pool.endpoints.iter().map(|(name, place)| {
         let who = Who::named(name, config).ok_or_else(|| {
@@ -191,11 +194,11 @@ fn offered(args: &ModelArgs, named: &PoolArgs) -> Result<Ways, Error> {
     let (mut ways, mut keys, mut left_out) = (Vec::new(), BTreeMap::new(), Vec::new());
     let mut is_refused = Vec::new();
     for (listing, key, answer) in ask_all(endpoints(named)?, None, PATIENCE) {
-        let Listing { name, who, base_url } = listing;
+        let Listing { name, who, base_url, .. } = listing;
         is_refused.push(answer.as_ref().is_err_and(|error| error.is_refused));
         if args.dialect == Dialect::Dria && !who.speaks(Protocol::Chat) {
             let why = "it does not speak Chat Completions, as the requests do";
-            left_out.push(format!("{name} ({base_url}): {why}"));
+            left_out.push(format!("{name} ({}): {why}", shown_url(&base_url)));
             continue;
         }
         let task = if is_embedding(&who) { Task::Embeddings } else { Task::Chat };
@@ -210,7 +213,7 @@ fn offered(args: &ModelArgs, named: &PoolArgs) -> Result<Ways, Error> {
                 }
                 keys.insert(name, key);
             }
-            Err(why) => left_out.push(format!("{name} ({base_url}): {why}")),
+            Err(why) => left_out.push(format!("{name} ({}): {why}", shown_url(&base_url))),
         }
     }
     if ways.is_empty() {
@@ -264,7 +267,7 @@ fn again(
         ways.push(Way::new(asked, 1, member.kinds, config));
         let base_url = who.place(None, None);
         let name = who.name().unwrap_or_default();
-        places.insert(name.clone(), Listing { name, who, base_url });
+        places.insert(name.clone(), Listing { name, who, base_url, headers: Vec::new() });
     }
     let (mut keys, mut nodes) = (BTreeMap::new(), BTreeMap::new());
     for (listing, key, answer) in ask_all(places.into_values().collect(), None, PATIENCE) {
@@ -362,7 +365,7 @@ impl Ways {
             PoolMember {
                 model: models.iter().position(|model| *model == shown).unwrap_or_default(),
                 provider: way.route.who.name(),
-                base_url: way.route.base_url.clone().unwrap_or_default(),
+                base_url: way.route.shown_base_url().unwrap_or_default(),
                 transport: way.route.transport,
                 weight: way.weight,
                 kinds: way.kinds,
@@ -412,7 +415,7 @@ impl Ways {
             let key = self.key(&way, is_made)?;
             let base_url = way.route.base_url.clone().unwrap_or_default();
             let endpoint = Endpoint::parse(&base_url).map_err(usage)?;
-            let api = Api::new(&job, way.route.transport, key).map_err(usage)?;
+            let api = Api::new(&job, way.route.transport, key.at(&endpoint)).map_err(usage)?;
             team.push(Member {
                 price: price_of(&way.route.who, &base_url, &job, config),
                 place: Some(way.place()),
@@ -435,13 +438,13 @@ impl Ways {
     }
 
     /// The key of a member's endpoint, come by once.
-    fn key(&mut self, way: &Way, is_made: bool) -> Result<Option<Secret>, Error> {
+    fn key(&mut self, way: &Way, is_made: bool) -> Result<Access, Error> {
         let key = match self.keys.get(&way.place()) {
             Some(key) => key.clone(),
-            None => way.route.key(None::<&Path>, is_made)?,
+            None => way.route.access(None::<&Path>, is_made)?,
         };
         if is_made {
-            way.route.check_key(key.as_ref())?;
+            way.route.check_key(&key)?;
         }
         self.keys.insert(way.place(), key.clone());
         Ok(key)
@@ -452,7 +455,7 @@ impl Ways {
         let sum: u64 = self.ways.iter().map(|way| u64::from(way.weight)).sum();
         let lines = self.ways.iter().map(|way| {
             let (place, model) = (way.place(), way.model.shown());
-            let at = way.route.base_url.as_deref().unwrap_or_default();
+            let at = way.route.shown_base_url().unwrap_or_default();
             #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
             let share = 100.0 * f64::from(way.weight) / sum as f64;
             format!(

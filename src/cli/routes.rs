@@ -9,7 +9,7 @@ use super::schema::structured;
 use crate::config::Config;
 use crate::job::JobSpec;
 use crate::pipeline::Error;
-use crate::provider::Secret;
+use crate::provider::Access;
 use crate::report::Estimate;
 use crate::store::{Manifest, NotedRoute};
 use crate::work::Answerer;
@@ -62,6 +62,11 @@ impl Routes {
                         plan has one";
             return Err(Error::Usage(text.to_owned()));
         }
+        if is_several && !args.headers.is_empty() && !is_any_unnamed && !is_one {
+            let text = "--header is for the calls of one endpoint, and the models of this plan are at \
+                        several: put `headers` into a config file";
+            return Err(Error::Usage(text.to_owned()));
+        }
         if is_several && args.api_key_file.is_some() && !is_any_unnamed && !is_one {
             let text = "--api-key-file holds the key of one endpoint, and the models of this plan are \
                         at several: give each its key in the environment or in a config file";
@@ -70,9 +75,10 @@ impl Routes {
         let way = |noted: &NotedRoute| {
             let has_nothing = !is_several || noted.provider.is_none();
             let base_url = args.base_url.as_deref().filter(|_| has_nothing);
-            let route = Route::planned(noted, base_url, &args.config.read)?;
-            let route = if is_served { route.served() } else { route };
             let takes_key = has_nothing || !is_any_unnamed;
+            let headers = if takes_key { args.headers.as_slice() } else { &[] };
+            let route = Route::planned(noted, base_url, headers, &args.config.read)?;
+            let route = if is_served { route.served() } else { route };
             let key_file = args.api_key_file.clone().filter(|_| takes_key);
             Ok(Way { route, key_file })
         };
@@ -89,18 +95,18 @@ impl Routes {
     ) -> Result<Answerer, Error> {
         let structured = structured(job, form)?;
         // A command that says a key is run once for all models of its endpoint.
-        let mut keys: Vec<(_, Option<Secret>)> = Vec::new();
+        let mut keys: Vec<(_, Access)> = Vec::new();
         let mut teams = Vec::new();
         for (number, Way { route, key_file }) in self.0.iter().enumerate() {
             let (job, whose) = (job.of_model(number), (route.who.name(), key_file));
             let known = keys.iter().find(|(of, _)| *of == whose).map(|(_, key)| key.clone());
             let key = match known {
                 Some(key) => key,
-                None => route.key(key_file.as_deref(), is_made)?,
+                None => route.access(key_file.as_deref(), is_made)?,
             };
             keys.push((whose, key.clone()));
             if is_made && job.is_called(0) {
-                route.check_key(key.as_ref())?;
+                route.check_key(&key)?;
             }
             teams.push(vec![route.member(&job, key, config)?]);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::args::{FormArgs, SchemaArgs};
 use super::question::read_text;
-use crate::http::{self, Limits};
+use crate::http::{self, Limits, Link};
 use crate::job::JobSpec;
 use crate::pipeline::Error;
 use crate::schema::{Schema, from_short, read_given};
@@ -62,6 +62,7 @@ pub(super) fn schema_text(args: &SchemaArgs) -> Result<Option<String>, Error> {
         None => return Ok(None),
         Some(Source::Url(url)) => {
             let bytes = http::fetch(url, Limits::whole(TIME, BYTES)).map_err(Error::NotFetched)?;
+            let url = Link::without_secrets(url);
             match String::from_utf8(bytes.into()) {
                 Ok(text) => (format!("{url}: "), text),
                 Err(error) => return usage(&format!("{url}: the schema is no text: "), &error),

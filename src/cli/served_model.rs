@@ -1,7 +1,7 @@
 //! The model of a server that nobody named one of: whatever it says that it serves.
 
 use super::args::ModelArgs;
-use super::model::{Who, usage};
+use super::model::{Who, shown_url, usage};
 use super::models::{Asked, ask_all};
 use super::pool::PATIENCE;
 use crate::job::Protocol;
@@ -23,22 +23,23 @@ impl ModelArgs {
         }
         let who = Who::of_provider(Provider::unnamed());
         let base_url = who.place(self.base_url.as_deref(), None);
-        let asked = Asked { name: base_url.clone(), who, base_url: base_url.clone() };
+        let (shown, headers) = (shown_url(&base_url), self.headers.clone());
+        let asked = Asked { name: shown.clone(), who, base_url, headers };
         let mut answers = ask_all(vec![asked], self.api_key_file.as_deref(), PATIENCE);
         let Some((_, _, answer)) = answers.pop() else { return Ok(self.clone()) };
         let nothing = |why: String, is_refused| Error::NothingOffered { why, is_refused };
         let listed = answer
-            .map_err(|error| nothing(format!("{base_url}: {}", error.reason), error.is_refused))?;
+            .map_err(|error| nothing(format!("{shown}: {}", error.reason), error.is_refused))?;
         let is_embedding = self.protocol.is_some_and(|it| Protocol::from(it).is_embeddings());
         let task = if is_embedding { Task::Embeddings } else { Task::Chat };
         let mut models = listed.into_iter().filter(|model| model.task == task).map(|it| it.id);
         match (models.next(), models.next()) {
             (Some(only), None) => Ok(with(only)),
             (Some(first), Some(second)) => Err(usage(format!(
-                "{base_url} serves several models ({first}, {second}{}): name one with -m",
+                "{shown} serves several models ({first}, {second}{}): name one with -m",
                 if models.next().is_some() { ", …" } else { "" }
             ))),
-            (None, _) => Err(nothing(format!("{base_url}: it offers no model for this"), false)),
+            (None, _) => Err(nothing(format!("{shown}: it offers no model for this"), false)),
         }
     }
 }

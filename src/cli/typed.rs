@@ -8,7 +8,7 @@ use std::path::Path;
 use super::links::shown as shown_word;
 use crate::http::Link;
 use crate::pipeline::is_of_fast_agent;
-use crate::telemetry::is_unsafe;
+use crate::telemetry::{hide_command_secrets, is_secret_name, is_unsafe};
 
 /// The command line as it was typed, for hints.
 pub(super) struct Typed<'a>(pub(super) &'a [OsString]);
@@ -127,6 +127,7 @@ impl Typed<'_> {
     pub(super) fn with(&self, without: &[&str], with: Option<&str>) -> String {
         let mut words: Vec<String> = vec!["rowmill".to_owned()];
         let mut is_there = false;
+        let mut before = "";
         for word in self.0.iter().skip(1) {
             let Some(text) = word.to_str() else {
                 words.push(quoted_bytes(word.as_bytes()));
@@ -136,7 +137,14 @@ impl Typed<'_> {
                 continue;
             }
             is_there |= with == Some(text);
-            words.push(quoted(&shown_word(text)));
+            let is_serve = before == "--serve" || text.starts_with("--serve=");
+            let shown = match is_secret_name(before) && before.starts_with("--") {
+                true => "…".into(),
+                false if is_serve => hide_command_secrets(text).into(),
+                false => shown_word(text),
+            };
+            words.push(quoted(&shown));
+            before = text;
         }
         if let Some(with) = with.filter(|_| !is_there) {
             words.push(with.to_owned());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::header::{Header, is_variable};
 use super::pool::{self, AUTO, PREFIX, Place};
 use super::{Config, Endpoint, Key, Limits, price};
 use crate::http;
@@ -72,6 +73,8 @@ struct Table {
     kinds: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<Scalar>>,
+    #[serde(default)]
+    headers: BTreeMap<String, Spanned<String>>,
     concurrency: Option<Spanned<u32>>,
     rpm: Option<Spanned<u64>>,
     tpm: Option<Spanned<u64>>,
@@ -253,6 +256,9 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
         let what = "parameters stand in the table `parameters`, not behind the model's name";
         return Err((model.span(), what.to_owned()));
     }
+    let headers = table.headers.into_iter().map(|(name, value)| {
+        Header::parse(&name, value.get_ref()).map_err(|what| (value.span(), what))
+    });
     let kinds = table.kinds.map(|names| pool::kinds(names.get_ref(), &names.span()));
     Ok(Endpoint {
         name: name.to_owned(),
@@ -264,6 +270,7 @@ fn endpoint(name: &str, table: Spanned<Table>, path: &Path) -> Result<Endpoint, 
         kinds: kinds.transpose()?,
         parameters,
         transport,
+        headers: headers.collect::<Result<_, _>>()?,
         limits: limits(Defaults {
             concurrency: table.concurrency,
             rpm: table.rpm,
@@ -317,14 +324,10 @@ fn key(
     file: Option<Spanned<String>>,
     command: Option<Spanned<Words>>,
 ) -> Result<Option<Key>, Wrong> {
-    // Small letters are refused because keys have them: one that was put here is not to be shown as
-    // the name of a variable that is not set.
-    let is_upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     match (variable, file, command) {
         (None, None, None) => Ok(None),
         (Some(name), None, None) => {
-            let is_name = name.get_ref().starts_with(|c: char| c.is_ascii_uppercase() || c == '_');
-            if is_name && name.get_ref().chars().all(is_upper) {
+            if is_variable(name.get_ref()) {
                 return Ok(Some(Key::Variable(name.into_inner())));
             }
             let what = "key_env should be the name of a variable, in capital letters like \

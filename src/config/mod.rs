@@ -4,6 +4,7 @@
 //! says and how a key is come by are the command line's matter. `docs/config.md` has every key.
 
 mod file;
+mod header;
 mod pool;
 mod price;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use file::Error;
+pub use header::{Header, HeaderSource};
 pub use pool::{AUTO, Member, Place, Pool};
 
 use crate::job::{Kinds, Protocol, Transport};
@@ -84,6 +86,8 @@ pub struct Endpoint {
     pub parameters: Vec<(&'static str, String)>,
     /// How its calls travel.
     pub transport: Option<Transport>,
+    /// Headers of every call.
+    pub headers: Vec<Header>,
     /// Limits of its own.
     pub limits: Limits,
     /// The file that names it.

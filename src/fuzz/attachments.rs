@@ -6,7 +6,7 @@ use crate::format::json::Object;
 use crate::input::{Attachments, Format, Source};
 use crate::job::{FailureKind, JobSpec, MediaType, Payload, Reference, Transport};
 use crate::prompt::Template;
-use crate::provider::Api;
+use crate::provider::{Access, Api};
 
 const JOB: &str = r#"{"model":"m","prompt":"","instruction":null,"parameters":{},"id_field":null,
     "selection":{"offset":0,"limit":null,"sample":null},"attachment_field":"a",
@@ -54,7 +54,7 @@ pub(super) fn attachment(bytes: &[u8], _: &Path) {
                 _ => panic!("a data URI is bytes"),
             });
             assert!((1..=100).contains(&sizes.sum::<usize>()));
-            let api = Api::new(&job, Transport::Http, None).expect("it can be called");
+            let api = Api::new(&job, Transport::Http, Access::default()).expect("it can be called");
             let parts = api.attach(&read).expect("chat takes all data");
             let _: serde_json::Value = serde_json::from_slice(&parts).expect("it is JSON");
         }

@@ -41,6 +41,9 @@ pub struct Reply {
 /// A header of one call.
 pub type Header = (HeaderName, HeaderValue);
 
+/// Headers of one call, besides those of all or in their place.
+pub type ExtraHeaders = [Option<Header>; 2];
+
 /// Where one call goes that does not go where the others do.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -100,6 +103,15 @@ pub struct Client {
     secured: OnceCell<Box<Client>>,
 }
 
+impl Place {
+    /// The same place with other headers in the place of those of their names.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+}
+
 impl Client {
     /// A client without connections yet, whose calls go to `path`, which includes the base URL's,
     /// with these headers besides `Host` and those of the connection.
@@ -123,11 +135,11 @@ impl Client {
         self
     }
 
-    /// Makes a call with this body, and a header more if one is given, and reads the whole answer.
+    /// Makes a call with this body and further headers, and reads the whole answer.
     ///
     /// # Errors
     /// When there is no whole answer within the limits.
-    pub async fn send(&self, body: Bytes, more: Option<Header>) -> Result<Reply, Error> {
+    pub async fn send(&self, body: Bytes, more: ExtraHeaders) -> Result<Reply, Error> {
         let reply = self.call(self.request(body.clone(), more.clone())).await?;
         if !self.is_moved(&reply) {
             return Ok(reply);
@@ -143,7 +155,7 @@ impl Client {
         &self,
         place: Place,
         body: Bytes,
-        more: Option<Header>,
+        more: ExtraHeaders,
     ) -> Result<Reply, Error> {
         let mut request = self.request(body, more);
         *request.uri_mut() = self.connector.target(place.path, &self.endpoint);
@@ -202,7 +214,7 @@ impl Client {
     pub async fn stream(
         &self,
         body: Bytes,
-        more: Option<Header>,
+        more: ExtraHeaders,
         sink: Sink<'_>,
     ) -> Result<Reply, Error> {
         let reply = self.stream_once(self.request(body.clone(), more.clone()), sink).await?;
@@ -350,9 +362,9 @@ impl Client {
         None
     }
 
-    fn request(&self, body: Bytes, more: Option<Header>) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, more: ExtraHeaders) -> Request<Full<Bytes>> {
         let mut request = self.head.clone().map(|()| Full::new(body));
-        if let Some((name, value)) = more {
+        for (name, value) in more.into_iter().flatten() {
             request.headers_mut().insert(name, value);
         }
         request
@@ -501,7 +513,7 @@ mod tests {
             let io = Io::Http(TokioIo::new(tokio::net::TcpStream::from_std(stream).unwrap()));
             let connection = Connection::new(io).await.unwrap();
             client.idle.borrow_mut().push(connection);
-            let call = || client.send(Bytes::from_static(b"{}"), None);
+            let call = || client.send(Bytes::from_static(b"{}"), [None, None]);
             let server = std::thread::spawn(move || {
                 answer(&mut first, "first");
                 first
@@ -542,7 +554,8 @@ mod tests {
             let mut connection = Connection::new(io).await.unwrap();
             reply(&mut server, "early");
             while seen.peek(&mut [0]).is_err() {}
-            let error = connection.send(client.request(Bytes::new(), None)).await.unwrap_err();
+            let error =
+                connection.send(client.request(Bytes::new(), [None, None])).await.unwrap_err();
             assert!(is_unsent(&error), "{error:?}");
         });
     }

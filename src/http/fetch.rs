@@ -60,7 +60,7 @@ pub async fn bring(link: &Link, limits: Limits) -> Result<Reply, NotGot> {
         let path: Uri = link.path().parse().map_err(|_| NotGot::Elsewhere("it is no URL"))?;
         let connector = Connector::new(&endpoint, &limits)?;
         let client = Client::new(connector, endpoint, path, of_document(), limits).getting();
-        let reply = client.send(Bytes::new(), None).await?;
+        let reply = client.send(Bytes::new(), [None, None]).await?;
         let place = reply.headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
         let Some(place) = place.filter(|_| matches!(reply.status, 301..=303 | 307 | 308)) else {
             return Ok(reply);
@@ -88,7 +88,7 @@ pub fn get(
     let connector = Connector::new(endpoint, &limits)?;
     let client = Client::new(connector, endpoint.clone(), uri, headers, limits).getting();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(client.send(Bytes::new(), None))?)
+    Ok(runtime.block_on(client.send(Bytes::new(), [None, None]))?)
 }
 
 /// Fetches a document within the limits, without a key and without following redirects.
@@ -98,7 +98,7 @@ pub fn get(
 /// when there is no whole answer; when its status is not 200.
 pub fn fetch(url: &str, limits: Limits) -> Result<Bytes, NotFetched> {
     let bad = |reason: String| {
-        let url = url.rsplit('@').next().unwrap_or_default().to_owned();
+        let url = Link::without_secrets(url);
         NotFetched { url, reason }
     };
     if url.contains('@') {
@@ -114,7 +114,10 @@ pub fn fetch(url: &str, limits: Limits) -> Result<Bytes, NotFetched> {
     let place = reply.headers.get(header::LOCATION).and_then(|place| place.to_str().ok());
     match (reply.status, place) {
         (200, _) => Ok(reply.body),
-        (300..=399, Some(place)) => Err(bad(format!("it points to {place}; give that instead"))),
+        (300..=399, Some(place)) => {
+            let place = Link::without_secrets(place);
+            Err(bad(format!("it points to {place}; give that instead")))
+        }
         (status, _) => Err(bad(format!("HTTP {status}"))),
     }
 }

@@ -22,9 +22,9 @@ mod websocket;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 
-pub use client::{Client, Header, Place, Reply};
+pub use client::{Client, ExtraHeaders, Header, Place, Reply};
 pub use connect::{Connector, Limits};
-pub use endpoint::{BadEndpoint, Endpoint};
+pub use endpoint::{BadEndpoint, Endpoint, hide_query};
 pub use error::Error;
 pub use fetch::{NotFetched, NotGot, bring, fetch, get};
 pub use link::{BadLink, Link};

@@ -27,7 +27,7 @@ use super::connect::Io;
 use super::error::{Error, chain, closed_early};
 use super::guarded::has_input;
 use super::idle::{Idle, Overdue};
-use super::{Connector, Endpoint, Limits, Reply};
+use super::{Connector, Endpoint, Header, Limits, Reply};
 
 /// What a message did to the answer that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub struct Sockets {
     idle: RefCell<Vec<Socket>>,
     // Whether ids do not tell this endpoint's answers apart: each connection takes one request then.
     ids_repeat: Cell<bool>,
+    /// In the place of the one of the same name, from now on.
+    renewed: RefCell<Option<Header>>,
 }
 
 #[derive(Debug)]
@@ -151,8 +153,14 @@ impl Sockets {
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        let (idle, ids_repeat) = (RefCell::default(), Cell::new(false));
-        Self { connector, endpoint, head, limits, idle, ids_repeat }
+        let (idle, ids_repeat, renewed) =
+            (RefCell::default(), Cell::new(false), RefCell::default());
+        Self { connector, endpoint, head, limits, idle, ids_repeat, renewed }
+    }
+
+    /// Has this header, from now on, in handshakes.
+    pub fn renew_header(&self, header: Header) {
+        self.renewed.replace(Some(header));
     }
 
     /// Sends a message and hands those that come back to `sink`, until it says that the answer has
@@ -328,6 +336,9 @@ impl Sockets {
         tokio::spawn(connection.with_upgrades());
         let key = generate_key();
         let mut request = self.head.clone().map(|()| Empty::<Bytes>::new());
+        if let Some((name, value)) = self.renewed.borrow().clone() {
+            request.headers_mut().insert(name, value);
+        }
         // A key is letters and digits.
         if let Ok(key) = HeaderValue::from_str(&key) {
             request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, key);

@@ -1,6 +1,7 @@
 //! Command lines that start servers: by name, or as the user writes them.
 
 use super::Command;
+use crate::telemetry::hide_command_secrets;
 
 /// How to start a server for a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Recipe {
         }
         shown.push_str(rest);
         let words = ["sh", "-c", &shown].map(Into::into).to_vec();
-        Command { words, shown }
+        Command { words, shown: hide_command_secrets(&shown) }
     }
 }
 

@@ -123,7 +123,7 @@ fn shown(
             let url = member.endpoint.as_ref().zip(path);
             let url = url.map(|(endpoint, path)| match &request {
                 Some(request) => endpoint.url_of(&request.url),
-                None => format!("{endpoint}{path}"),
+                None => endpoint.url(path),
             });
             let mode = answerer.structured.as_ref().map(|structured| structured.mode);
             let in_prompt = mode == Some(Mode::Prompt);

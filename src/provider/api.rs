@@ -1,13 +1,15 @@
 //! The calls of one job: what is the same in all of them, prepared once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::attached::{NotTaken, attach, content};
-use super::passed::{FormFile, Passed};
+use super::passed::{self, FormFile, Passed};
 use super::stream::{Step, Stream};
 use super::structure::{Untellable, begin_user_message, complain, converse, in_prompt, natively};
-use super::{Secret, Wording, chat, embeddings, messages, reply, responses};
+use super::{Access, Wording, chat, embeddings, limits, messages, reply, responses};
 use crate::format::json;
 use crate::http::USER_AGENT;
 use crate::job::{Answer, Attachment, Endpoint, Failure, JobSpec, Protocol, Transport};
@@ -20,7 +22,7 @@ pub struct Api {
     transport: Transport,
     bodies: Bodies,
     most_tokens: Option<u64>,
-    key: Option<Secret>,
+    access: Arc<Access>,
     headers: HeaderMap,
 }
 
@@ -112,14 +114,23 @@ impl Api {
     pub fn new(
         job: &JobSpec,
         transport: Transport,
-        key: Option<Secret>,
+        access: impl Into<Access>,
     ) -> Result<Self, NotPrepared> {
-        if let Some(passed) = Passed::of(job, key.as_ref())? {
+        let access = access.into();
+        if let Some(passed) = Passed::of(job, &access)? {
             // What answers are made of is said line by line, and so is whose key a call has.
-            let headers = headers(Protocol::Chat, Transport::Http, None)?;
+            let mut headers = headers(Protocol::Chat, Transport::Http);
+            access.add_headers(&mut headers)?;
             let (protocol, transport) = (Protocol::Chat, Transport::Http);
             let bodies = Bodies::Passed(Box::new(passed));
-            return Ok(Self { protocol, transport, bodies, most_tokens: None, key, headers });
+            return Ok(Self {
+                protocol,
+                transport,
+                bodies,
+                most_tokens: None,
+                access: Arc::new(access),
+                headers,
+            });
         }
         let (frame, told) = match &job.schema {
             None => (Frame::of_calls(job, transport), None),
@@ -129,12 +140,12 @@ impl Api {
                 (frame, Some(Box::new(Told { schema: schema.clone(), in_prompt })))
             }
         };
-        let headers = headers(job.protocol, transport, key.as_ref())?;
+        let headers = headers_with(job.protocol, transport, &access)?;
         let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
         let bound = bounds.iter().find_map(|name| job.parameters.get(*name));
         let most_tokens = bound.and_then(|bound| bound.get().parse().ok());
-        let bodies = Bodies::Framed(frame, told);
-        Ok(Self { protocol: job.protocol, transport, bodies, most_tokens, key, headers })
+        let (bodies, access) = (Bodies::Framed(frame, told), Arc::new(access));
+        Ok(Self { protocol: job.protocol, transport, bodies, most_tokens, access, headers })
     }
 
     /// The most tokens of an answer, where the job bounds them.
@@ -227,10 +238,36 @@ impl Api {
     /// The headers of a request that is passed on to an endpoint, besides those of every call.
     #[must_use]
     pub fn headers_of(&self, endpoint: Endpoint) -> HeaderMap {
-        match &self.bodies {
-            Bodies::Framed(..) => HeaderMap::new(),
-            Bodies::Passed(passed) => passed.headers(endpoint).clone(),
+        let Bodies::Passed(passed) = &self.bodies else { return HeaderMap::new() };
+        let mut headers = passed.headers(endpoint).clone();
+        let protocol = passed::protocol_of(endpoint);
+        if self.access.version() > 0
+            && let Ok(Some((name, value))) = self.access.key_header(protocol)
+        {
+            headers.insert(name, value);
         }
+        headers
+    }
+
+    /// What lets its calls in.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The header that has the key, where that is another by now than in [`Api::headers`].
+    #[must_use]
+    pub fn renewed_header(&self) -> Option<(HeaderName, HeaderValue)> {
+        if self.access.version() == 0 {
+            return None;
+        }
+        self.access.key_header(self.protocol).ok().flatten()
+    }
+
+    /// The name that the endpoint gave a request, as the head of its reply has it.
+    #[must_use]
+    pub fn request_id(&self, headers: &HeaderMap) -> Option<String> {
+        limits::request_id(headers).map(|id| self.access.mask().text(id))
     }
 
     /// What a whole reply says; see [`super::Model::decode_of`].
@@ -256,13 +293,13 @@ impl Api {
             },
             (Bodies::Framed(..), _) => Err(reply::refused(status, headers, body)),
         };
-        result.map_err(|mut failure| {
+        self.masked(result.map_err(|mut failure| {
             failure.status = Some(status);
             let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
             let (ms, after) = (text("retry-after-ms"), text("retry-after"));
             failure.retry_after = retry_after(ms, after, text("date"), now_ms);
-            self.clean(failure)
-        })
+            failure
+        }))
     }
 
     /// A reader of the events of one answer.
@@ -282,18 +319,33 @@ impl Api {
         }
     }
 
-    /// A failure that can be told further.
-    pub(super) fn clean(&self, failure: Failure) -> Failure {
-        reply::clean(failure, self.key.as_ref())
+    /// What the endpoint said, as it may be kept and shown. Whatever is said comes this way.
+    pub(super) fn masked(&self, result: Result<Answer, Failure>) -> Result<Answer, Failure> {
+        let is_whole_body = matches!(&self.bodies, Bodies::Passed(passed) if passed.is_whole());
+        match result {
+            Ok(answer) => {
+                self.access.note_answer();
+                Ok(self.access.mask().answer(answer, is_whole_body))
+            }
+            Err(failure) => Err(reply::clean(failure, self.access.mask())),
+        }
     }
 }
 
-/// The headers of calls in a protocol.
-pub(super) fn headers(
+/// The headers of calls in a protocol, with those that let them in.
+pub(super) fn headers_with(
     protocol: Protocol,
     transport: Transport,
-    key: Option<&Secret>,
+    access: &Access,
 ) -> Result<HeaderMap, BadKey> {
+    let mut headers = headers(protocol, transport);
+    headers.extend(access.key_header(protocol)?);
+    access.add_headers(&mut headers)?;
+    Ok(headers)
+}
+
+/// The headers of calls in a protocol.
+fn headers(protocol: Protocol, transport: Transport) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let accept = match transport {
         Transport::Sse => "text/event-stream",
@@ -304,22 +356,11 @@ pub(super) fn headers(
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     // Without it any coding would do (RFC 9110, section 12.5.3).
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let is_messages = protocol == Protocol::Messages;
-    if is_messages {
+    if protocol == Protocol::Messages {
         let version = HeaderValue::from_static(messages::VERSION);
         headers.insert(HeaderName::from_static("anthropic-version"), version);
     }
-    if let Some(key) = key {
-        let (name, text) = if is_messages {
-            (HeaderName::from_static("x-api-key"), key.expose().to_owned())
-        } else {
-            (header::AUTHORIZATION, format!("Bearer {}", key.expose()))
-        };
-        let mut value = HeaderValue::try_from(text).map_err(|_| BadKey)?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
-    Ok(headers)
+    headers
 }
 
 #[cfg(test)]
@@ -333,7 +374,7 @@ mod tests {
                 "selection":{{"offset":0,"limit":null,"sample":null}},
                 "on_missing_field":"error","include_input":false}}"#
         );
-        Api::new(&serde_json::from_str(&job).unwrap(), transport, None).unwrap()
+        Api::new(&serde_json::from_str(&job).unwrap(), transport, Access::default()).unwrap()
     }
 
     /// The tokens that went in and came out, where a whole reply with such counts tells them.

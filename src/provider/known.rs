@@ -1,6 +1,7 @@
 //! The providers that go by a name: which protocols they speak, where, whose key they take, and
 //! what they can be asked for. `docs/models.md` has the same as a table.
 
+use crate::http::Endpoint;
 use crate::job::Protocol;
 
 /// Somebody who serves models.
@@ -75,6 +76,9 @@ const OPENAI_TIERS: &[&str] = &["auto", "default", "flex", "priority"];
 const ANY_TIERS: &[&str] =
     &["auto", "default", "flex", "on_demand", "performance", "priority", "scale", "standard"];
 
+/// OpenAI's models that reason refuse the older name.
+const COMPLETION_TOKENS: &[(&str, &str)] = &[("max_tokens", "max_completion_tokens")];
+
 /// What most have: Chat Completions and embeddings at a fixed place, for a key.
 const USUAL: Provider = Provider {
     name: "",
@@ -115,8 +119,19 @@ pub static KNOWN: &[Provider] = &[
         keys: &["OPENAI_API_KEY"],
         has_websocket: true,
         chat: OPENAI,
-        // The older name is refused for models that reason.
-        spells: &[("max_tokens", "max_completion_tokens")],
+        spells: COMPLETION_TOKENS,
+        tiers: OPENAI_TIERS,
+        ..USUAL
+    },
+    Provider {
+        name: "azure",
+        protocols: &[Chat, Responses, Embeddings],
+        // Everyone has a place of their own.
+        base_url: "",
+        base_url_variable: Some("AZURE_OPENAI_ENDPOINT"),
+        keys: &["AZURE_OPENAI_API_KEY"],
+        chat: OPENAI,
+        spells: COMPLETION_TOKENS,
         tiers: OPENAI_TIERS,
         ..USUAL
     },
@@ -151,7 +166,7 @@ pub static KNOWN: &[Provider] = &[
         base_url: "https://api.groq.com/openai/v1",
         keys: &["GROQ_API_KEY"],
         chat: &["reasoning", "seed", "service_tier"],
-        spells: &[("max_tokens", "max_completion_tokens")],
+        spells: COMPLETION_TOKENS,
         tiers: &["auto", "flex", "on_demand", "performance"],
         ..USUAL
     },
@@ -263,11 +278,35 @@ impl Provider {
         &UNNAMED
     }
 
+    /// The provider as it is at a place: OpenAI's and Azure's own servers are spoken to as such, whatever
+    /// name the model was given with.
+    #[must_use]
+    pub fn at(&self, endpoint: &Endpoint) -> Self {
+        /// Azure takes the newer name since then.
+        const SINCE: &str = "2024-09";
+        let host = endpoint.uri().host().unwrap_or_default();
+        let is_openai = host.eq_ignore_ascii_case("api.openai.com");
+        let is_old = endpoint.api_version().is_some_and(|version| version < SINCE);
+        let spells = match endpoint.is_azure() {
+            true if is_old => &[],
+            true => COMPLETION_TOKENS,
+            false if is_openai => COMPLETION_TOKENS,
+            false => self.spells,
+        };
+        Self { spells, ..*self }
+    }
+
     /// What it is called where something is said of it.
     #[must_use]
     pub fn shown(&self) -> &'static str {
         if self.name.is_empty() { "the endpoint" } else { self.name }
     }
+}
+
+/// Whether a model is one of OpenAI's that refuse `max_tokens`, as far as its name tells.
+#[must_use]
+pub fn wants_completion_tokens(model: &str) -> bool {
+    !takes_temperature(model) && !model.contains("claude")
 }
 
 /// Whether a model takes a temperature, as far as its name tells, with or without its vendor's in front.

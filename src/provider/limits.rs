@@ -9,8 +9,7 @@ use crate::policy::Told;
 
 /// The name that an endpoint gave a request: `x-request-id` (OpenAI and most others) or `request-id`
 /// (Anthropic). Names longer than 256 bytes are nobody's.
-#[must_use]
-pub fn request_id(headers: &HeaderMap) -> Option<String> {
+pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     let name = headers.get("x-request-id").or_else(|| headers.get("request-id"))?;
     let name = name.to_str().ok()?.trim();
     (1..=256).contains(&name.len()).then(|| name.to_owned())

@@ -8,9 +8,9 @@ use hyper::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::api::headers;
+use super::api::headers_with;
 use super::offer::{self, Task};
-use super::{BadKey, Secret, reply};
+use super::{Access, BadKey, reply};
 use crate::job::{Failure, Kinds, Protocol, Transport, rfc3339};
 
 /// A model that an endpoint offers.
@@ -45,7 +45,7 @@ pub struct Page {
 #[derive(Debug, Clone)]
 pub struct Listing {
     protocol: Protocol,
-    key: Option<Secret>,
+    access: Access,
     headers: HeaderMap,
 }
 
@@ -82,10 +82,11 @@ impl Listing {
     ///
     /// # Errors
     /// When the key cannot be sent.
-    pub fn new(protocol: Protocol, key: Option<Secret>) -> Result<Self, BadKey> {
-        let mut headers = headers(protocol, Transport::Http, key.as_ref())?;
+    pub fn new(protocol: Protocol, access: impl Into<Access>) -> Result<Self, BadKey> {
+        let access = access.into();
+        let mut headers = headers_with(protocol, Transport::Http, &access)?;
         headers.remove(hyper::header::CONTENT_TYPE);
-        Ok(Self { protocol, key, headers })
+        Ok(Self { protocol, access, headers })
     }
 
     /// The headers of every call.
@@ -124,13 +125,12 @@ impl Listing {
             200..=299 => page(body),
             _ => Err(reply::refused(status, headers, body)),
         };
-        let mut page =
-            page.map_err(|failure| reply::clean(failure.with_status(status), self.key.as_ref()))?;
-        if let Some(key) = &self.key {
-            for model in &mut page.models {
-                model.id = key.redact(std::mem::take(&mut model.id));
-                model.owner = model.owner.take().map(|owner| key.redact(owner));
-            }
+        let mask = self.access.mask();
+        let mut page = page.map_err(|failure| reply::clean(failure.with_status(status), mask))?;
+        for model in &mut page.models {
+            model.id = mask.text(std::mem::take(&mut model.id));
+            model.owner = model.owner.take().map(|owner| mask.text(owner));
+            model.created = model.created.take().map(|created| mask.text(created));
         }
         Ok(page)
     }
@@ -181,6 +181,7 @@ impl From<Model> for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Secret;
 
     fn read(body: &str) -> Result<Page, Failure> {
         let listing = Listing::new(Protocol::Chat, Secret::new("sk-geheim")).unwrap();
@@ -218,9 +219,9 @@ mod tests {
 
     #[test]
     fn pages_are_asked_for_where_there_are_some() {
-        let chat = Listing::new(Protocol::Chat, None).unwrap();
+        let chat = Listing::new(Protocol::Chat, Access::default()).unwrap();
         assert_eq!(chat.path(None), "/models");
-        let messages = Listing::new(Protocol::Messages, None).unwrap();
+        let messages = Listing::new(Protocol::Messages, Access::default()).unwrap();
         assert_eq!(messages.path(None), "/models?limit=1000");
         assert_eq!(messages.path(Some("a-1 &")), "/models?limit=1000&after_id=a-1%20%26");
     }

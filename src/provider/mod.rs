@@ -6,6 +6,7 @@
 //! common is in `reply`, how each is told a schema in `structure`. Requests that somebody else framed are passed on by `passed`. Who speaks them, and where, is in `known`; how a user names a model and
 //! its parameters, in `name` and `parameters`.
 
+mod access;
 mod api;
 mod attached;
 mod chat;
@@ -28,16 +29,17 @@ mod thinking;
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 
+pub use access::{Access, ExtraHeader, ReadKey};
 pub use api::{Api, BadKey, NotPrepared};
 pub use attached::NotTaken;
-pub use known::{KNOWN, Provider, takes_temperature};
-pub use limits::{request_id, told};
+pub use known::{KNOWN, Provider, takes_temperature, wants_completion_tokens};
+pub use limits::told;
 pub use listing::{Listed, Listing, Page};
 pub use name::{BadName, ModelName};
 pub use offer::Task;
 pub use parameters::{BadParameter, PARAMETERS, Parameter, Wanted, translate};
 pub use passed::FormFile;
-pub use secret::Secret;
+pub use secret::{Mask, Secret};
 pub use stream::Stream;
 pub use structure::{Correction, Wording, refuses_schema};
 

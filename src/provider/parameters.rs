@@ -330,6 +330,9 @@ fn say(
         (Protocol::Chat, _) => spelled.map_or(name, |(_, spelled)| spelled),
         _ => name,
     };
+    if field != name && protocol == Protocol::Chat && fields.contains_key(name) {
+        return Err(BadParameter::Twice(name.to_owned()));
+    }
     match (protocol, name) {
         (_, "reasoning") => reasoning(fields, provider, protocol, value),
         (Protocol::Responses, "verbosity") => nest(fields, "text", name, &text(value)),

@@ -8,16 +8,17 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 use super::api::BadKey;
 use super::reply::{ErrorDetail, bad, beginning, error_in_spite, shortened, unfinished};
-use super::{Secret, chat, embeddings, messages, reply, responses};
+use super::{Access, Mask, chat, embeddings, messages, reply, responses};
 use crate::format::json::{self, Object};
 use crate::format::reply_body::{NoAnswer, check_answer};
 use crate::job::{
-    Answer, Content, Dialect, Endpoint, Failure, FailureKind, JobSpec, OWN_MODEL, Paid, Usage,
+    Answer, Content, Dialect, Endpoint, Failure, FailureKind, JobSpec, OWN_MODEL, Paid, Protocol,
+    Usage,
 };
 
 /// What is the same in all of them.
@@ -29,7 +30,7 @@ pub(super) struct Passed {
     is_whole: bool,
     bearer: HeaderMap,
     messages: HeaderMap,
-    key: Option<Secret>,
+    mask: Mask,
 }
 
 /// A file that is sent in a form.
@@ -45,31 +46,29 @@ pub struct FormFile<'a> {
 
 impl Passed {
     /// Those of a job; nothing in one whose calls rowmill frames.
-    pub(super) fn of(job: &JobSpec, key: Option<&Secret>) -> Result<Option<Self>, BadKey> {
+    pub(super) fn of(job: &JobSpec, access: &Access) -> Result<Option<Self>, BadKey> {
         if !job.dialect.is_request() {
             return Ok(None);
         }
         let (mut bearer, mut messages) = (HeaderMap::new(), HeaderMap::new());
         let version = HeaderValue::from_static(messages::VERSION);
         messages.insert(HeaderName::from_static("anthropic-version"), version);
-        if let Some(key) = key {
-            let secret = |text: String| {
-                let mut value = HeaderValue::try_from(text).map_err(|_| BadKey)?;
-                value.set_sensitive(true);
-                Ok(value)
-            };
-            bearer.insert(header::AUTHORIZATION, secret(format!("Bearer {}", key.expose()))?);
-            let name = HeaderName::from_static("x-api-key");
-            messages.insert(name, secret(key.expose().to_owned())?);
-        }
+        bearer.extend(access.key_header(Protocol::Chat)?);
+        messages.extend(access.key_header(Protocol::Messages)?);
         let model = Some(job.model.clone()).filter(|model| model != OWN_MODEL);
-        let (is_whole, key) = (job.dialect == Dialect::OpenAi, key.cloned());
-        Ok(Some(Self { model, is_whole, bearer, messages, key }))
+        let is_whole = job.dialect == Dialect::OpenAi;
+        let mask = access.mask().clone();
+        Ok(Some(Self { model, is_whole, bearer, messages, mask }))
     }
 
     /// The headers that calls of an endpoint have besides those of all.
     pub(super) fn headers(&self, endpoint: Endpoint) -> &HeaderMap {
         if endpoint == Endpoint::Messages { &self.messages } else { &self.bearer }
+    }
+
+    /// Whether the whole body of a reply is the answer.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// A body as it is sent.
@@ -106,14 +105,16 @@ impl Passed {
         }
     }
 
-    /// A failure with the body that tells of it. The key goes first: half of one would not be found any more.
+    /// A failure with the body that tells of it. Secrets go first: half of one would not be found any more.
     fn with_body(&self, failure: Failure, body: &[u8]) -> Failure {
         let body = String::from_utf8_lossy(body).into_owned();
-        match &self.key {
-            Some(key) => failure.with_raw(&key.redact(body)),
-            None => failure.with_raw(&body),
-        }
+        failure.with_raw(&self.mask.body(body))
     }
+}
+
+/// The protocol that says how the calls of an endpoint are let in.
+pub(super) fn protocol_of(endpoint: Endpoint) -> Protocol {
+    if endpoint == Endpoint::Messages { Protocol::Messages } else { Protocol::Chat }
 }
 
 /// A body with another model in the place of its own, of all of them if there are several, and in front of all else

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::Secret;
+use super::Mask;
 use crate::format::reply_body::is_blank_value;
 use crate::http::Link;
 use crate::job::{Answer, Content, Failure, FailureKind, Paid, Usage};
@@ -261,11 +261,9 @@ fn status_of(codes: &str) -> u16 {
 }
 
 /// A failure that can be told further.
-pub(super) fn clean(mut failure: Failure, key: Option<&Secret>) -> Failure {
-    // The key goes first: half of one would not be found any more.
-    if let Some(key) = key {
-        failure.message = key.redact(failure.message);
-    }
+pub(super) fn clean(failure: Failure, mask: &Mask) -> Failure {
+    // The secrets go first: half of one would not be found any more.
+    let mut failure = mask.failure(failure);
     failure.message = shortened(&failure.message);
     failure
 }

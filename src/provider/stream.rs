@@ -119,13 +119,13 @@ impl<'a> Stream<'a> {
                 Err(if self.has_content { self.said.failed(failure) } else { failure })
             }
         };
-        result.map_err(|mut failure| {
+        self.api.masked(result.map_err(|mut failure| {
             // The answer that broke off has none, like one whose body did.
             if failure.kind != FailureKind::BrokenAnswer {
                 failure.status = status.or(failure.status);
             }
-            self.api.clean(failure)
-        })
+            failure
+        }))
     }
 }
 

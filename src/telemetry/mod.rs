@@ -1,6 +1,7 @@
 //! What is happening, for people: events, and the screen that shows them.
 
 mod escape;
+mod hide;
 mod histogram;
 mod log;
 mod progress;
@@ -10,6 +11,7 @@ mod tee;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use escape::{escape, is_unsafe};
+pub use hide::{hide_command_secrets, is_secret_name};
 pub use histogram::{Histogram, Spread};
 pub use log::{Log, LogError, is_torn};
 pub use progress::{Progress, Style, grouped};

@@ -15,11 +15,11 @@ use super::passed::Fetching;
 use super::pricing::OwnPrice;
 use super::structured::Form;
 use super::wallet::Reserved;
-use crate::http::{Client, Error as HttpError, Flow, Header, Reply, Sockets};
+use crate::http::{Client, Error as HttpError, ExtraHeaders, Flow, Header, Reply, Sockets};
 use crate::job::{Answer, Attempt, Content, Endpoint, Failure, FailureKind, Id, OWN_MODEL, Paid};
 use crate::policy::{Permit, Told};
 use crate::prompt::Request;
-use crate::provider::{Api, Correction, Model, Wording, request_id, told};
+use crate::provider::{Api, Correction, Model, Wording, told};
 use crate::telemetry::now_ms;
 
 /// What calls go through.
@@ -131,22 +131,11 @@ pub(super) async fn fly(line: Rc<Line>, flight: Flight, mut message: Message) ->
     let body = line.model.encode(&message.text, wording);
     drop(message);
     let key = || key_header(&line.run, &flight, &body);
-    let call = match &line.way {
-        Way::Http(client) => {
-            let key = key();
-            match client.send(body, key).await {
-                Ok(reply) => line.judge(FRAMED, &reply, start),
-                Err(error) => Call::failed(&error),
-            }
-        }
-        // Streams are larger and seldom: kept apart, they leave every other call small.
-        way @ Way::Sse(_) => {
-            let key = key();
-            Box::pin(line.streamed(way, body, key, start)).await
-        }
-        // No vendor documents a key in the events of a WebSocket.
-        way @ Way::Ws(_) => Box::pin(line.streamed(way, body, None, start)).await,
-    };
+    let version = line.key_version();
+    let mut call = line.ask(body.clone(), key(), start).await;
+    if call.is_unauthorized() && line.renew_key(version).await {
+        call = Box::pin(line.ask(body.clone(), key(), start)).await;
+    }
     let attempt = describe((&line.asked, line.place.as_ref()), start_ms, start.elapsed(), &call);
     judge(call.landed(flight, attempt), line.form.as_ref(), in_prompt)
 }
@@ -241,6 +230,11 @@ impl Call {
         Self { is_late, ..Self::new(Err(failure(error)), None) }
     }
 
+    /// Whether the key was refused.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == Some(401)
+    }
+
     fn landed(self, flight: Flight, attempt: Attempt) -> Landing {
         // The status among the events of an answer counts as well.
         let status = self.result.as_ref().err().and_then(|failure| failure.status);
@@ -251,18 +245,50 @@ impl Call {
 }
 
 impl Line {
+    /// Sends a body that was framed here. `key` is the header by which the endpoint knows the call again.
+    async fn ask(&self, body: Bytes, key: Option<Header>, start: Instant) -> Call {
+        let extra = [key, self.model.api().and_then(Api::renewed_header)];
+        match &self.way {
+            Way::Http(client) => match client.send(body, extra).await {
+                Ok(reply) => self.judge(FRAMED, &reply, start),
+                Err(error) => Call::failed(&error),
+            },
+            // Streams are larger and seldom: kept apart, they leave every other call small.
+            way => Box::pin(self.streamed(way, body, extra, start)).await,
+        }
+    }
+
+    /// How often the key was renewed that a call has now.
+    pub(super) fn key_version(&self) -> u64 {
+        self.model.api().map_or(0, |api| api.access().version())
+    }
+
+    /// Reads the key again that calls of this version had; true when there is another one now.
+    pub(super) async fn renew_key(&self, version: u64) -> bool {
+        let access = self.model.api().map(Api::access);
+        let Some(access) = access.filter(|it| it.may_renew(version)) else { return false };
+        let access = access.clone();
+        // A command may take a while.
+        let renewing = tokio::task::spawn_blocking(move || access.renew(version));
+        renewing.await.unwrap_or(false)
+    }
+
+    fn request_id(&self, headers: &HeaderMap) -> Option<String> {
+        self.model.api().and_then(|api| api.request_id(headers))
+    }
+
     /// Judges a whole reply; to a request that was passed on, that of an endpoint.
     pub(super) fn judge(&self, endpoint: Endpoint, reply: &Reply, start: Instant) -> Call {
         let Reply { status, headers, body, .. } = reply;
         let result = self.model.decode_of(endpoint, *status, headers, body, now_ms());
         let response = reply.head_at.saturating_duration_since(start);
         let told = told(&reply.headers, now_ms());
-        let (time_to_response, request_id) = (Some(response), request_id(&reply.headers));
+        let (time_to_response, request_id) = (Some(response), self.request_id(&reply.headers));
         Call { time_to_response, told, request_id, ..Call::new(result, Some(reply.status)) }
     }
 
     /// Makes a call whose answer comes in events.
-    async fn streamed(&self, way: &Way, body: Bytes, key: Option<Header>, start: Instant) -> Call {
+    async fn streamed(&self, way: &Way, body: Bytes, extra: ExtraHeaders, start: Instant) -> Call {
         // There is a line only to models that are called.
         let Some(mut stream) = self.model.api().map(Api::stream) else {
             return Call::failed(&HttpError::Closed { authority: String::new() });
@@ -280,7 +306,7 @@ impl Line {
                     note(stream.has_content());
                     has_ended
                 };
-                (client.stream(body, key, &mut sink).await, true)
+                (client.stream(body, extra, &mut sink).await, true)
             }
             Way::Ws(sockets) => {
                 let mut sink = |event: &[u8]| {
@@ -295,6 +321,11 @@ impl Line {
                         false => Flow::Ended { id, is_reusable: stream.is_paired() },
                     }
                 };
+                // No vendor documents a key in the events of a WebSocket.
+                let [_, renewed] = extra;
+                if let Some(header) = renewed {
+                    sockets.renew_header(header);
+                }
                 (sockets.send(body, &mut sink).await, false)
             }
         };
@@ -315,7 +346,7 @@ impl Line {
         };
         let response = reply.head_at.saturating_duration_since(start);
         let told = told(&reply.headers, now_ms());
-        let (time_to_response, request_id) = (Some(response), request_id(&reply.headers));
+        let (time_to_response, request_id) = (Some(response), self.request_id(&reply.headers));
         Call { time_to_response, ttft, told, request_id, ..Call::new(result, status) }
     }
 

@@ -7,7 +7,7 @@ use hyper::header;
 
 use super::attached::Message;
 use super::attempt::{Call, Line, Way};
-use crate::http::{Client, Error as HttpError, Header, Limits, Link, Reply, bring};
+use crate::http::{Client, Error as HttpError, Header, Limits, Link, Place, Reply, bring};
 use crate::job::{Failure, FailureKind, MediaType, Reference};
 use crate::policy::backoff;
 use crate::prompt::Request;
@@ -62,11 +62,20 @@ impl Line {
             let message = format!("the url {} cannot be asked for", request.url);
             return Call::refused(Failure::new(FailureKind::InvalidRequest, message));
         };
-        let key = key(&body);
-        match client.send_to(place, body, key).await {
+        let (key, version) = (key(&body), self.key_version());
+        let ask = async |place: Place| match client
+            .send_to(place, body.clone(), [key.clone(), None])
+            .await
+        {
             Ok(reply) => self.judge(request.endpoint, &reply, start),
             Err(error) => Call::failed(&error),
+        };
+        let call = ask(place.clone()).await;
+        if !call.is_unauthorized() || !self.renew_key(version).await {
+            return call;
         }
+        let place = place.with_headers(api.headers_of(request.endpoint));
+        Box::pin(ask(place)).await
     }
 
     /// The file that a request names: its bytes, where a data URI had them, else what is at the URL.

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::parse::{duration, shards};
+use super::parse::{duration, header, shards};
+use crate::config::Header;
 use crate::policy::Allowance;
 
 use change::ChangeArgs;
@@ -224,6 +225,9 @@ pub(in crate::cli) struct WorkArgs {
     /// A file that holds the API key
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) api_key_file: Option<PathBuf>,
+    /// A header of every call; a secret as NAME=env:VARIABLE or NAME=file:PATH
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(in crate::cli) headers: Vec<Header>,
     #[command(flatten)]
     pub(in crate::cli) serve: ServeArgs,
     /// Exit with 0 though so many rows failed: a number of rows or a share of them (5%)

@@ -7,9 +7,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::super::names::NamesArgs;
-use super::super::parse::{mapping, parameter, probability, temperature};
+use super::super::parse::{header, mapping, parameter, probability, temperature};
 use super::super::pool::PoolArgs;
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Header};
 use crate::job::{Dialect, Protocol};
 
 #[derive(Debug, Clone, Args)]
@@ -17,7 +17,7 @@ use crate::job::{Dialect, Protocol};
 pub(in crate::cli) struct ModelArgs {
     /// The model: [provider.]model[?parameter=value&…], as in anthropic.claude-haiku-4-5?reasoning=low.
     /// Providers: openai, responses, anthropic, google, groq, mistral, deepseek, xai, openrouter,
-    /// together, fireworks, hf, ollama, vllm, sglang, llamacpp, generic; without one, OpenAI or
+    /// together, fireworks, hf, azure, ollama, vllm, sglang, llamacpp, generic; without one, OpenAI or
     /// whoever is at --base-url; or an endpoint of a config file. `local` is a small one on this
     /// machine, fetched once, and `local:FILE` one in a GGUF file of yours. `passthrough` answers with
     /// the prompt, without a call. The name of a pool of a config file stands for all its members;
@@ -82,6 +82,10 @@ pub(in crate::cli) struct ModelArgs {
     /// OPENAI_API_KEY, ANTHROPIC_API_KEY, …]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) api_key_file: Option<PathBuf>,
+    /// A header of every call: --header anthropic-beta=NAME. A secret is named, never given: --header
+    /// api-key=env:MY_KEY or --header cf-access-client-secret=file:PATH. Given several times, one each
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(in crate::cli) headers: Vec<Header>,
     /// Sampling temperature
     #[arg(long, value_name = "T", value_parser = temperature)]
     pub(in crate::cli) temperature: Option<String>,

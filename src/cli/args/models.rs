@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::ConfigArgs;
-use crate::cli::parse::some_time;
+use crate::cli::parse::{header, some_time};
+use crate::config::Header;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ModelsArgs {
@@ -20,6 +21,9 @@ pub(in crate::cli) struct ModelsArgs {
     /// A file that holds the API key
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) api_key_file: Option<PathBuf>,
+    /// A header of every call; a secret as NAME=env:VARIABLE or NAME=file:PATH
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(in crate::cli) headers: Vec<Header>,
     /// How long an endpoint may take
     #[arg(long, value_name = "TIME", default_value = "30", value_parser = some_time)]
     pub(in crate::cli) timeout: Duration,

@@ -17,6 +17,7 @@ use crate::dialect::detect::Side;
 use crate::dialect::{Dialect, Endpoint, Problem, id_of};
 use crate::format::json::{Object, write_string};
 use crate::job::Id;
+use crate::provider::wants_completion_tokens;
 use crate::shutdown::Shutdown;
 
 /// What to change, in this order.
@@ -214,7 +215,8 @@ impl Preparing<'_> {
             set("temperature", value.clone());
         }
         if let Some(value) = options.max_tokens {
-            set(name_of_max_tokens(endpoint, line), value.to_string());
+            let name = name_of_max_tokens(endpoint, line, options.model.as_deref());
+            set(name, value.to_string());
         }
         if let Some(value) = &options.top_p {
             set("top_p", value.clone());
@@ -223,16 +225,28 @@ impl Preparing<'_> {
     }
 }
 
-/// What a line's endpoint calls the most tokens of an answer. Chat Completions has two names for it, and a line that has
-/// the newer one keeps it.
-fn name_of_max_tokens(endpoint: Option<Endpoint>, line: &Object<'_>) -> &'static str {
+/// What a line's endpoint calls the most tokens of an answer. Chat Completions has two names for it: a line that has
+/// one keeps it, and OpenAI's newer models refuse the older.
+fn name_of_max_tokens(
+    endpoint: Option<Endpoint>,
+    line: &Object<'_>,
+    model: Option<&str>,
+) -> &'static str {
     const NEWER: &str = "max_completion_tokens";
-    let body = line.get("body").and_then(|body| Object::parse(body).ok());
+    const OLDER: &str = "max_tokens";
     match endpoint {
-        Some(Endpoint::Responses) => "max_output_tokens",
-        Some(Endpoint::ChatCompletions) if body.is_some_and(|body| body.get(NEWER).is_some()) => {
-            NEWER
-        }
-        _ => "max_tokens",
+        Some(Endpoint::Responses) => return "max_output_tokens",
+        Some(Endpoint::ChatCompletions) => {}
+        _ => return OLDER,
+    }
+    let Some(body) = line.get("body").and_then(|body| Object::parse(body).ok()) else {
+        return OLDER;
+    };
+    let own: Option<String> = body.get("model").and_then(|it| serde_json::from_str(it).ok());
+    let is_newer = model.or(own.as_deref()).is_some_and(wants_completion_tokens);
+    match (body.get(NEWER).is_some(), body.get(OLDER).is_some()) {
+        (true, _) => NEWER,
+        (false, false) if is_newer => NEWER,
+        _ => OLDER,
     }
 }
