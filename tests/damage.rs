@@ -370,8 +370,8 @@ fn what_is_not_ours_is_refused_and_stays_as_it_is() {
     bench.write("empty/notes.txt", "mine");
     bench
         .run("run in.jsonl -o out.jsonl -p {{text}} -m m --work-dir empty --overwrite")
-        .expect(73)
-        .says("notes.txt");
+        .expect(0)
+        .says("did not write it: notes.txt");
     assert_eq!(bench.read("empty/notes.txt"), "mine");
 }
 
