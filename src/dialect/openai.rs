@@ -468,7 +468,7 @@ mod tests {
     use super::super::rules::{DOUBLEWORD, FASTDEPLOY, OPENAI, ROWMILL, VLLM};
     use super::*;
 
-    const LINE: &str = r#"{"custom_id":"r\u0031","method":"POST","url":"/v1/chat/completions","body":{ "model":"m","n":1.50,"messages":[{"role":"user","content":"x"}],"n":2 }}"#;
+    const LINE: &str = r#"{"custom_id":"r\u0031","method":"POST","url":"/v1/chat/completions","body":{ "model":"m","x":1.50,"messages":[{"role":"user","content":"x"}],"n":2 }}"#;
 
     fn problem(line: &str) -> String {
         let result = Request::read(line).and_then(|request| request.check(&ROWMILL, false));
@@ -481,7 +481,7 @@ mod tests {
         assert_eq!(request.id(), r#""r\u0031""#);
         assert_eq!(
             request.body().spelled(),
-            r#"{ "model":"m","n":1.50,"messages":[{"role":"user","content":"x"}],"n":2 }"#
+            r#"{ "model":"m","x":1.50,"messages":[{"role":"user","content":"x"}],"n":2 }"#
         );
         assert_eq!(request.endpoint(), Some(Endpoint::ChatCompletions));
         assert_eq!(request.body().model().unwrap(), "m");

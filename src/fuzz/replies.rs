@@ -200,7 +200,7 @@ pub(super) fn events(bytes: &[u8], _: &Path) {
         match whole {
             (_, Ok(answer)) => {
                 let text = String::from_utf8_lossy(bytes);
-                let last = ["[DONE]", "response.", "message_stop"];
+                let last = ["[DONE]", "finish_reason", "response.", "message_stop"];
                 assert!(last.iter().any(|last| text.contains(last) || text.contains('\\')));
                 let told = answer.model.iter().chain(&answer.finish_reason).map(String::len);
                 assert!(told.max() <= Some(LONGEST_MESSAGE), "what is told of an answer is short");

@@ -445,7 +445,7 @@ mod tests {
                 "{{\"id\":\"{request}\",\"custom_id\":\"{id}\",\"response\":{{\"status_code\":200,\"request_id\":\"{request}\",\"body\":{body}}},\"error\":null}}\n"
             )
         };
-        let (a, b) = (line("a", "1", "{\"x\":1}"), line("b", "2", "{}"));
+        let (a, b) = (line("a", "1", "{\"x\":1}"), line("b", "2", "{\"y\":1}"));
         let whole = format!("{a}{b}");
         let path = dir.path().join("whole");
         std::fs::write(&path, &whole).unwrap();
