@@ -23,7 +23,7 @@ use support::table::Table;
 /// A benchmark: its name, what it does, and the function that does it.
 type Case = (&'static str, &'static str, fn(&Ground, &mut Table));
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 14] = [
     ("start", "`rowmill status` on a work directory of 1,000 shards", cases::start::status),
     ("http", "100,000 rows over HTTP, beside wrk on the same server", cases::http::throughput),
     (
@@ -40,6 +40,11 @@ const CASES: [Case; 13] = [
         "limits",
         "outages, brown-outs and rate limits in invented time, with plots",
         cases::limits::simulate,
+    ),
+    (
+        "trouble",
+        "endpoints that refuse, limit and fail, beside a plain client that tries again",
+        cases::trouble::trouble,
     ),
     ("plan", "planning 2 GB of JSON Lines, beside DuckDB and b3sum", cases::files::plan),
     (
@@ -59,8 +64,8 @@ const CASES: [Case; 13] = [
     ("scale", "10,000,000 rows through every stage, beside 1,000,000", cases::scale::scale),
 ];
 
-/// Those that take many minutes and 30 GB of disk: run when named.
-const LONG: [&str; 2] = ["update", "scale"];
+/// Those that take many minutes, two of them 30 GB of disk as well: run when named.
+const LONG: [&str; 3] = ["update", "scale", "trouble"];
 const WRITE: &str = "--write";
 
 fn main() {

@@ -3,8 +3,9 @@
 //!
 //! | what an endpoint does | where that is tested |
 //! | --- | --- |
-//! | 429 with `Retry-After`: seconds, ms | `faults::a_rate_limit_pauses_everyone_for_as_long_as_it_asks`, `faults::retry_after_is_understood_in_every_spelling` |
-//! | the same, many calls in flight, several workers | `nobody_calls_inside_a_retry_after` |
+//! | 429 with `Retry-After`: seconds, ms | `faults::retry_after_binds_the_row_that_got_it`, `faults::retry_after_is_understood_in_every_spelling` |
+//! | the same, for everybody | `retry_after_binds_all_where_nobody_is_answered` |
+//! | the same, always for one row | `faults::row_always_refused_fails_alone` |
 //! | 429 with a date, clocks apart | `a_retry_after_with_a_date_is_counted_from_the_servers_clock` |
 //! | 429 without, or with what means nothing | `a_refusal_without_a_time_costs_the_row_nothing_and_pauses_nobody` |
 //! | 429 with more than `--max-outage` | `faults::retry_after_is_understood_in_every_spelling` |
@@ -23,6 +24,7 @@
 //! | 200 with HTML, an error, nothing | `faults::what_may_pass_is_tried_again_until_it_does`, `faults::what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer` |
 //! | an error among events, a stream without an end | `streams` |
 //! | redirects | `network::redirect_elsewhere_ends_the_run_before_rows_fail` |
+//! | 401, 402, 403 for one row | `faults::row_refused_the_key_fails_alone` |
 //! | 401, 403 | `faults::a_refused_key_or_an_empty_account_stops_the_run_and_fails_no_row` |
 //! | 400, 413, 422, content filter, refusal, empty | `faults::what_does_not_pass_fails_the_row_with_its_class_never_with_an_apology_for_an_answer` |
 //! | 404 | `faults::a_model_that_no_row_finds_ends_the_run_before_they_fail_and_one_row_alone_does_not` |
@@ -34,7 +36,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -59,22 +62,38 @@ fn refused(headers: Vec<(&'static str, String)>) -> Reply {
 }
 
 #[test]
-fn nobody_calls_inside_a_retry_after() {
-    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
-        ("text 40", 1) => refused(vec![("retry-after", "2".into())]),
-        _ => well(call),
+fn retry_after_binds_all_where_nobody_is_answered() {
+    let first: OnceLock<Instant> = OnceLock::new();
+    let lasts = Duration::from_secs(2);
+    let server = Server::start(move |call| match first.get_or_init(|| call.at).elapsed() < lasts {
+        true => refused(vec![("retry-after", "2".into())]),
+        false => well(call),
     });
     let bench = bench(&server, 400);
     bench.run(&format!("{ASK} -c 16 --parallel 4 --shard-rows 20 --retries 0")).expect(0);
     let calls = server.calls();
-    let refused = calls.iter().find(|call| call.prompt == "text 40").unwrap().at;
-    // What was on its way when the refusal came is let off.
+    // What was on its way when the first refusals came is let off.
     let inside = calls.iter().filter(|call| {
-        let after = call.at.saturating_duration_since(refused);
-        after > Duration::from_secs(1) && after < Duration::from_secs(2)
+        let after = call.at.saturating_duration_since(calls[0].at);
+        after > Duration::from_secs(1) && after < lasts
     });
     assert_eq!(inside.count(), 0);
-    assert_eq!(calls.len(), 401);
+    assert!(calls.len() <= 400 + 2 * 16, "{} calls", calls.len());
+}
+
+#[test]
+fn wait_in_the_text_is_a_retry_after() {
+    let body =
+        json!({"error": {"message": "Rate limit is exceeded. Try again in 1s."}}).to_string();
+    let server = Server::start(move |call| match (call.prompt.as_str(), call.nth) {
+        ("text 2", 1) => Reply::Status(429, Vec::new(), body.clone()),
+        _ => well(call),
+    });
+    let bench = bench(&server, 3);
+    bench.run(&format!("{ASK} -c 1 --retries 0")).expect(0);
+    let calls = server.calls();
+    let two: Vec<_> = calls.iter().filter(|call| call.prompt == "text 2").collect();
+    assert!(two[1].at - two[0].at >= Duration::from_secs(1));
 }
 
 #[test]
@@ -204,13 +223,13 @@ fn an_answer_that_stalls_or_is_garbled_is_given_up() {
 }
 
 #[test]
-fn concurrency_grows_from_eight_unless_it_is_fixed() {
-    for (option, expected) in [("", 8), ("--fixed-concurrency", 30)] {
+fn calls_in_flight_grow_before_any_answer() {
+    for option in ["", "--fixed-concurrency"] {
         let server = Server::start(|call| Reply::Hold(answer_to(&call.prompt)));
         let bench = bench(&server, 100);
         let running = bench.start(&format!("{ASK} -c 30 {option}"));
-        server.wait_for_active(expected);
-        assert_eq!(server.count(), expected);
+        server.wait_for_active(30);
+        assert_eq!(server.count(), 30);
         server.release();
         running.wait().expect(0);
         assert!(server.peak() <= 30);

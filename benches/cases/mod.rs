@@ -10,6 +10,7 @@ pub mod resume;
 pub mod scale;
 pub mod start;
 pub mod transports;
+pub mod trouble;
 pub mod update;
 
 use std::path::Path;

@@ -131,7 +131,7 @@ async fn answer_all(
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
@@ -143,7 +143,7 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The length of the request at the beginning of the buffer, once all of it is there.
-fn request_length(buffer: &[u8]) -> Option<usize> {
+pub(super) fn request_length(buffer: &[u8]) -> Option<usize> {
     const LENGTH: &[u8] = b"content-length:";
     let head = memchr::memmem::find(buffer, b"\r\n\r\n")?;
     let body = buffer[..head].split(|byte| *byte == b'\n').find_map(|line| {

@@ -1,15 +1,18 @@
-//! An endpoint that is invented, in a time that is invented, before the policies that are not: what
-//! becomes of thousands of calls over minutes is known in milliseconds, and the same every time.
+//! A client before an endpoint, in a time that is invented: what becomes of thousands of calls over
+//! minutes is known in milliseconds, and the same every time. The client is the policies of rowmill, or a
+//! plain loop that tries again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use rowmill::policy::{
-    Blame, Bounds, Ended, Hold, MayCall, Pace, Permit, Reception, Tried, Trouble, backoff,
+    Bounds, Ended, EndpointSignal, Follows, Hold, MayCall, Pace, Permit, Told, Tried, retry_wait,
 };
 
-/// What the endpoint is like, and what is asked of it.
+use super::endpoint::{Behaviour, Endpoint, Reply};
+
+/// What is asked of an endpoint.
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub seed: u64,
@@ -17,17 +20,7 @@ pub struct Scene {
     /// The most calls in flight, and what may be asked a minute.
     pub concurrency: usize,
     pub calls_a_minute: Option<u64>,
-    /// Seconds that an answer takes in the middle.
-    pub latency: f64,
-    /// Calls that it works on at once; more are refused (503).
-    pub capacity: usize,
-    /// Calls a minute that it lets in; more are refused (429), with a time or without.
-    pub limit: Option<u64>,
-    pub says_when: bool,
-    /// Seconds in which nobody can reach it.
-    pub outage: Option<(f64, f64)>,
-    /// Seconds in which so many of a hundred calls fail (500).
-    pub brown_out: Option<(f64, f64, f64)>,
+    pub endpoint: Behaviour,
 }
 
 /// What happened in a second.
@@ -49,15 +42,45 @@ pub struct Outcome {
     pub lost: usize,
     /// When the last row was done; nothing where it never was.
     pub took: Option<f64>,
-    /// When calls were started, in seconds.
+    /// When calls were started, in seconds, and when they were answered.
     pub starts: Vec<f64>,
+    pub answers: Vec<f64>,
+}
+
+impl Outcome {
+    /// The share of calls that were refused.
+    pub fn refused(&self) -> f64 {
+        1.0 - self.answered as f64 / self.calls.max(1) as f64
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Row {
-    failed: Tried,
-    refused: u32,
-    calls: u32,
+    failed: u32,
+    tried: Tried,
+    answered_then: usize,
+    answered_last: usize,
+    failed_last: f64,
+}
+
+const MICRO: f64 = 1e6;
+/// A run that takes longer is stuck.
+const STUCK: f64 = 36_000.0;
+/// How often a row may be tried again.
+pub const RETRIES: u32 = 3;
+
+fn micros(seconds: f64) -> u64 {
+    (seconds * MICRO).ceil() as u64
+}
+
+/// Something that happens at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// The end of a call.
+    End(usize),
+    /// A row is due again.
+    Due(usize),
+    Wake,
 }
 
 struct World<'a> {
@@ -65,28 +88,74 @@ struct World<'a> {
     random: fastrand::Rng,
     start: Instant,
     now: f64,
-    pace: Pace,
+    endpoint: Endpoint,
+    events: BinaryHeap<Reverse<(u64, Event)>>,
+    flights: Vec<Option<(usize, Option<Permit>, Reply)>>,
     fresh: usize,
+    due: Vec<usize>,
     rows: Vec<Row>,
-    due: BinaryHeap<Reverse<(u64, usize)>>,
-    ends: BinaryHeap<Reverse<(u64, usize)>>,
-    flights: Vec<Option<(usize, Permit, Reception)>>,
-    busy: usize,
-    let_in: Vec<f64>,
     outcome: Outcome,
 }
 
-const MICRO: f64 = 1e6;
-/// A run that takes longer is stuck.
-const STUCK: f64 = 36_000.0;
+impl<'a> World<'a> {
+    fn new(scene: &'a Scene) -> Self {
+        Self {
+            scene,
+            random: fastrand::Rng::with_seed(scene.seed),
+            start: Instant::now(),
+            now: 0.0,
+            endpoint: Endpoint::new(&scene.endpoint, scene.seed ^ 0x5eed),
+            events: BinaryHeap::new(),
+            flights: Vec::new(),
+            fresh: 0,
+            due: Vec::new(),
+            rows: vec![Row::default(); scene.rows],
+            outcome: Outcome::default(),
+        }
+    }
 
-fn micros(seconds: f64) -> u64 {
-    (seconds * MICRO).ceil() as u64
+    fn at(&self) -> Instant {
+        self.start + Duration::from_secs_f64(self.now)
+    }
+
+    fn second(&mut self, in_flight: usize, limit: usize) -> &mut Second {
+        let second = self.now as usize;
+        let new = Second { in_flight, limit, ..Second::default() };
+        if self.outcome.seconds.len() <= second {
+            self.outcome.seconds.resize(second + 1, new);
+        }
+        &mut self.outcome.seconds[second]
+    }
+
+    fn is_done(&self) -> bool {
+        self.outcome.answered + self.outcome.lost >= self.scene.rows
+    }
+
+    fn plan(&mut self, after: f64, event: Event) {
+        self.events.push(Reverse((micros(self.now + after.max(0.0)), event)));
+    }
+
+    fn send(&mut self, row: usize, permit: Option<Permit>) {
+        self.outcome.calls += 1;
+        self.outcome.starts.push(self.now);
+        let reply = self.endpoint.call(self.now, row);
+        self.plan(reply.after, Event::End(self.flights.len()));
+        self.flights.push(Some((row, permit, reply)));
+    }
+
+    /// Takes a row to be called for.
+    fn take(&mut self) -> Option<usize> {
+        self.due.pop().or_else(|| {
+            let row = self.fresh;
+            self.fresh += usize::from(row < self.scene.rows);
+            (row < self.scene.rows).then_some(row)
+        })
+    }
 }
 
-/// Plays a scene to its end.
+/// Plays a scene with rowmill's policies.
 pub fn play(scene: &Scene) -> Outcome {
-    let start = Instant::now();
+    let mut world = World::new(scene);
     let bounds = Bounds {
         concurrency: scene.concurrency,
         is_fixed: false,
@@ -94,192 +163,179 @@ pub fn play(scene: &Scene) -> Outcome {
         tokens_a_minute: None,
         answer: None,
         max_outage: Duration::from_secs(86_400),
+        max_first_outage: Duration::from_secs(86_400),
     };
-    let mut world = World {
-        scene,
-        random: fastrand::Rng::with_seed(scene.seed),
-        start,
-        now: 0.0,
-        pace: Pace::new(&bounds, start),
-        fresh: 0,
-        rows: vec![Row::default(); scene.rows],
-        due: BinaryHeap::new(),
-        ends: BinaryHeap::new(),
-        flights: Vec::new(),
-        busy: 0,
-        let_in: Vec::new(),
-        outcome: Outcome::default(),
-    };
-    world.play();
+    let mut pace = Pace::new(&bounds, world.start);
+    let mut wake = f64::INFINITY;
+    while !world.is_done() {
+        if let Some(at) = start_calls(&mut world, &mut pace) {
+            let after = at.saturating_duration_since(world.at()).as_secs_f64().max(1e-6);
+            if world.now + after < wake - 1e-5 {
+                wake = world.now + after;
+                world.plan(after, Event::Wake);
+            }
+        }
+        let Some(Reverse((at, event))) = world.events.pop() else { return world.outcome };
+        world.now = (at as f64 / MICRO).max(world.now);
+        world.second(pace.in_flight(), pace.limit());
+        if world.now > STUCK {
+            return world.outcome;
+        }
+        match event {
+            // Others were planned before an earlier one was.
+            Event::Wake if world.now < wake - 1e-5 => {}
+            Event::Wake => wake = f64::INFINITY,
+            Event::Due(row) => world.due.push(row),
+            Event::End(flight) => end(&mut world, &mut pace, flight),
+        }
+    }
+    world.outcome.took = Some(world.now);
     world.outcome
 }
 
-impl World<'_> {
-    fn play(&mut self) {
-        while self.outcome.answered + self.outcome.lost < self.scene.rows {
-            let wake = self.start_calls();
-            let next_end = self.ends.peek().map(|Reverse((at, _))| *at);
-            let next_due = self.due.peek().map(|Reverse((at, _))| *at);
-            let now = micros(self.now);
-            let times = [wake.map(micros), next_end, next_due.filter(|at| *at > now)];
-            let Some(at) = times.into_iter().flatten().min() else { return };
-            self.pass(at.max(now) as f64 / MICRO);
-            if self.now > STUCK {
-                return;
-            }
-            while let Some(Reverse((at, flight))) = self.ends.peek().copied() {
-                if at as f64 / MICRO > self.now {
-                    break;
-                }
-                self.ends.pop();
-                self.end(flight);
-            }
+/// Starts what may be started; gives the time at which to ask again.
+fn start_calls(world: &mut World<'_>, pace: &mut Pace) -> Option<Instant> {
+    loop {
+        let now = world.at();
+        if world.due.is_empty() && world.fresh >= world.scene.rows {
+            return None;
         }
-        self.outcome.took = Some(self.now);
-    }
-
-    fn at(&self, seconds: f64) -> Instant {
-        self.start + Duration::from_secs_f64(seconds)
-    }
-
-    fn second(&mut self) -> &mut Second {
-        let second = self.now as usize;
-        let limit = self.pace.limit();
-        if self.outcome.seconds.len() <= second {
-            let in_flight = self.pace.in_flight();
-            self.outcome
-                .seconds
-                .resize(second + 1, Second { in_flight, limit, ..Second::default() });
-        }
-        &mut self.outcome.seconds[second]
-    }
-
-    fn pass(&mut self, to: f64) {
-        self.now = to;
-        self.second();
-    }
-
-    /// Starts what may be started; gives the time at which to ask again.
-    fn start_calls(&mut self) -> Option<f64> {
-        loop {
-            let now = self.at(self.now);
-            let is_due = self.due.peek().is_some_and(|Reverse((at, _))| *at <= micros(self.now));
-            let has_new = self.fresh < self.scene.rows;
-            if !is_due && !has_new {
-                return None;
-            }
-            if !has_new && !self.pace.may_retry() {
-                let until = self.pace.refill(now, self.random.f64());
-                match until {
-                    Some(until) => return Some((until - self.start).as_secs_f64()),
-                    None => continue,
-                }
-            }
-            let is_probe = match self.pace.may_call(now) {
-                MayCall::Yes => false,
-                MayCall::Probe => true,
-                MayCall::Wait(until) => {
-                    return Some((until - self.start).as_secs_f64().max(self.now + 1e-6));
-                }
-            };
-            let takes_due = is_due && self.pace.may_retry() && !(is_probe && has_new);
-            let hold = match self.pace.start(now, 0, 400.into(), (is_probe, takes_due && !is_probe))
-            {
-                Ok(permit) => {
-                    let row = if takes_due {
-                        self.due.pop().map_or(0, |Reverse((_, row))| row)
-                    } else {
-                        self.fresh += 1;
-                        self.fresh - 1
-                    };
-                    self.send(row, permit);
-                    continue;
-                }
-                Err(hold) => hold,
-            };
-            if is_probe {
-                self.pace.outage().forget_probe();
-            }
-            return match hold {
-                Hold::Full => None,
-                Hold::Told(at) | Hold::Calls(at) | Hold::Tokens(at) => {
-                    Some((at - self.start).as_secs_f64())
-                }
-            };
-        }
-    }
-
-    /// The endpoint takes a call.
-    fn send(&mut self, row: usize, permit: Permit) {
-        let now = self.now;
-        self.outcome.calls += 1;
-        self.outcome.starts.push(now);
-        self.rows[row].calls += 1;
-        let inside =
-            |window: Option<(f64, f64)>| window.is_some_and(|(from, to)| (from..to).contains(&now));
-        self.let_in.retain(|at| *at > now - 60.0);
-        let is_above = self.scene.limit.is_some_and(|limit| self.let_in.len() as u64 >= limit);
-        let brown = self.scene.brown_out.filter(|(from, to, _)| inside(Some((*from, *to))));
-        let (after, reception) = if inside(self.scene.outage) {
-            (0.01, Reception::Away { is_overload: false, asked: None })
-        } else if is_above && self.scene.says_when {
-            let free = self.let_in.first().map_or(1.0, |at| at + 60.0 - now).ceil();
-            let asked = Some(Duration::from_secs_f64(free));
-            (0.05, Reception::Away { is_overload: true, asked })
-        } else if is_above {
-            (0.05, Reception::Refused { is_overload: true })
-        } else if self.busy >= self.scene.capacity {
-            (0.05, Reception::Failed { is_overload: true, asked: None })
-        } else {
-            self.let_in.push(now);
-            self.busy += 1;
-            // Most are near the middle, and a few take three times as long.
-            let stretch = 0.5 + self.random.f64() + 2.0 * self.random.f64().powi(8);
-            let is_bad = brown.is_some_and(|(_, _, rate)| self.random.f64() * 100.0 < rate);
-            let reception = match is_bad {
-                true => Reception::Failed { is_overload: false, asked: None },
-                false => Reception::Answered,
-            };
-            (self.scene.latency * stretch, reception)
+        let is_probe = match pace.may_call(now) {
+            MayCall::Yes => false,
+            MayCall::Probe => true,
+            MayCall::Wait(until) => return Some(until),
         };
-        self.ends.push(Reverse((micros(now + after), self.flights.len())));
-        self.flights.push(Some((row, permit, reception)));
+        match pace.start(now, 0, 400.into(), is_probe) {
+            Ok(permit) => {
+                if let Some(row) = world.take() {
+                    world.send(row, Some(permit));
+                }
+            }
+            Err(hold) => {
+                if is_probe {
+                    pace.outage().forget_probe();
+                }
+                return match hold {
+                    Hold::Full => None,
+                    Hold::Load(at) | Hold::Told(at) | Hold::Calls(at) | Hold::Tokens(at) => {
+                        Some(at)
+                    }
+                };
+            }
+        }
     }
+}
 
-    /// A call has ended.
-    fn end(&mut self, flight: usize) {
-        let Some((row, permit, reception)) = self.flights[flight].take() else { return };
-        let was_let_in =
-            matches!(reception, Reception::Answered | Reception::Failed { is_overload: false, .. });
-        self.busy -= usize::from(was_let_in);
-        let (now, random) = (self.at(self.now), self.random.f64());
-        let is_first = self.rows[row].failed.count == 0;
-        let ended = Ended { reception, is_first, used: None, told: None };
-        let follows = self.pace.ended(now, &permit, &ended, random);
-        if reception == Reception::Answered {
-            self.outcome.answered += 1;
-            self.second().answered += 1;
+fn end(world: &mut World<'_>, pace: &mut Pace, flight: usize) {
+    let Some((row, Some(permit), reply)) = world.flights[flight].take() else { return };
+    world.endpoint.sent(&reply);
+    let asked = reply.wait.map(Duration::from_secs_f64);
+    let signal = match reply.status {
+        200 => EndpointSignal::Answered,
+        429 => EndpointSignal::Refused { asked },
+        _ => EndpointSignal::Failed { asked },
+    };
+    let (now, random) = (world.at(), world.random.f64());
+    let Row { failed, answered_then, answered_last, failed_last, .. } = world.rows[row];
+    let failed_before = (failed > 0).then(|| world.start + Duration::from_secs_f64(failed_last));
+    let is_suspect = failed >= 2 && world.outcome.answered > answered_last;
+    let told = reply.left.filter(|(_, full, _)| *full > 0).map(|(left, full, after)| {
+        let full_after = Some(Duration::from_secs_f64(after));
+        (Told { limit: Some(full), left: Some(left), full_after }, Told::default())
+    });
+    let ended =
+        Ended { signal, is_first: failed == 0, failed_before, is_suspect, used: None, told };
+    let Follows { trouble, .. } = pace.ended(now, &permit, &ended, random);
+    let (in_flight, limit) = (pace.in_flight(), pace.limit());
+    if reply.status == 200 {
+        world.outcome.answered += 1;
+        world.outcome.answers.push(world.now);
+        world.second(in_flight, limit).answered += 1;
+        return;
+    }
+    world.second(in_flight, limit).failed += 1;
+    let (answered, at) = (world.outcome.answered, world.now);
+    let state = &mut world.rows[row];
+    if state.failed == 0 {
+        state.answered_then = answered;
+    }
+    state.failed += 1;
+    state.answered_last = answered;
+    state.failed_last = at;
+    if trouble.is_none() {
+        state.tried = match reply.status {
+            429 => pace.add_refused(state.tried),
+            _ => pace.add(state.tried),
+        };
+        let retries = if reply.status == 429 { RETRIES + 2 } else { RETRIES };
+        if rowmill::policy::Blame::is_rows_own(state.tried, retries) && answered > answered_then {
+            world.outcome.lost += 1;
             return;
         }
-        self.second().failed += 1;
-        let state = &mut self.rows[row];
-        let wait = match reception {
-            Reception::Failed { .. } => {
-                state.failed = self.pace.add(state.failed);
-                if Blame::is_rows_own(state.failed, 3) {
-                    self.outcome.lost += 1;
-                    return;
-                }
-                backoff(state.failed.count + state.refused - 1, self.random.f64())
+    }
+    let failed = state.failed;
+    let random = world.random.f64();
+    let wait = retry_wait(failed, asked, pace.is_load_cleared(), random);
+    let wait = if trouble.is_some() { 0.0 } else { wait.as_secs_f64() };
+    world.plan(wait, Event::Due(row));
+}
+
+/// Plays a scene with a plain client: a task for each of `concurrency` rows, which calls until there is
+/// an answer, with waits of 0.5 s, 1 s, 2 s, … 8 s in between or what `Retry-After` says, as OpenAI's SDK
+/// has them; ten tries again at most.
+pub fn play_plain(scene: &Scene) -> Outcome {
+    let mut world = World::new(scene);
+    for _ in 0..scene.concurrency.min(scene.rows) {
+        if let Some(row) = world.take() {
+            world.send(row, None);
+        }
+    }
+    while !world.is_done() {
+        let Some(Reverse((at, event))) = world.events.pop() else { return world.outcome };
+        world.now = at as f64 / MICRO;
+        if world.now > STUCK {
+            return world.outcome;
+        }
+        let flight = match event {
+            Event::Due(row) => {
+                world.send(row, None);
+                continue;
             }
-            Reception::Refused { .. } => {
-                state.refused += 1;
-                backoff(state.failed.count + state.refused - 1, self.random.f64())
-            }
-            _ => Duration::ZERO,
+            Event::Wake => continue,
+            Event::End(flight) => flight,
         };
-        let is_paused = matches!(follows.trouble, Some(Trouble::Paused(_)));
-        let wait = if is_paused { 0.0 } else { wait.as_secs_f64() };
-        self.due.push(Reverse((micros(self.now + wait), row)));
+        let Some((row, _, reply)) = world.flights[flight].take() else { continue };
+        world.endpoint.sent(&reply);
+        let concurrency = world.scene.concurrency;
+        if reply.status == 200 {
+            world.second(concurrency, concurrency).answered += 1;
+            world.outcome.answered += 1;
+            world.outcome.answers.push(world.now);
+        } else {
+            world.second(concurrency, concurrency).failed += 1;
+            world.rows[row].failed += 1;
+            if world.rows[row].failed <= PLAIN_RETRIES {
+                let random = world.random.f64();
+                world.plan(plain_wait(world.rows[row].failed, reply.wait, random), Event::Due(row));
+                continue;
+            }
+            world.outcome.lost += 1;
+        }
+        if let Some(row) = world.take() {
+            world.send(row, None);
+        }
+    }
+    world.outcome.took = Some(world.now);
+    world.outcome
+}
+
+/// How often a plain client tries again.
+pub const PLAIN_RETRIES: u32 = 10;
+
+/// How long a plain client waits after so many failed tries of a row.
+pub fn plain_wait(failed: u32, asked: Option<f64>, random: f64) -> f64 {
+    match asked {
+        Some(seconds) if seconds <= 60.0 => seconds,
+        _ => (0.5 * 2_f64.powi(failed.cast_signed() - 1)).min(8.0) * (1.0 - 0.25 * random),
     }
 }

@@ -112,7 +112,9 @@ fn word_of(reason: &StopReason) -> &'static str {
         StopReason::Credentials { .. } => "stopped:credentials",
         StopReason::Quota { .. } => "stopped:quota",
         StopReason::Tls { .. } => "stopped:tls",
-        StopReason::AsksTooMuch { .. } | StopReason::Outage { .. } => "stopped:outage",
+        StopReason::AsksTooMuch { .. }
+        | StopReason::Outage { .. }
+        | StopReason::Unreachable { .. } => "stopped:outage",
         StopReason::Unknown { .. } => "stopped:unknown_model",
         StopReason::ServerLost { .. } => "stopped:server_lost",
     }

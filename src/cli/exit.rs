@@ -422,6 +422,12 @@ pub(super) fn stopped(reason: &StopReason, typed: &Typed<'_>) -> Line {
             let what = format!("stopped: the endpoint was out of reach for {out} s: {why}");
             (UNAVAILABLE, what, "wait until it is back")
         }
+        StopReason::Unreachable { out, why } => {
+            let out = out.as_secs();
+            let what = format!("stopped: the endpoint could not be reached within {out} s: {why}");
+            let first = "check --base-url (host, port, http or https), and that the server runs";
+            (UNAVAILABLE, what, first)
+        }
         StopReason::Unknown { why } => {
             let what = format!("stopped before rows fail of it: no row was answered: {why}");
             (MISMATCH, what, "see to -m and --base-url (rowmill models lists what there is)")

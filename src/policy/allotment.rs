@@ -13,16 +13,20 @@ pub struct Told {
     pub full_after: Option<Duration>,
 }
 
-/// What is left of one limit of an endpoint's, as far as it tells. It is a help and not the truth:
-/// where it is spent, calls wait for as long as it should take to come back, at most a minute; then
-/// one goes all the same, and if that is answered, what the endpoint tells is not believed until it
-/// refuses a call.
+/// What is left of one limit of an endpoint's, as far as it tells. It is a help and not the truth: calls
+/// wait for what should come back, as long as it says and no longer. The first time one call goes after a
+/// second all the same: if it is refused, what is told is believed; if it is answered, it is not. Nor is it
+/// where more calls are answered than it allows for.
 #[derive(Debug, Clone, Default)]
 pub struct Allotment {
     known: Option<Known>,
+    // What was told first of all that is compared with the answers that followed.
+    claim: Option<Claim>,
     // All that was ever started.
     started: u64,
     is_doubted: bool,
+    is_proven: bool,
+    contradictions: u32,
     held_since: Option<Instant>,
     probed_at: Option<Instant>,
 }
@@ -37,9 +41,27 @@ struct Known {
     sent: Instant,
 }
 
+/// How many calls may be answered after one, by what its reply told.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    left: f64,
+    a_second: f64,
+    sent: Instant,
+    started: u64,
+    answered: f64,
+}
+
 impl Allotment {
-    /// How long calls wait at most for what is told to be spent.
+    /// How long calls wait at most for what is told to be spent, before one finds out.
     pub const LONGEST: Duration = Duration::from_secs(60);
+    /// The same where nothing has shown yet that what is told is true.
+    const UNPROVEN_LONGEST: Duration = Duration::from_secs(1);
+    /// Calls may come to an endpoint in another order than they were sent.
+    const SLACK: f64 = 8.0;
+    /// A claim is compared with the answers of this time.
+    const CLAIM_LASTS: Duration = Duration::from_secs(2);
+    /// So often wrong is wrong for good.
+    const CONTRADICTIONS_MOST: u32 = 3;
 
     /// Whether anything was told that could hold calls back.
     #[must_use]
@@ -55,22 +77,23 @@ impl Allotment {
 
     /// The reply to a call that was sent then told something. Endpoints count a call when it comes,
     /// so what was started since then is taken off; `started_then` is what [`Self::started`] said
-    /// behind that call.
+    /// behind that call. What is left of a limit without a time is left of a window of which nobody
+    /// knows the length, and is no reason to wait.
     #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
     pub fn told(&mut self, now: Instant, sent: Instant, started_then: u64, told: Told) {
-        let Some(left) = told.left else { return };
+        let (Some(left), Some(after)) = (told.left, told.full_after) else { return };
         if self.known.is_some_and(|known| sent < known.sent) {
             return;
         }
         let full = told.limit.map_or(f64::INFINITY, |limit| limit as f64);
         let missing = if full.is_finite() { (full - left as f64).max(1.0) } else { 1.0 };
-        let a_second = match told.full_after {
-            Some(after) => missing / after.as_secs_f64().max(0.001),
-            None if full.is_finite() => full / 60.0,
-            None => 0.0,
-        };
+        let a_second = missing / after.as_secs_f64().max(0.001);
         let since = self.started.saturating_sub(started_then) as f64;
         let back = a_second * now.saturating_duration_since(sent).as_secs_f64();
+        if self.claim.is_none_or(|claim| now > claim.sent + Self::CLAIM_LASTS) {
+            let (left, started) = (left as f64, started_then);
+            self.claim = Some(Claim { left, a_second, sent, started, answered: 0.0 });
+        }
         let left = (left as f64 + back).min(full) - since;
         self.known = Some(Known { left, full, a_second, at: now, sent });
     }
@@ -90,7 +113,8 @@ impl Allotment {
             return Ok(());
         }
         let since = *self.held_since.get_or_insert(now);
-        let longest = since + Self::LONGEST;
+        let longest = if self.is_proven { Self::LONGEST } else { Self::UNPROVEN_LONGEST };
+        let longest = since + longest;
         if now >= longest {
             (self.held_since, self.probed_at) = (Some(now), Some(now));
             return Ok(());
@@ -109,18 +133,39 @@ impl Allotment {
         }
     }
 
-    /// A call that was sent then was answered: if there should have been nothing left for it, what is
-    /// told is wrong.
-    pub fn answered(&mut self, sent: Instant) {
+    /// A call was answered that took so much, was sent then, and found so much started: where there should
+    /// have been nothing left for it, what is told is wrong.
+    #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+    pub fn answered(&mut self, sent: Instant, started_then: u64, amount: u64) {
         if self.probed_at.is_some_and(|at| sent >= at) {
             self.probed_at = None;
-            self.is_doubted = true;
+            self.doubt();
+        }
+        let Some(claim) = self.claim.as_mut().filter(|it| started_then > it.started) else {
+            return;
+        };
+        claim.answered += amount as f64;
+        let passed = sent.saturating_duration_since(claim.sent).as_secs_f64();
+        let most = claim.left + claim.a_second * passed;
+        if claim.answered > 1.25 * most + Self::SLACK * (amount as f64) {
+            self.doubt();
         }
     }
 
+    fn doubt(&mut self) {
+        (self.is_doubted, self.is_proven) = (true, false);
+        (self.claim, self.held_since) = (None, None);
+        self.contradictions += 1;
+    }
+
     /// A call was refused because of a limit: there is one.
-    pub fn refused(&mut self) {
-        (self.is_doubted, self.probed_at) = (false, None);
+    pub fn refused(&mut self, sent: Instant) {
+        if self.probed_at.is_some_and(|at| sent >= at) {
+            (self.is_proven, self.probed_at) = (true, None);
+        }
+        if self.contradictions < Self::CONTRADICTIONS_MOST {
+            self.is_doubted = false;
+        }
     }
 }
 
@@ -164,30 +209,64 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_head_holds_nothing_up_for_long() {
+    fn a_wrong_head_holds_nothing_up_for_long() {
         let start = Instant::now();
-        for wrong in [
-            told(0, 0, SECOND * u32::MAX),
-            told(10, 0, SECOND * 86_400),
-            Told { left: Some(0), ..Told::default() },
-        ] {
+        for wrong in [told(0, 0, SECOND * u32::MAX), told(10, 0, SECOND * 86_400)] {
             let mut tokens = Allotment::default();
             tokens.told(start, start, 0, wrong);
             let (mut now, mut waits) = (start, 0);
             while let Err(at) = tokens.may_start(now, 100) {
-                assert!(at > now && at <= start + Allotment::LONGEST, "{wrong:?}");
+                assert!(at > now && at <= start + SECOND, "{wrong:?}");
                 (now, waits) = (at, waits + 1);
                 assert!(waits < 3, "{wrong:?}");
             }
             tokens.start(100);
             // The call is answered, and the reply tells the same again.
             tokens.told(now, now, 100, wrong);
-            tokens.answered(now);
+            tokens.answered(now, 200, 100);
             assert!(tokens.may_start(now, 100).is_ok(), "{wrong:?}");
-            tokens.refused();
+            tokens.refused(now);
             tokens.told(now, now, 100, told(10, 0, 60 * SECOND));
             assert!(tokens.may_start(now, 10).is_err(), "a refusal makes it believed again");
         }
+    }
+
+    #[test]
+    fn nothing_left_without_a_time_is_no_wait() {
+        let now = Instant::now();
+        let mut calls = Allotment::default();
+        calls.told(now, now, 0, Told { left: Some(0), limit: Some(300), full_after: None });
+        assert!(calls.may_start(now, 1).is_ok() && calls.is_silent());
+        // Azure's reset of 0 seconds.
+        calls.told(now, now, 0, told(300, 0, Duration::ZERO));
+        assert!(calls.may_start(now + Duration::from_millis(1), 1).is_ok());
+    }
+
+    #[test]
+    fn a_head_that_answers_contradict_is_not_believed() {
+        let now = Instant::now();
+        let mut calls = Allotment::default();
+        (0..64).for_each(|_| calls.start(1));
+        calls.told(now, now, 1, told(10_000, 0, 60 * SECOND));
+        assert!(calls.may_start(now, 1).is_err());
+        for started in 2..=11 {
+            calls.answered(now, started, 1);
+        }
+        assert!(calls.may_start(now, 1).is_ok());
+    }
+
+    #[test]
+    fn a_head_that_a_refusal_confirms_holds_for_as_long_as_it_says() {
+        let now = Instant::now();
+        let mut calls = Allotment::default();
+        calls.start(1);
+        calls.told(now, now, 1, told(10, 0, 300 * SECOND));
+        assert_eq!(calls.may_start(now, 1), Err(now + SECOND), "then one finds out");
+        assert!(calls.may_start(now + SECOND, 1).is_ok());
+        calls.start(1);
+        calls.refused(now + SECOND);
+        let wait = calls.may_start(now + SECOND, 1).unwrap_err() - now;
+        assert!(wait > 25 * SECOND, "{wait:?}");
     }
 
     proptest! {

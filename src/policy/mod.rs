@@ -4,9 +4,8 @@
 mod allotment;
 mod allowance;
 mod blame;
-mod budget;
-mod concurrency;
 mod estimate;
+mod load;
 mod outage;
 mod pace;
 mod purse;
@@ -16,21 +15,25 @@ mod retry;
 mod retry_after;
 mod route;
 mod share;
+mod verdict;
 mod window;
 
 pub use allotment::{Allotment, Told};
 pub use allowance::{Allowance, ParseAllowanceError};
 pub use blame::{Blame, Tried};
-pub use budget::RetryBudget;
-pub use concurrency::Concurrency;
 pub use estimate::{Estimate, Size};
-pub use outage::{MayCall, Outage, Trouble};
-pub use pace::{Bounds, Ended, Follows, Hold, Pace, Permit, Reception};
+pub use load::{LoadController, LoadHold, LoadTicket};
+pub use outage::{FailedCall, MayCall, Outage, Round, Trouble};
+pub use pace::{Bounds, Ended, EndpointSignal, Follows, Hold, Pace, Permit};
 pub use purse::{Answers, Funds, Learned, Purse};
 pub use rate::{Rate, Taken};
 pub use restart::{DEATHS_MOST, restart_after};
-pub use retry::{Decision, backoff, decide, retries_of};
-pub use retry_after::retry_after;
+pub use retry::{backoff, retries_of, retry_wait};
+pub use retry_after::{retry_after, wait_in_text};
 pub use route::Balance;
 pub use share::share;
+pub use verdict::{
+    AbortCause, EndpointFacts, FailureFacts, SchemaFacts, Tries, Verdict, endpoint_signal,
+    is_connection_lost, is_unknown, verdict,
+};
 pub use window::{CommitWindow, Durability, ParseDurabilityError};

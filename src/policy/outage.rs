@@ -1,28 +1,68 @@
-//! Whether an endpoint may be called: it is left alone after it asked for that or could not be
-//! reached, then probed with one call at a time until it answers.
+//! Whether an endpoint may be called: it is left alone while nobody is answered, probed with one call at
+//! a time until it answers, and then called as before.
 
 use std::time::{Duration, Instant};
-
-use super::retry::backoff;
 
 /// What is known of an endpoint's health.
 #[derive(Debug, Clone)]
 pub struct Outage {
     max: Duration,
-    // Since when no call has been answered.
+    // How long it may be out of reach as long as it was never reached.
+    first: Duration,
+    was_reached: bool,
+    // Since when no call has been answered, and since when it is left alone.
     since: Option<Instant>,
+    opened: Instant,
     until: Instant,
-    failures: u32,
+    probes: u32,
     probing: bool,
-    // Calls that failed since the last answer, and since when: of those that were answered with an
-    // error, only first calls for rows.
-    failing: u32,
-    failing_since: Option<Instant>,
-    // First calls for rows lately, and how many of them failed.
-    first: u32,
-    first_failed: u32,
+    streak: Option<Streak>,
     // Calls that ended with the endpoint, and that one of them may have ended it by.
     suspects: u32,
+}
+
+/// Calls that failed since one was answered that was sent since the first of them failed.
+#[derive(Debug, Clone, Copy)]
+struct Streak {
+    began: Instant,
+    failed: u32,
+    // Of those, calls that were sent since it began; and the rows that they were for.
+    failed_since: u32,
+    rows: u32,
+    // The earliest time that any of them was told to come again at.
+    asked_until: Option<Instant>,
+}
+
+/// What an endpoint does at the moment, beside the call that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// Calls in flight, and how many may be.
+    pub live: usize,
+    /// How many calls may be.
+    pub limit: usize,
+    /// How long a refusal takes.
+    pub refusal: Duration,
+    /// How long an answer takes, if there was one.
+    pub answer: Option<Duration>,
+    /// The share of calls that is refused whatever the load.
+    pub refused_anyway: f64,
+}
+
+/// A call that failed, as far as the endpoint is concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedCall {
+    /// When it was sent.
+    pub sent: Instant,
+    /// How long the endpoint asked to wait.
+    pub asked: Option<Duration>,
+    /// Whether it was not let in, or told when to come again: a row is hardly the reason.
+    pub is_refusal: bool,
+    /// Whether no row can be the reason.
+    pub is_away: bool,
+    /// When its row failed before, if it did.
+    pub failed_before: Option<Instant>,
+    /// Whether its row failed before while others were answered: it may be the row's doing.
+    pub is_suspect: bool,
 }
 
 /// Whether a call may be made now.
@@ -48,32 +88,40 @@ pub enum Trouble {
 }
 
 impl Outage {
-    /// An endpoint that is well, and may be out of reach for as long as `max`.
+    /// So many calls that fail one after the other are taken for an outage.
+    pub const FAILING: u32 = 20;
+    /// So many at least where they are told when to come again.
+    const ASKED: u32 = 4;
+    /// So many rows must fail: fewer may be those that never succeed.
+    const ROWS: u32 = 4;
+    /// How long a refused endpoint is left alone at first.
+    const FIRST_PAUSE: f64 = 0.5;
+    /// And at most, where the outage is short, and where it is long.
+    const PAUSE_MOST: f64 = 4.0;
+    const LONG_PAUSE_MOST: f64 = 60.0;
+
+    /// An endpoint that is well, and may be out of reach for as long as `max`; for as long as `first`
+    /// where it was never reached.
     #[must_use]
-    pub fn new(max: Duration, now: Instant) -> Self {
+    pub fn new((max, first): (Duration, Duration), now: Instant) -> Self {
         Self {
             max,
+            first: first.min(max),
+            was_reached: false,
             since: None,
+            opened: now,
             until: now,
-            failures: 0,
+            probes: 0,
             probing: false,
-            failing: 0,
-            failing_since: None,
-            first: 0,
-            first_failed: 0,
+            streak: None,
             suspects: 0,
         }
     }
 
-    /// So many calls that fail one after the other are taken for an outage.
-    pub const FAILING: u32 = 20;
-    /// So are half of the first calls for so many rows.
-    pub const WINDOW: u32 = 50;
-
     /// Whether nothing is wrong, so that nobody need ask.
     #[must_use]
     pub fn is_well(&self) -> bool {
-        self.since.is_none() && self.failing == 0
+        self.since.is_none()
     }
 
     /// Whether it is being left alone, or probed.
@@ -114,18 +162,33 @@ impl Outage {
     /// is alone when it dies again.
     pub fn restarted(&mut self, now: Instant) {
         let suspects = self.suspects;
-        *self = Self { since: Some(now), suspects, ..Self::new(self.max, now) };
+        let new = Self::new((self.max, self.first), now);
+        *self = Self { since: Some(now), suspects, was_reached: self.was_reached, ..new };
     }
 
-    /// A call was answered: the endpoint is there. True when that ends a pause. Answers to calls
-    /// that were under way when the pause began do not end it: what the endpoint asked for holds.
-    pub fn answered(&mut self, now: Instant) -> bool {
-        (self.failing, self.failing_since) = (0, None);
-        if now < self.until {
+    /// Whether it was ever reached.
+    #[must_use]
+    pub fn was_reached(&self) -> bool {
+        self.was_reached
+    }
+
+    /// It was reached: a call came to an end that only an endpoint can give it.
+    pub fn reached(&mut self) {
+        self.was_reached = true;
+    }
+
+    /// A call that was sent then was answered: the endpoint is there. True when that ends a pause.
+    /// Calls that were in flight when the pause began do not end it.
+    pub fn answered(&mut self, now: Instant, sent: Instant) -> bool {
+        self.was_reached = true;
+        if self.streak.is_some_and(|streak| sent >= streak.began) {
+            self.streak = None;
+        }
+        if self.since.is_some() && sent < self.opened {
             return false;
         }
         self.probing = false;
-        self.failures = 0;
+        self.probes = 0;
         self.suspects = self.suspects.saturating_sub(1);
         if self.suspects > 0 && self.since.is_some() {
             self.since = Some(now);
@@ -135,70 +198,113 @@ impl Outage {
         self.since.take().is_some()
     }
 
-    /// A row was called for the first time, and answered or not.
-    pub fn first_call(&mut self, has_failed: bool) {
-        if self.first >= 2 * Self::WINDOW {
-            (self.first, self.first_failed) = (self.first / 2, self.first_failed / 2);
+    /// A call failed in a way that may be the endpoint's. It is left alone once nobody is answered: many
+    /// calls failed one after the other, for as long as an answer takes, and none in flight was taken.
+    pub fn failed(
+        &mut self,
+        now: Instant,
+        call: FailedCall,
+        round: &Round,
+        random: f64,
+    ) -> Option<Trouble> {
+        if self.since.is_some() {
+            // Those that were in flight when it was left alone tell nothing new.
+            let is_late = call.sent < self.opened && now < self.until;
+            return Some(match is_late {
+                true => Trouble::Paused(self.until),
+                false => self.troubled(now, call.asked, random),
+            });
         }
-        self.first += 1;
-        self.first_failed += u32::from(has_failed);
-    }
-
-    /// A call was answered with an error that may be the endpoint's, not the row's; `is_first` says
-    /// that the row was called for the first time. A few of these are the rows' trouble. Many rows
-    /// in a row, and none answered in between, are an outage; so is half of those lately.
-    pub fn erred(&mut self, now: Instant, is_first: bool, random: f64) -> Option<Trouble> {
-        self.failing += u32::from(is_first);
-        self.failing_since.get_or_insert(now);
-        let is_half = self.first >= Self::WINDOW && self.first_failed * 2 >= self.first;
-        let is_out = self.since.is_some() || self.failing >= Self::FAILING || is_half && is_first;
-        is_out.then(|| self.troubled(now, None, random))
-    }
-
-    /// A call was not let in, or its connection closed without an answer: a row is hardly the reason.
-    /// One of them says little, but many one after the other are an outage, or few for too long.
-    pub fn refused(&mut self, now: Instant, random: f64) -> Option<Trouble> {
-        self.failing += 1;
-        let since = *self.failing_since.get_or_insert(now);
-        let is_long = self.failing > 1 && now.saturating_duration_since(since) >= self.max;
-        let is_out = self.since.is_some() || self.failing >= Self::FAILING || is_long;
-        is_out.then(|| {
-            self.since.get_or_insert(since);
-            self.troubled(now, None, random)
+        if call.is_suspect {
+            return None;
+        }
+        let new = Streak { began: now, failed: 0, failed_since: 0, rows: 0, asked_until: None };
+        let streak = self.streak.get_or_insert(new);
+        streak.failed += 1;
+        streak.failed_since += u32::from(call.sent >= streak.began);
+        let is_new = call.failed_before.is_none_or(|at| at < streak.began);
+        streak.rows += if call.is_away { Self::ROWS } else { u32::from(is_new) };
+        let asked_until = call.asked.map(|asked| now + asked);
+        streak.asked_until = streak.asked_until.into_iter().chain(asked_until).min();
+        let streak = *streak;
+        self.is_nobody_answered(now, (&streak, call.is_refusal), round).then(|| {
+            self.since.get_or_insert(streak.began);
+            self.streak = None;
+            let asked = streak.asked_until.map(|at| at.saturating_duration_since(now));
+            self.troubled(now, asked, random)
         })
+    }
+
+    fn is_nobody_answered(
+        &self,
+        now: Instant,
+        (streak, is_refusal): (&Streak, bool),
+        round: &Round,
+    ) -> bool {
+        let lasts = now.saturating_duration_since(streak.began);
+        if streak.failed > 1 && lasts >= self.max {
+            return true;
+        }
+        let limit = u32::try_from(round.limit).unwrap_or(u32::MAX);
+        let least = match round.answer {
+            None if is_refusal && round.live == 0 => 1,
+            None => Self::FAILING.min(limit),
+            Some(_) if streak.asked_until.is_some() => unlikely(round.refused_anyway),
+            Some(_) => Self::FAILING,
+        };
+        let has_rows = round.answer.is_none() || streak.rows >= Self::ROWS;
+        let answer = round.answer.unwrap_or_default().min(Duration::from_secs(5));
+        if streak.failed < least || lasts < answer || !has_rows {
+            return false;
+        }
+        // Calls in flight that refusals do not explain were taken, and will be answered.
+        let seconds = lasts.as_secs_f64().max(0.001);
+        let refusals = f64::from(streak.failed_since) * round.refusal.as_secs_f64() / seconds;
+        let live = f64::from(u32::try_from(round.live).unwrap_or(u32::MAX));
+        let is_long = lasts > 10 * answer.max(Duration::from_secs(1));
+        live <= 2.0 + 2.0 * refusals || is_long
     }
 
     /// A call showed that the endpoint must be left alone, at least for as long as it asked. Where that
     /// reaches beyond the outage allowed, the last try is made at the end of it.
     pub fn troubled(&mut self, now: Instant, asked: Option<Duration>, random: f64) -> Trouble {
+        if self.since.is_none() || self.probes == 0 {
+            self.opened = now;
+        }
         let since = *self.since.get_or_insert(now);
-        (self.first, self.first_failed) = (0, 0);
         let out = now.saturating_duration_since(since);
         // Calls that were under way when the trouble began tell nothing new.
-        if self.probing || self.failures == 0 {
-            self.failures += 1;
+        if self.probing || self.probes == 0 {
+            self.probes += 1;
             self.probing = false;
         }
-        if out >= self.max {
+        let max = if self.was_reached { self.max } else { self.first };
+        if out >= max {
             return Trouble::Down(out);
         }
         if let Some(asked) = asked.filter(|asked| *asked > self.max) {
             self.until = self.until.max(now + asked);
             return Trouble::AsksTooMuch(asked);
         }
-        let half = backoff(self.failures - 1, 1.0) / 2;
-        let wait = half + backoff(self.failures - 1, random) / 2;
-        let wait = asked.map_or(wait, |asked| asked.max(wait)).min(self.max - out);
+        let wait = self.pause(out, random);
+        let wait = asked.map_or(wait, |asked| asked.max(wait)).min(max - out);
         self.until = self.until.max(now + wait);
         Trouble::Paused(self.until)
+    }
+
+    /// How long it is left alone until the next probe: longer with each, and with the outage.
+    fn pause(&self, out: Duration, random: f64) -> Duration {
+        let most = (out.as_secs_f64() / 16.0).clamp(Self::PAUSE_MOST, Self::LONG_PAUSE_MOST);
+        let steps = i32::try_from(self.probes.saturating_sub(1).min(16)).unwrap_or(16);
+        let ceiling = (Self::FIRST_PAUSE * 1.5_f64.powi(steps)).min(most);
+        Duration::from_secs_f64(ceiling * (0.5 + 0.5 * random.clamp(0.0, 1.0)))
     }
 
     /// It has been out of reach for longer than allowed, and is tried on all the same, for others do
     /// without it.
     pub fn spare(&mut self, now: Instant, random: f64) {
-        let wait = backoff(self.failures, 1.0) / 2 + backoff(self.failures, random) / 2;
         self.since = Some(now);
-        self.until = self.until.max(now + wait.min(self.max));
+        self.until = self.until.max(now + self.pause(self.max, random).min(self.max));
         self.probing = false;
     }
 
@@ -208,201 +314,218 @@ impl Outage {
     }
 }
 
+/// How many calls in a row are hardly ever refused where this share is refused at random.
+fn unlikely(share: f64) -> u32 {
+    const CHANCE: f64 = 1e-4;
+    let mut chance = 1.0;
+    let mut calls = 0;
+    while calls < Outage::FAILING && (chance > CHANCE || calls < Outage::ASKED) {
+        chance *= share.max(0.05);
+        calls += 1;
+    }
+    calls
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MAX: Duration = Duration::from_secs(100);
+    const FIRST: Duration = Duration::from_secs(10);
 
-    #[test]
-    fn a_pause_is_kept_then_one_call_probes() {
-        let start = Instant::now();
-        let at = |s: u64| start + Duration::from_secs(s);
-        let mut outage = Outage::new(MAX, start);
-        assert_eq!(outage.may_call(start), MayCall::Yes);
-        let asked = Some(Duration::from_secs(7));
-        assert_eq!(outage.troubled(start, asked, 0.0), Trouble::Paused(at(7)));
-        assert_eq!(outage.may_call(at(6)), MayCall::Wait(at(7)));
-        assert_eq!(outage.may_call(at(7)), MayCall::Probe);
-        assert!(matches!(outage.may_call(at(7)), MayCall::Wait(_)), "one probe at a time");
-        assert!(outage.answered(at(7)));
-        assert_eq!(outage.may_call(at(7)), MayCall::Yes);
-        assert!(!outage.answered(at(8)));
+    fn at(begin: Instant, ms: u64) -> Instant {
+        begin + Duration::from_millis(ms)
+    }
+
+    /// An endpoint that answered before, in 200 ms.
+    fn answering(live: usize) -> Round {
+        Round {
+            live,
+            limit: 64,
+            refusal: Duration::from_millis(5),
+            answer: Some(Duration::from_millis(200)),
+            refused_anyway: 0.0,
+        }
+    }
+
+    fn refused(sent: Instant, asked: Option<Duration>) -> FailedCall {
+        FailedCall {
+            sent,
+            asked,
+            is_refusal: true,
+            is_away: false,
+            failed_before: None,
+            is_suspect: false,
+        }
+    }
+
+    fn known(now: Instant) -> Outage {
+        let mut outage = Outage::new((MAX, FIRST), now);
+        outage.answered(now, now);
+        outage
+    }
+
+    /// So many calls, one every 20 ms; when the endpoint is left alone.
+    fn failing(outage: &mut Outage, begin: Instant, calls: u64, round: &Round) -> Option<u64> {
+        (0..calls).find(|call| {
+            let now = at(begin, call * 20);
+            outage.failed(now, refused(now, None), round, 0.0).is_some()
+        })
     }
 
     #[test]
-    fn an_endpoint_that_refuses_some_and_answers_others_is_never_out() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        for second in 0..10_000 {
-            let now = start + Duration::from_secs(second);
-            assert_eq!(outage.refused(now, 1.0), None, "second {second}");
-            assert_eq!(outage.refused(now, 1.0), None, "second {second}");
-            outage.answered(now);
+    fn circuit_opens_after_twenty_failures_in_a_row() {
+        let begin = Instant::now();
+        assert_eq!(failing(&mut known(begin), begin, 100, &answering(0)), Some(19));
+        let mut outage = known(begin);
+        for round in 0..5 {
+            let now = at(begin, round * 1_000);
+            assert_eq!(failing(&mut outage, now, 19, &answering(0)), None, "{round}");
+            outage.answered(at(now, 500), at(now, 400));
         }
     }
 
     #[test]
-    fn answers_to_earlier_calls_do_not_end_a_pause() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        outage.troubled(start, Some(Duration::from_secs(7)), 0.0);
-        assert!(!outage.answered(start + Duration::from_secs(6)));
-        assert!(!outage.is_well());
-        assert!(matches!(outage.may_call(start + Duration::from_secs(6)), MayCall::Wait(_)));
+    fn circuit_stays_closed_while_calls_are_taken() {
+        let begin = Instant::now();
+        assert_eq!(failing(&mut known(begin), begin, 90, &answering(20)), None);
+        let mut outage = known(begin);
+        assert_eq!(failing(&mut outage, begin, 19, &answering(0)), None);
+        outage.answered(at(begin, 390), at(begin, 1));
+        assert_eq!(failing(&mut outage, at(begin, 400), 19, &answering(0)), None);
     }
 
     #[test]
-    fn many_rows_that_fail_one_after_the_other_are_an_outage_and_a_few_are_not() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        for round in 0..3 {
-            for _ in 1..Outage::FAILING {
-                assert_eq!(outage.erred(start, true, 0.0), None, "round {round}");
+    fn suspect_rows_open_no_circuit() {
+        let begin = Instant::now();
+        let mut outage = known(begin);
+        for call in 0..100 {
+            let now = at(begin, call * 20);
+            let call = FailedCall { is_suspect: true, ..refused(now, None) };
+            assert_eq!(outage.failed(now, call, &answering(0), 0.0), None);
+        }
+    }
+
+    #[test]
+    fn few_rows_that_fail_again_and_again_open_no_circuit() {
+        let begin = Instant::now();
+        let mut outage = known(begin);
+        for call in 0..100 {
+            let now = at(begin, call * 20);
+            let failed_before = (call >= 3).then(|| at(now, 0) - Duration::from_millis(60));
+            let call = FailedCall { failed_before, ..refused(now, None) };
+            assert_eq!(outage.failed(now, call, &answering(0), 0.0), None);
+        }
+        // Where nobody can reach it, that is no row's doing.
+        let call = FailedCall { is_away: true, ..refused(at(begin, 3_000), None) };
+        assert!(outage.failed(at(begin, 3_000), call, &answering(0), 0.0).is_some());
+    }
+
+    #[test]
+    fn retry_after_opens_the_circuit_sooner() {
+        let begin = Instant::now();
+        let mut outage = known(begin);
+        let asked = Some(Duration::from_secs(3));
+        let opened = (0..100).find(|call| {
+            let now = at(begin, call * 50);
+            outage.failed(now, refused(now, asked), &answering(0), 0.0).is_some()
+        });
+        assert_eq!(opened, Some(4), "once an answer's time has passed");
+        assert_eq!(outage.until(), Some(at(begin, 3_000)), "the first that may come again");
+    }
+
+    #[test]
+    fn only_an_answer_to_a_later_call_ends_it() {
+        let begin = Instant::now();
+        let mut outage = known(begin);
+        failing(&mut outage, begin, 20, &answering(0));
+        assert!(outage.is_out() && !outage.answered(at(begin, 500), at(begin, 100)));
+        let now = at(begin, 2_000);
+        assert_eq!(outage.may_call(now), MayCall::Probe);
+        assert!(matches!(outage.may_call(now), MayCall::Wait(_)), "one at a time");
+        assert!(outage.answered(at(begin, 2_200), now));
+        assert_eq!(outage.may_call(now), MayCall::Yes);
+    }
+
+    #[test]
+    fn probes_grow_apart_and_the_last_ends_the_outage() {
+        let begin = Instant::now();
+        let mut outage = known(begin);
+        outage.troubled(begin, None, 1.0);
+        let (mut now, mut waits) = (begin, Vec::new());
+        loop {
+            let MayCall::Wait(until) = outage.may_call(now) else { panic!("it is left alone") };
+            waits.push((until - now).as_secs_f64());
+            now = until;
+            assert_eq!(outage.may_call(now), MayCall::Probe);
+            if matches!(outage.troubled(now, None, 1.0), Trouble::Down(_)) {
+                break;
             }
-            // Retries of rows that failed tell nothing new; one answer tells it all.
-            assert_eq!(outage.erred(start, false, 0.0), None);
-            outage.answered(start);
-            assert!(outage.is_well());
         }
-        let troubles = (0..Outage::FAILING).filter_map(|_| outage.erred(start, true, 0.0));
-        assert_eq!(troubles.count(), 1);
-        assert!(outage.erred(start, false, 0.0).is_some(), "while it is out, all of them");
+        assert_eq!(waits[..3], [0.5, 0.75, 1.125]);
+        assert!(waits.iter().all(|wait| *wait <= 6.3) && now == begin + MAX, "{waits:?}");
     }
 
     #[test]
-    fn half_of_the_rows_failing_is_an_outage_and_a_third_is_not() {
-        let start = Instant::now();
-        let outages = |failing_of_6: u32| {
-            let mut outage = Outage::new(MAX, start);
-            (0..600).any(|row| {
-                let has_failed = row % 6 < failing_of_6;
-                outage.first_call(has_failed);
-                if !has_failed {
-                    outage.answered(start);
-                    return false;
-                }
-                outage.erred(start, true, 0.0).is_some()
-            })
-        };
-        assert!(outages(3) && !outages(2));
-    }
-
-    #[test]
-    fn refusals_one_after_the_other_are_an_outage_or_few_for_too_long() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        let troubles = (0..Outage::FAILING).filter_map(|_| outage.refused(start, 0.0));
-        assert_eq!(troubles.count(), 1);
-        let mut outage = Outage::new(MAX, start);
-        assert_eq!(outage.refused(start, 0.0), None);
-        assert_eq!(outage.refused(start + MAX, 0.0), Some(Trouble::Down(MAX)));
+    fn endpoint_never_reached_is_given_up_soon() {
+        let begin = Instant::now();
+        let mut outage = Outage::new((MAX, FIRST), begin);
+        outage.troubled(begin, None, 0.0);
+        assert_eq!(outage.troubled(begin + FIRST, None, 0.0), Trouble::Down(FIRST));
+        let mut outage = Outage::new((MAX, FIRST), begin);
+        outage.reached();
+        outage.troubled(begin, None, 0.0);
+        assert!(matches!(outage.troubled(begin + FIRST, None, 0.0), Trouble::Paused(_)));
     }
 
     #[test]
     fn what_was_lost_with_an_endpoint_is_asked_for_alone() {
         let begin = Instant::now();
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        let mut outage = Outage::new(MAX, begin);
+        let mut outage = known(begin);
         (0..3).for_each(|_| outage.lost());
-        outage.restarted(at(1));
+        outage.restarted(at(begin, 1_000));
         for second in 1..=3 {
-            assert_eq!(outage.may_call(at(second)), MayCall::Probe);
-            assert!(matches!(outage.may_call(at(second)), MayCall::Wait(_)), "one at a time");
-            assert_eq!(outage.answered(at(second)), second == 3);
-        }
-        assert_eq!(outage.may_call(at(4)), MayCall::Yes);
-    }
-
-    #[test]
-    fn pauses_grow_with_failed_probes_not_with_failed_calls() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        for _ in 0..64 {
-            outage.troubled(start, None, 1.0);
-        }
-        assert_eq!(outage.until, start + Duration::from_secs(1), "64 calls were under way at once");
-        let mut now = outage.until;
-        let mut waits = Vec::new();
-        loop {
+            let now = at(begin, second * 1_000);
             assert_eq!(outage.may_call(now), MayCall::Probe);
-            match outage.troubled(now, None, 1.0) {
-                Trouble::Paused(until) => {
-                    waits.push((until - now).as_secs());
-                    now = until;
-                }
-                Trouble::AsksTooMuch(_) => panic!("it asked for nothing"),
-                Trouble::Down(out) => {
-                    assert!(out >= MAX);
-                    break;
-                }
-            }
+            assert!(matches!(outage.may_call(now), MayCall::Wait(_)), "one at a time");
+            assert_eq!(outage.answered(now, now), second == 3);
         }
-        assert_eq!(waits, [2, 4, 8, 16, 32, 37], "the last pause ends with the outage allowed");
+        assert_eq!(outage.may_call(at(begin, 4_000)), MayCall::Yes);
     }
 
     #[test]
     fn one_that_is_spared_is_tried_on() {
-        let start = Instant::now();
-        let at = |s: u64| start + Duration::from_secs(s);
-        let mut outage = Outage::new(MAX, start);
-        outage.troubled(start, None, 0.0);
-        assert_eq!(outage.may_call(at(100)), MayCall::Probe);
-        assert_eq!(outage.troubled(at(100), None, 0.0), Trouble::Down(MAX));
-        outage.spare(at(100), 1.0);
-        assert_eq!(outage.may_call(at(100)), MayCall::Wait(at(104)));
-        assert_eq!(outage.may_call(at(104)), MayCall::Probe);
-        assert!(matches!(outage.troubled(at(104), None, 0.0), Trouble::Paused(_)));
-        assert!(outage.may_call(at(110)) == MayCall::Probe && outage.answered(at(110)));
+        let begin = Instant::now();
+        let mut outage = known(begin);
+        outage.troubled(begin, None, 0.0);
+        assert_eq!(outage.may_call(begin + MAX), MayCall::Probe);
+        assert_eq!(outage.troubled(begin + MAX, None, 0.0), Trouble::Down(MAX));
+        outage.spare(begin + MAX, 1.0);
+        let MayCall::Wait(until) = outage.may_call(begin + MAX) else { panic!("it waits") };
+        assert_eq!(outage.may_call(until), MayCall::Probe);
+        assert!(matches!(outage.troubled(until, None, 0.0), Trouble::Paused(_)));
     }
 
     #[test]
-    fn after_a_restart_one_call_comes_first() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        outage.troubled(start, Some(MAX), 1.0);
-        let now = start + Duration::from_millis(10);
-        outage.restarted(now);
-        assert_eq!(outage.may_call(now), MayCall::Probe, "the pause is over");
-        assert!(matches!(outage.may_call(now), MayCall::Wait(_)));
-        assert!(outage.answered(now));
-        assert_eq!(outage.may_call(now), MayCall::Yes);
+    fn wait_longer_than_allowed_is_told_at_once() {
+        let begin = Instant::now();
+        let hour = Duration::from_secs(3600);
+        let mut outage = known(begin);
+        assert_eq!(outage.troubled(begin, Some(hour), 0.0), Trouble::AsksTooMuch(hour));
+        outage.spare(begin, 0.0);
+        assert_eq!(outage.may_call(begin + MAX), MayCall::Wait(begin + hour));
     }
 
     #[test]
-    fn a_pause_longer_than_allowed_is_an_outage_at_once() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        let asked = Some(Duration::from_secs(3600));
-        assert_eq!(
-            outage.troubled(start, asked, 0.0),
-            Trouble::AsksTooMuch(Duration::from_secs(3600))
-        );
-    }
-
-    #[test]
-    fn pauses_that_are_asked_for_last_up_to_what_is_allowed_and_end_with_a_last_try() {
-        let start = Instant::now();
-        let at = |s: u64| start + Duration::from_secs(s);
-        let mut outage = Outage::new(MAX, start);
+    fn waits_that_are_asked_for_end_with_a_last_try() {
+        let begin = Instant::now();
+        let second = |s: u64| begin + Duration::from_secs(s);
+        let mut outage = known(begin);
         let asked = Some(Duration::from_secs(40));
         for (now, until) in [(0, 40), (40, 80), (80, 100)] {
-            assert_eq!(outage.troubled(at(now), asked, 1.0), Trouble::Paused(at(until)));
-            // One that was under way asks for as much, and changes nothing but the time.
-            assert_eq!(outage.troubled(at(now), asked, 1.0), Trouble::Paused(at(until)));
-            assert_eq!(outage.may_call(at(until)), MayCall::Probe);
+            assert_eq!(outage.troubled(second(now), asked, 1.0), Trouble::Paused(second(until)));
+            assert_eq!(outage.may_call(second(until)), MayCall::Probe);
         }
-        assert_eq!(outage.troubled(at(100), asked, 1.0), Trouble::Down(MAX));
-    }
-
-    #[test]
-    fn one_that_is_spared_has_what_it_asked_for() {
-        let start = Instant::now();
-        let mut outage = Outage::new(MAX, start);
-        let hour = Duration::from_secs(3600);
-        assert_eq!(outage.troubled(start, Some(hour), 0.0), Trouble::AsksTooMuch(hour));
-        outage.spare(start, 0.0);
-        assert_eq!(outage.troubled(start, None, 0.0), Trouble::Paused(start + hour));
-        assert_eq!(outage.may_call(start + MAX), MayCall::Wait(start + hour));
+        assert_eq!(outage.troubled(second(100), asked, 1.0), Trouble::Down(MAX));
     }
 }

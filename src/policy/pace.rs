@@ -1,12 +1,12 @@
-//! All that decides when calls to an endpoint are made, in one state: [`Outage`], [`Concurrency`],
-//! [`Rate`], [`Allotment`], [`RetryBudget`] and [`Blame`] put together. The workers use it with the
-//! clock and sockets, the simulator with an invented time.
+//! All that decides when calls to an endpoint are made, in one state: [`Outage`], [`LoadController`],
+//! [`Rate`], [`Allotment`] and [`Blame`] put together. The workers use it with the clock and sockets, the
+//! simulator with an invented time.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    Allotment, Blame, Concurrency, Estimate, MayCall, Outage, Rate, RetryBudget, Size, Taken, Told,
-    Tried, Trouble,
+    Allotment, Blame, Estimate, FailedCall, LoadController, LoadHold, LoadTicket, MayCall, Outage,
+    Rate, Round, Size, Taken, Told, Tried, Trouble,
 };
 
 /// What bounds the calls to an endpoint.
@@ -24,14 +24,15 @@ pub struct Bounds {
     pub answer: Option<u64>,
     /// How long it may be out of reach.
     pub max_outage: Duration,
+    /// How long it may be out of reach where it was never reached.
+    pub max_first_outage: Duration,
 }
 
 /// The state of an endpoint's pace.
 #[derive(Debug, Clone)]
 pub struct Pace {
     outage: Outage,
-    concurrency: Concurrency,
-    budget: RetryBudget,
+    load: LoadController,
     blame: Blame,
     // The same of calls that were not let in, or closed without an answer.
     refusals: Blame,
@@ -40,11 +41,6 @@ pub struct Pace {
     told_calls: Allotment,
     told_tokens: Allotment,
     estimate: Estimate,
-    in_flight: usize,
-    // The most calls in flight in this window of endings, and in the one before: calls that end all at
-    // once are to count as those that they were.
-    peaks: (usize, usize),
-    endings: usize,
     has_turned_away: bool,
 }
 
@@ -56,6 +52,7 @@ pub struct Permit {
     /// Whether it shows if the endpoint is back.
     pub is_probe: bool,
     bytes: usize,
+    load: LoadTicket,
     call: Option<Taken>,
     tokens: Option<Taken>,
     started: (u64, u64),
@@ -66,6 +63,8 @@ pub struct Permit {
 pub enum Hold {
     /// As many calls are under way as may be: until one ends.
     Full,
+    /// The same, and more may be then, whether one has ended or not.
+    Load(Instant),
     /// The endpoint told that nothing is left of its limit: ask again then.
     Told(Instant),
     /// The calls allowed a minute are made.
@@ -76,28 +75,21 @@ pub enum Hold {
 
 /// How an endpoint took a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reception {
+pub enum EndpointSignal {
     /// It answered, well or badly: it is there.
     Answered,
-    /// It failed, and may have failed whatever the row; it asked to be left alone for so long.
+    /// It failed, and may have failed whatever the row; it asked for this wait.
     Failed {
-        /// Whether it may have had too much to do.
-        is_overload: bool,
         /// What it asked for.
         asked: Option<Duration>,
     },
     /// It did not let the call in, or closed the connection without an answer.
     Refused {
-        /// Whether it may have had too much to do.
-        is_overload: bool,
-    },
-    /// It cannot be reached, or asked everyone to leave it alone.
-    Away {
-        /// Whether it may have had too much to do.
-        is_overload: bool,
-        /// For how long, if it said so.
+        /// What it asked for.
         asked: Option<Duration>,
     },
+    /// It cannot be reached.
+    Away,
     /// That tells nothing of it.
     Unknown,
 }
@@ -106,9 +98,13 @@ pub enum Reception {
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
     /// How the endpoint took it.
-    pub reception: Reception,
+    pub signal: EndpointSignal,
     /// Whether the row was called for the first time, but for calls that count for nothing.
     pub is_first: bool,
+    /// When the row failed before, if it did.
+    pub failed_before: Option<Instant>,
+    /// Whether the row failed twice, and others were answered since.
+    pub is_suspect: bool,
     /// The tokens that it used, of prompt and of answer, as far as it says.
     pub used: Option<(u64, u64)>,
     /// What it told of its limits, of calls and of tokens.
@@ -132,12 +128,11 @@ impl Pace {
     pub fn new(bounds: &Bounds, now: Instant) -> Self {
         let rate = |limit: Option<u64>| limit.map(|limit| Rate::new(limit, now));
         Self {
-            outage: Outage::new(bounds.max_outage, now),
-            concurrency: match bounds.is_fixed {
-                true => Concurrency::fixed(bounds.concurrency),
-                false => Concurrency::new(bounds.concurrency),
+            outage: Outage::new((bounds.max_outage, bounds.max_first_outage), now),
+            load: match bounds.is_fixed {
+                true => LoadController::fixed(bounds.concurrency, now),
+                false => LoadController::new(bounds.concurrency, now),
             },
-            budget: RetryBudget::default(),
             blame: Blame::default(),
             refusals: Blame::default(),
             calls: rate(bounds.calls_a_minute),
@@ -145,9 +140,6 @@ impl Pace {
             told_calls: Allotment::default(),
             told_tokens: Allotment::default(),
             estimate: Estimate::new(bounds.answer),
-            in_flight: 0,
-            peaks: (0, 0),
-            endings: 0,
             has_turned_away: false,
         }
     }
@@ -155,13 +147,13 @@ impl Pace {
     /// How many calls may be under way.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.concurrency.limit()
+        self.load.limit()
     }
 
     /// How many are.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.load.live()
     }
 
     /// Whether it is reached or left alone.
@@ -181,19 +173,13 @@ impl Pace {
         self.outage.may_call(now)
     }
 
-    /// Whether rows may be tried again.
+    /// Whether refusals are known to have another cause than the load: waiting longer helps nobody.
     #[must_use]
-    pub fn may_retry(&self) -> bool {
-        self.budget.may_retry(self.limit())
+    pub fn is_load_cleared(&self) -> bool {
+        self.load.is_cleared()
     }
 
-    /// Only rows to be tried again are left: when that may be done, if not now.
-    pub fn refill(&mut self, now: Instant, random: f64) -> Option<Instant> {
-        self.budget.refill(now, self.limit(), random)
-    }
-
-    /// Starts a call for a row whose prompt has so many bytes; `is_retry` where that draws on the
-    /// budget.
+    /// Starts a call for a row whose prompt has so many bytes, as a probe or not.
     ///
     /// # Errors
     /// When something holds it back: nothing was started.
@@ -202,14 +188,17 @@ impl Pace {
         now: Instant,
         worker: usize,
         size: Size,
-        (is_probe, is_retry): (bool, bool),
+        is_probe: bool,
     ) -> Result<Permit, Hold> {
         let (bytes, amount) = (size.bytes, self.estimate.tokens(size));
         if !is_probe {
-            if self.in_flight >= self.limit() {
+            self.load.may_start(now).map_err(|hold| {
                 self.has_turned_away = true;
-                return Err(Hold::Full);
-            }
+                match hold {
+                    LoadHold::Full => Hold::Full,
+                    LoadHold::Until(at) => Hold::Load(at),
+                }
+            })?;
             // A probe finds out, whatever was told before.
             self.told_calls.may_start(now, 1).map_err(Hold::Told)?;
             self.told_tokens.may_start(now, amount).map_err(Hold::Told)?;
@@ -225,18 +214,14 @@ impl Pace {
         })?;
         self.told_calls.start(1);
         self.told_tokens.start(amount);
-        self.in_flight += 1;
-        self.peaks.0 = self.peaks.0.max(self.in_flight);
-        if is_retry {
-            self.budget.retry();
-        }
+        let load = self.load.start(now);
         let started = (self.told_calls.started(), self.told_tokens.started());
-        Ok(Permit { sent: now, is_probe, bytes, call, tokens, started })
+        Ok(Permit { sent: now, is_probe, bytes, load, call, tokens, started })
     }
 
     /// A call that was started is not made.
-    pub fn cancel(&mut self, permit: &Permit) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn cancel(&mut self, now: Instant, permit: &Permit) {
+        self.load.ended(now);
         let rates = [(&mut self.calls, permit.call), (&mut self.tokens, permit.tokens)];
         for (rate, taken) in rates {
             if let (Some(rate), Some(taken)) = (rate, taken) {
@@ -247,50 +232,46 @@ impl Pace {
 
     /// A call has ended; `random` is a number in `0.0..1.0`.
     pub fn ended(&mut self, now: Instant, permit: &Permit, ended: &Ended, random: f64) -> Follows {
-        let in_flight = self.peaks.0.max(self.peaks.1);
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.endings += 1;
-        if self.endings >= self.limit() {
-            (self.endings, self.peaks) = (0, (self.in_flight, self.peaks.0));
+        if ended.signal == EndpointSignal::Answered {
+            let used = ended.used.map_or(1, |(input, output)| input.saturating_add(output)).max(1);
+            self.told_calls.answered(permit.sent, permit.started.0, 1);
+            self.told_tokens.answered(permit.sent, permit.started.1, used);
         }
         self.account(now, permit, ended);
-        let (trouble, has_recovered) = match ended.reception {
-            Reception::Answered => {
-                self.budget.ended(true);
+        let (trouble, has_recovered) = match ended.signal {
+            EndpointSignal::Answered => {
                 self.first(ended.is_first, false);
-                self.concurrency.answered(in_flight);
-                self.told_calls.answered(permit.sent);
-                self.told_tokens.answered(permit.sent);
-                (None, self.outage.answered(now))
+                self.load.answered(now, permit.load);
+                let has_recovered = self.outage.answered(now, permit.sent);
+                if has_recovered {
+                    self.load.resume(now);
+                }
+                (None, has_recovered)
             }
-            Reception::Failed { is_overload, asked } => {
+            EndpointSignal::Failed { asked } => {
                 self.first(ended.is_first, true);
-                self.failed(permit, is_overload, now);
-                let trouble = match asked {
-                    Some(_) => Some(self.outage.troubled(now, asked, random)),
-                    None => self.outage.erred(now, ended.is_first, random),
-                };
-                (trouble, false)
+                self.outage.reached();
+                (self.failed(now, permit, ended, asked, random), false)
             }
-            Reception::Refused { is_overload } => {
+            EndpointSignal::Refused { asked } => {
                 if ended.is_first {
                     self.refusals.first_try(true);
                 }
-                self.failed(permit, is_overload, now);
-                (self.outage.refused(now, random), false)
+                self.told_calls.refused(permit.sent);
+                self.told_tokens.refused(permit.sent);
+                self.outage.reached();
+                (self.failed(now, permit, ended, asked, random), false)
             }
-            Reception::Away { is_overload, asked } => {
-                self.failed(permit, is_overload, now);
-                (Some(self.outage.troubled(now, asked, random)), false)
-            }
-            Reception::Unknown => {
+            EndpointSignal::Away => (self.failed(now, permit, ended, None, random), false),
+            EndpointSignal::Unknown => {
+                self.load.ended(now);
                 if permit.is_probe {
                     self.outage.forget_probe();
                 }
                 (None, false)
             }
         };
-        let wakes = self.has_turned_away && self.in_flight < self.limit();
+        let wakes = self.has_turned_away && self.load.may_start(now).is_ok();
         self.has_turned_away &= !wakes;
         Follows { trouble, has_recovered, wakes }
     }
@@ -314,21 +295,44 @@ impl Pace {
         if is_first {
             self.blame.first_try(has_failed);
             self.refusals.first_try(false);
-            self.outage.first_call(has_failed);
         }
     }
 
-    fn failed(&mut self, permit: &Permit, is_overload: bool, now: Instant) {
-        self.budget.ended(false);
-        if !is_overload {
-            return;
+    fn failed(
+        &mut self,
+        now: Instant,
+        permit: &Permit,
+        ended: &Ended,
+        asked: Option<Duration>,
+        random: f64,
+    ) -> Option<Trouble> {
+        // While nobody is answered, refusals say nothing of the load.
+        match self.outage.is_out() || permit.is_probe {
+            true => self.load.ended(now),
+            false => self.load.refused(now, permit.load),
         }
-        self.told_calls.refused();
-        self.told_tokens.refused();
-        // One call at a time is no load: what a probe meets is the outage's matter.
-        if !permit.is_probe {
-            self.concurrency.overloaded(permit.sent, now);
+        let round = Round {
+            live: self.load.live(),
+            limit: self.load.limit(),
+            refusal: self.load.refusal_time(),
+            answer: self.load.answer_time(),
+            refused_anyway: self.load.refused_anyway(),
+        };
+        let is_out = self.outage.is_out();
+        let is_refusal = asked.is_some() || !matches!(ended.signal, EndpointSignal::Failed { .. });
+        let call = FailedCall {
+            sent: permit.sent,
+            asked,
+            is_refusal,
+            is_away: ended.signal == EndpointSignal::Away,
+            failed_before: ended.failed_before,
+            is_suspect: ended.is_suspect,
+        };
+        let trouble = self.outage.failed(now, call, &round, random);
+        if !is_out && self.outage.is_out() {
+            self.load.suspend(now);
         }
+        trouble
     }
 
     /// Adds a failed try to those of a row.
@@ -355,82 +359,79 @@ mod tests {
         tokens_a_minute: None,
         answer: None,
         max_outage: Duration::from_secs(100),
+        max_first_outage: Duration::from_secs(10),
     };
 
-    fn end(reception: Reception) -> Ended {
-        Ended { reception, is_first: true, used: None, told: None }
+    fn end(signal: EndpointSignal) -> Ended {
+        Ended {
+            signal,
+            is_first: true,
+            failed_before: None,
+            is_suspect: false,
+            used: None,
+            told: None,
+        }
     }
 
     #[test]
-    fn who_is_turned_away_is_woken_when_a_call_ends() {
+    fn waiting_worker_is_woken_by_an_end() {
         let now = Instant::now();
         let mut pace = Pace::new(&BOUNDS, now);
         let permits: Vec<_> =
-            (0..4).map(|_| pace.start(now, 0, 10.into(), (false, false)).unwrap()).collect();
-        let answered = end(Reception::Answered);
+            (0..4).map(|_| pace.start(now, 0, 10.into(), false).unwrap()).collect();
+        let answered = end(EndpointSignal::Answered);
         assert!(!pace.ended(now, &permits[0], &answered, 0.0).wakes);
-        pace.start(now, 0, 10.into(), (false, false)).unwrap();
-        assert_eq!(pace.start(now, 1, 10.into(), (false, false)).unwrap_err(), Hold::Full);
+        pace.start(now, 0, 10.into(), false).unwrap();
+        assert_eq!(pace.start(now, 1, 10.into(), false).unwrap_err(), Hold::Full);
         assert!(pace.ended(now, &permits[1], &answered, 0.0).wakes);
         assert!(!pace.ended(now, &permits[2], &answered, 0.0).wakes);
         assert_eq!(pace.in_flight(), 2);
     }
 
     #[test]
-    fn calls_that_end_all_at_once_double_the_limit() {
-        let now = Instant::now();
-        let mut pace = Pace::new(&Bounds { concurrency: 1000, ..BOUNDS }, now);
-        for expected in [16, 32, 64, 128, 256, 512, 1000] {
-            let window = pace.limit();
-            let permits: Vec<_> = (0..window)
-                .map(|_| pace.start(now, 0, 10.into(), (false, false)).unwrap())
-                .collect();
-            for permit in &permits {
-                pace.ended(now, permit, &end(Reception::Answered), 0.0);
-            }
-            assert_eq!(pace.limit(), expected);
-        }
-        // One call at a time is no reason for more.
-        let mut pace = Pace::new(&Bounds { concurrency: 1000, ..BOUNDS }, now);
-        for _ in 0..100 {
-            let permit = pace.start(now, 0, 10.into(), (false, false)).unwrap();
-            pace.ended(now, &permit, &end(Reception::Answered), 0.0);
-        }
-        assert_eq!(pace.limit(), Concurrency::START);
-    }
-
-    #[test]
-    fn what_tokens_hold_back_takes_no_call_either() {
+    fn call_held_by_tokens_takes_no_call() {
         let now = Instant::now();
         let bounds = Bounds { calls_a_minute: Some(60), tokens_a_minute: Some(6_000), ..BOUNDS };
         let mut pace = Pace::new(&bounds, now);
-        let permit = pace.start(now, 0, 400.into(), (false, false)).unwrap();
+        let permit = pace.start(now, 0, 400.into(), false).unwrap();
         let at = now + Duration::from_secs(1) + Duration::from_millis(50);
         for _ in 0..100 {
-            let hold = pace.start(at, 0, 400.into(), (false, false)).unwrap_err();
+            let hold = pace.start(at, 0, 400.into(), false).unwrap_err();
             assert!(matches!(hold, Hold::Tokens(_)), "{hold:?}");
         }
-        let used = Ended { used: Some((20, 10)), ..end(Reception::Answered) };
+        let used = Ended { used: Some((20, 10)), ..end(EndpointSignal::Answered) };
         pace.ended(at, &permit, &used, 0.0);
-        assert!(
-            pace.start(at, 0, 400.into(), (false, false)).is_ok(),
-            "it took less than was thought"
-        );
+        assert!(pace.start(at, 0, 400.into(), false).is_ok(), "it took less than was thought");
     }
 
     #[test]
-    fn an_overload_cuts_and_a_failure_does_not_and_a_probe_cuts_nothing() {
+    fn retry_after_of_one_call_stops_nobody() {
         let now = Instant::now();
-        let mut pace = Pace::new(&Bounds { concurrency: 8, ..BOUNDS }, now);
-        let fail = |is_overload| end(Reception::Failed { is_overload, asked: None });
-        let permit = pace.start(now, 0, 10.into(), (false, false)).unwrap();
-        pace.ended(now, &permit, &fail(false), 0.0);
-        assert_eq!(pace.limit(), 8);
-        let permit = pace.start(now, 0, 10.into(), (false, false)).unwrap();
-        pace.ended(now, &permit, &fail(true), 0.0);
-        assert_eq!(pace.limit(), 5);
-        let permit = pace.start(now, 0, 10.into(), (true, false)).unwrap();
-        pace.ended(now, &permit, &fail(true), 0.0);
-        assert_eq!(pace.limit(), 5);
+        let mut pace = Pace::new(&BOUNDS, now);
+        let permits: Vec<_> =
+            (0..3).map(|_| pace.start(now, 0, 10.into(), false).unwrap()).collect();
+        let at = |ms| now + Duration::from_millis(ms);
+        pace.ended(at(100), &permits[0], &end(EndpointSignal::Answered), 0.0);
+        let asked = Some(Duration::from_secs(50));
+        let refused = end(EndpointSignal::Refused { asked });
+        assert_eq!(pace.ended(at(101), &permits[1], &refused, 0.0).trouble, None);
+        assert_eq!(pace.may_call(at(102)), MayCall::Yes);
+        assert!(pace.start(at(102), 0, 10.into(), false).is_ok());
+    }
+
+    #[test]
+    fn retry_after_binds_the_endpoint_where_nobody_is_answered() {
+        let now = Instant::now();
+        let mut pace = Pace::new(&BOUNDS, now);
+        let permits: Vec<_> =
+            (0..4).map(|_| pace.start(now, 0, 10.into(), false).unwrap()).collect();
+        let at = |ms| now + Duration::from_millis(ms);
+        let asked = Some(Duration::from_secs(5));
+        let refused = end(EndpointSignal::Refused { asked });
+        let troubles: Vec<_> =
+            permits.iter().map(|it| pace.ended(at(10), it, &refused, 0.0).trouble).collect();
+        assert_eq!(troubles[3], Some(Trouble::Paused(at(5_010))));
+        assert_eq!(pace.may_call(at(4_000)), MayCall::Wait(at(5_010)));
+        assert_eq!(pace.may_call(at(5_010)), MayCall::Probe);
     }
 }

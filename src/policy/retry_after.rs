@@ -28,6 +28,34 @@ pub fn retry_after(
     bounded(Duration::from_millis(ms))
 }
 
+/// The wait that a message's text asks for: `Please retry after 45 seconds` (Azure), `Please try again in
+/// 6m0s` (OpenAI). A time in other words is none.
+#[must_use]
+pub fn wait_in_text(text: &str) -> Option<Duration> {
+    let text = text.to_ascii_lowercase();
+    let after = ["retry after ", "try again in ", "retry in "];
+    let rest = after.iter().find_map(|words| Some(text.split_once(words)?.1))?;
+    let (mut seconds, mut rest) = (None, rest.trim_start());
+    while rest.starts_with(|c: char| c.is_ascii_digit()) {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let (number, behind) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
+        let behind = behind.trim_start();
+        let end = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let unit = match &behind[..end] {
+            "ms" | "milliseconds" => 0.001,
+            "s" | "sec" | "second" | "seconds" => 1.0,
+            "m" | "min" | "minute" | "minutes" => 60.0,
+            "h" | "hour" | "hours" => 3600.0,
+            _ => return None,
+        };
+        let number: f64 = number.trim_end_matches('.').parse().ok()?;
+        seconds = Some(seconds.unwrap_or(0.0) + number * unit);
+        rest = &behind[end..];
+    }
+    let wait = seconds.filter(|seconds| seconds.is_finite())?.min(LONGEST.as_secs_f64());
+    bounded(Duration::from_secs_f64(wait))
+}
+
 /// The longest wait that is taken for one: a year. More is a mistake of the server's.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
@@ -77,7 +105,32 @@ mod tests {
         assert_eq!(long_ago, None);
     }
 
+    #[test]
+    fn waits_in_texts_are_read() {
+        let seconds = |text| wait_in_text(text).map(|wait| wait.as_secs_f64());
+        for (text, expected) in [
+            ("Rate limit is exceeded. Please retry after 45 seconds.", Some(45.0)),
+            ("Please retry after 86400 seconds", Some(86_400.0)),
+            ("Please try again in 6m0s. Visit our pages", Some(360.0)),
+            ("Please try again in 12ms.", Some(0.012)),
+            ("please try again in 1.5s", Some(1.5)),
+            ("try again in 20s.", Some(20.0)),
+            ("Retry after 2 minutes", Some(120.0)),
+            ("try again in a moment", None),
+            ("try again in 3 moons", None),
+            ("retry after 0 seconds", None),
+            ("slow down", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn texts_never_panic(text in "(retry after |try again in )[0-9.]{0,400} ?[a-zé]{0,9}.*") {
+            let _ = wait_in_text(&text);
+        }
+
         #[test]
         fn never_panics(ms in ".*", after in ".*", date in ".*", now: u64) {
             let _ = retry_after(Some(&ms), Some(&after), Some(&date), now);

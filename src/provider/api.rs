@@ -12,8 +12,10 @@ use super::structure::{Untellable, begin_user_message, complain, converse, in_pr
 use super::{Access, Wording, chat, embeddings, limits, messages, reply, responses};
 use crate::format::json;
 use crate::http::USER_AGENT;
-use crate::job::{Answer, Attachment, Endpoint, Failure, JobSpec, Protocol, Transport};
-use crate::policy::retry_after;
+use crate::job::{
+    Answer, Attachment, Endpoint, Failure, FailureKind, JobSpec, Protocol, Transport,
+};
+use crate::policy::{retry_after, wait_in_text};
 
 /// The calls of one job: all of a body but the prompt is the same, and so are the headers.
 #[derive(Debug, Clone)]
@@ -298,6 +300,10 @@ impl Api {
             let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
             let (ms, after) = (text("retry-after-ms"), text("retry-after"));
             failure.retry_after = retry_after(ms, after, text("date"), now_ms);
+            if matches!(failure.kind, FailureKind::RateLimit | FailureKind::Server) {
+                let in_text = || wait_in_text(&failure.message);
+                failure.retry_after = failure.retry_after.or_else(in_text);
+            }
             failure
         }))
     }

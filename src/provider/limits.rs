@@ -18,7 +18,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
 /// Reads what a head says of limits, of calls and of tokens; nothing where it says nothing of what is
 /// left. Two families are known: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, whose reset
 /// is the time until all is there again, as `1s`, `6m0s` or `120ms` (OpenAI, Groq and those who do as
-/// they do), and `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, whose reset is an
+/// they do; Azure writes `x-rate-limit-` as well), and `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, whose reset is an
 /// RFC 3339 time. `now_ms` is the time in milliseconds since the Unix epoch.
 /// <https://platform.openai.com/docs/guides/rate-limits>, <https://console.groq.com/docs/rate-limits>,
 /// <https://platform.claude.com/docs/en/api/rate-limits>
@@ -28,7 +28,11 @@ pub fn told(headers: &HeaderMap, now_ms: u64) -> Option<(Told, Told)> {
     for (name, value) in headers {
         let name = name.as_str();
         let rest = match name.as_bytes().first() {
-            Some(b'x') => name.strip_prefix("x-ratelimit-"),
+            // Azure has both spellings, at times in one reply.
+            Some(b'x') => {
+                let rest = name.strip_prefix("x-ratelimit-");
+                rest.or_else(|| name.strip_prefix("x-rate-limit-"))
+            }
             Some(b'a') => name.strip_prefix("anthropic-ratelimit-"),
             _ => None,
         };
@@ -124,6 +128,20 @@ mod tests {
         assert_eq!(calls, Told { limit: Some(50), left: Some(0), full_after: ms(7000) });
         assert_eq!(tokens, Told::default(), "finer limits are none of ours");
         assert_eq!(of(&[("x-ratelimit-limit-requests", "60"), ("content-type", "a")]), None);
+    }
+
+    #[test]
+    fn azures_spellings_are_read_and_mean_no_wait() {
+        let (calls, tokens) = of(&[
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-limit-tokens", "-1"),
+            ("x-ratelimit-remaining-tokens", "-1"),
+            ("x-rate-limit-reset-tokens", "55"),
+        ])
+        .unwrap();
+        assert_eq!(calls, Told { left: Some(0), ..Told::default() });
+        let full_after = Some(Duration::from_secs(55));
+        assert_eq!(tokens, Told { full_after, ..Told::default() });
     }
 
     #[test]

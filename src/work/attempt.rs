@@ -111,8 +111,6 @@ pub(super) struct Landing {
     pub(super) result: Result<Answer, Failure>,
     /// Whether anything was sent: a file that is not there is found out before.
     pub(super) is_made: bool,
-    /// Whether the endpoint may have had too much to do.
-    pub(super) is_overload: bool,
     /// What it told of its limits, of calls and of tokens.
     pub(super) told: Option<(Told, Told)>,
 }
@@ -195,7 +193,6 @@ pub(super) struct Call {
     status: Option<u16>,
     time_to_response: Option<Duration>,
     ttft: Option<Duration>,
-    is_late: bool,
     told: Option<(Told, Told)>,
     request_id: Option<String>,
 }
@@ -208,7 +205,6 @@ impl Call {
             status,
             time_to_response: None,
             ttft: None,
-            is_late: false,
             told: None,
             request_id: None,
         }
@@ -220,14 +216,7 @@ impl Call {
     }
 
     pub(super) fn failed(error: &HttpError) -> Self {
-        let is_late = matches!(
-            error,
-            HttpError::ConnectTimeout { .. }
-                | HttpError::FirstByte { .. }
-                | HttpError::Timeout { .. }
-                | HttpError::Idle { .. }
-        );
-        Self { is_late, ..Self::new(Err(failure(error)), None) }
+        Self::new(Err(failure(error)), None)
     }
 
     /// Whether the key was refused.
@@ -236,11 +225,8 @@ impl Call {
     }
 
     fn landed(self, flight: Flight, attempt: Attempt) -> Landing {
-        // The status among the events of an answer counts as well.
-        let status = self.result.as_ref().err().and_then(|failure| failure.status);
-        let is_overload = self.is_late || matches!(status, Some(429 | 503 | 529));
         let Self { result, is_made, told, .. } = self;
-        Landing { flight, attempt, result, is_made, is_overload, told }
+        Landing { flight, attempt, result, is_made, told }
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Instant;
 
-use crate::policy::Tried;
+use crate::policy::Tries;
 
 /// A row's place in its shard, from 0.
 pub(super) type RowIndex = usize;
@@ -28,44 +28,6 @@ pub(super) enum Choice {
     DueFirst,
     /// One that is new, else one that is due for another try.
     NewFirst,
-    /// One that is new.
-    New,
-}
-
-/// How often a row was tried in this session.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Tries {
-    /// Calls made.
-    pub(super) made: u32,
-    /// Calls that failed as a row's calls do, whoever is to blame.
-    pub(super) failed: Tried,
-    /// Answers that could not be used.
-    pub(super) unusable: u32,
-    /// Calls that were refused.
-    pub(super) refused: u32,
-    /// Whether the last call was for nothing and is made again at once.
-    pub(super) is_free: bool,
-    /// Calls that were refused or closed without an answer, whoever is to blame.
-    pub(super) shut: Tried,
-    /// Calls with which a server of this run's own was lost that was called with this row alone.
-    pub(super) killed: u32,
-    /// Answers that did not fit their schema.
-    pub(super) misfits: u32,
-    // Its caller's answers when the row was first shut out.
-    answers_then: Option<u64>,
-}
-
-impl Tries {
-    /// Calls that count against the row.
-    pub(super) fn counted(&self) -> u32 {
-        self.failed.count + self.unusable + self.refused
-    }
-
-    /// The row was not let in, when its caller had so many answers. Whether others were answered since
-    /// that happened first.
-    pub(super) fn shut_out(&mut self, answers: u64) -> bool {
-        answers > *self.answers_then.get_or_insert(answers)
-    }
 }
 
 impl Feed {
@@ -95,7 +57,6 @@ impl Feed {
         let is_new = match choice {
             Choice::DueFirst => false,
             Choice::NewFirst => !self.is_exhausted(),
-            Choice::New => true,
         };
         if !is_new && self.retry_at().is_some_and(|at| at <= now) {
             return self.retries.pop().map(|Reverse((_, row))| row);
@@ -167,7 +128,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Choice::{DueFirst, New, NewFirst};
+    use super::Choice::{DueFirst, NewFirst};
     use super::*;
 
     #[test]
@@ -193,13 +154,13 @@ mod tests {
     fn a_row_that_was_not_started_is_the_next() {
         let now = Instant::now();
         let mut feed = Feed::new(vec![true, false, true, true]);
-        assert_eq!(feed.take(now, New), Some(0));
+        assert_eq!(feed.take(now, DueFirst), Some(0));
         feed.put_back(0, now);
-        assert_eq!(feed.take(now, New), Some(0));
+        assert_eq!(feed.take(now, DueFirst), Some(0));
         feed.tried(0, true);
         feed.again(0, now);
-        assert_eq!((feed.take(now, NewFirst), feed.take(now, New)), (Some(2), Some(3)));
-        assert_eq!((feed.take(now, New), feed.take(now, NewFirst)), (None, Some(0)));
+        assert_eq!((feed.take(now, NewFirst), feed.take(now, NewFirst)), (Some(2), Some(3)));
+        assert_eq!(feed.take(now, NewFirst), Some(0));
         feed.put_back(0, now);
         assert_eq!((feed.take(now, DueFirst), feed.left()), (Some(0), 3));
     }

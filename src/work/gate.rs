@@ -14,9 +14,7 @@ use crate::policy::share;
 /// The permits of a run.
 #[derive(Debug)]
 pub(super) struct Gate {
-    // The most ever, and the most now.
-    most: usize,
-    limit: AtomicUsize,
+    limit: usize,
     used: AtomicUsize,
     // How many workers have rows to send; how many of those found no permit.
     demanding: AtomicUsize,
@@ -35,30 +33,11 @@ impl Gate {
     /// `limit` permits for `workers`.
     pub(super) fn new(limit: usize, workers: usize) -> Self {
         Self {
-            most: limit,
-            limit: AtomicUsize::new(limit),
+            limit,
             used: AtomicUsize::new(0),
             demanding: AtomicUsize::new(0),
             hungry: AtomicUsize::new(0),
             seats: (0..workers).map(|_| Seat::default()).collect(),
-        }
-    }
-
-    fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
-    }
-
-    /// How many there are from now on, but never more than at the beginning. Permits that are out
-    /// stay so until they come back.
-    pub(super) fn set_limit(&self, limit: usize) {
-        let limit = limit.clamp(1, self.most);
-        let before = self.limit.swap(limit, Ordering::AcqRel);
-        let mut more = limit.saturating_sub(before);
-        for seat in &self.seats {
-            if more > 0 && seat.hungry.load(Ordering::Relaxed) {
-                seat.wake.notify_one();
-                more -= 1;
-            }
         }
     }
 
@@ -71,9 +50,9 @@ impl Gate {
     fn allowed(&self, worker: usize) -> usize {
         let own = usize::from(self.seats[worker].hungry.load(Ordering::Relaxed));
         if self.hungry.load(Ordering::Relaxed) > own {
-            share(self.limit(), self.demanding.load(Ordering::Relaxed))
+            share(self.limit, self.demanding.load(Ordering::Relaxed))
         } else {
-            self.limit()
+            self.limit
         }
     }
 
@@ -91,7 +70,7 @@ impl Gate {
 
     /// Whether a worker that holds so many may keep one for its next row.
     fn may_keep(&self, worker: usize, held: usize) -> bool {
-        held <= self.allowed(worker) && self.used() <= self.limit()
+        held <= self.allowed(worker) && self.used() <= self.limit
     }
 
     /// Takes one for a worker that holds so many. When there is none for it, it is woken once there
@@ -110,7 +89,7 @@ impl Gate {
     fn count_up(&self) -> bool {
         self.used
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-                (used < self.limit()).then_some(used + 1)
+                (used < self.limit).then_some(used + 1)
             })
             .is_ok()
     }
@@ -194,36 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_may_be_lowered_and_raised() {
-        let gate = Gate::new(4, 2);
-        gate.set_limit(9);
-        assert!((0..4).all(|held| gate.take(0, held)) && !gate.take(0, 4));
-        gate.set_limit(2);
-        assert!(!gate.may_keep(0, 4));
-        gate.give_back(0, 2);
-        assert!(gate.may_keep(0, 2) && !gate.take(1, 0));
-        gate.set_limit(3);
-        assert!(gate.take(1, 0) && !gate.take(1, 1));
-    }
-
-    #[test]
     fn who_must_give_back_what_it_held_is_woken_when_there_is_room() {
         let gate = Gate::new(8, 2);
         for worker in [0, 1] {
             gate.set_demanding(worker, true);
-            (0..4).for_each(|held| assert!(gate.take(worker, held)));
         }
-        // All calls of the first have ended, and fewer are allowed now than the second has.
-        gate.set_limit(3);
+        (0..8).for_each(|held| assert!(gate.take(0, held)));
+        // The second goes without, so the first may keep no more than its share.
+        assert!(!gate.take(1, 0));
         let mut spare = 4;
-        assert!(!gate.take_next(0, 0, &mut spare));
+        assert!(!gate.take_next(0, 4, &mut spare));
         assert_eq!((spare, gate.used()), (0, 4));
+        (0..4).for_each(|held| assert!(gate.take(1, held)));
         gate.set_demanding(1, false);
         gate.give_back(1, 4);
         let woken = std::pin::pin!(gate.woken(0));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(woken.poll(&mut context).is_ready());
-        assert!(gate.take_next(0, 0, &mut spare));
+        assert!(gate.take_next(0, 4, &mut spare));
     }
 
     #[test]

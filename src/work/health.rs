@@ -1,11 +1,13 @@
 //! An endpoint's health and pace, as all workers see them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Server;
-use crate::policy::{Bounds, Ended, Follows, Hold, MayCall, Pace, Permit, Reception, Size, Tried};
+use crate::policy::{
+    Bounds, Ended, EndpointFacts, EndpointSignal, Follows, Hold, MayCall, Pace, Permit, Size, Tries,
+};
 
 /// One endpoint's pace, shared.
 #[derive(Debug)]
@@ -13,8 +15,6 @@ pub(super) struct Health {
     pace: Mutex<Pace>,
     // What of it is looked at before every call, without the lock.
     is_well: AtomicBool,
-    may_retry: AtomicBool,
-    limit: AtomicUsize,
     has_answered: AtomicBool,
     // Whether it was out of reach for too long, and is not called any more.
     is_given_up: AtomicBool,
@@ -32,11 +32,10 @@ impl Health {
     pub(super) fn new(bounds: &Bounds, server: Option<Arc<Server>>) -> Self {
         let pace = Pace::new(bounds, Instant::now());
         let turn = AtomicU64::new(server.as_ref().map_or(0, |server| server.turn()));
-        let limit = AtomicUsize::new(pace.limit());
-        let (is_well, may_retry) = (AtomicBool::new(true), AtomicBool::new(true));
+        let is_well = AtomicBool::new(true);
         let (has_answered, is_given_up) = (AtomicBool::new(false), AtomicBool::new(false));
         let pace = Mutex::new(pace);
-        Self { pace, is_well, may_retry, limit, has_answered, is_given_up, server, turn }
+        Self { pace, is_well, has_answered, is_given_up, server, turn }
     }
 
     /// Whether the endpoint is a server of this run's own, which comes back when it dies.
@@ -69,31 +68,12 @@ impl Health {
         let result = change(&mut pace);
         // Read first: what all workers write all the time is slow.
         note(&self.is_well, pace.is_well());
-        note(&self.may_retry, pace.may_retry());
-        if self.limit.load(Ordering::Relaxed) != pace.limit() {
-            self.limit.store(pace.limit(), Ordering::Release);
-        }
         result
     }
 
     /// Nobody is to be called any more in this run.
     pub(super) fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Release);
-    }
-
-    /// How many calls may be under way.
-    pub(super) fn limit(&self) -> usize {
-        self.limit.load(Ordering::Acquire)
-    }
-
-    /// Whether rows may be tried again.
-    pub(super) fn may_retry(&self) -> bool {
-        self.may_retry.load(Ordering::Acquire)
-    }
-
-    /// Only rows to be tried again are left: when that may be done, if not now.
-    pub(super) fn refill(&self, now: Instant) -> Option<Instant> {
-        self.with(|pace| pace.refill(now, fastrand::f64()))
     }
 
     /// Whether a call may be made now.
@@ -117,25 +97,25 @@ impl Health {
         self.has_answered.load(Ordering::Relaxed)
     }
 
-    /// Starts a call for a row whose prompt has so many bytes, as a probe or not, as a retry or not.
+    /// Starts a call for a row whose prompt has so many bytes, as a probe or not.
     pub(super) fn start(
         &self,
         now: Instant,
         worker: usize,
         size: Size,
-        kind: (bool, bool),
+        is_probe: bool,
     ) -> Result<Permit, Hold> {
-        self.with(|pace| pace.start(now, worker, size, kind))
+        self.with(|pace| pace.start(now, worker, size, is_probe))
     }
 
     /// A call that was started is not made.
-    pub(super) fn cancel(&self, permit: &Permit) {
-        self.with(|pace| pace.cancel(permit));
+    pub(super) fn cancel(&self, now: Instant, permit: &Permit) {
+        self.with(|pace| pace.cancel(now, permit));
     }
 
     /// A call has ended.
     pub(super) fn ended(&self, now: Instant, permit: &Permit, ended: &Ended) -> Follows {
-        if ended.reception == Reception::Answered {
+        if ended.signal == EndpointSignal::Answered {
             if !self.has_answered() {
                 self.has_answered.store(true, Ordering::Relaxed);
             }
@@ -146,14 +126,33 @@ impl Health {
         self.with(|pace| pace.ended(now, permit, ended, fastrand::f64()))
     }
 
-    /// Adds a failed try to those of a row.
-    pub(super) fn add(&self, tried: Tried) -> Tried {
-        self.with(|pace| pace.add(tried))
+    /// What is known of the endpoint where a row's call has failed; what others know of it is filled in
+    /// by the caller.
+    pub(super) fn facts(&self, tries: &Tries) -> EndpointFacts {
+        let (has_answered, is_own) = (self.has_answered(), self.is_own());
+        self.with(|pace| EndpointFacts {
+            answers: 0,
+            has_answered,
+            is_known: false,
+            is_own,
+            is_paused: pace.outage().is_out(),
+            is_busy: pace.in_flight() > 0,
+            is_load_cleared: pace.is_load_cleared(),
+            denied_rows: 0,
+            unknown_rows: 0,
+            failed: pace.add(tries.failed),
+            shut: pace.add_refused(tries.shut),
+        })
     }
 
-    /// Adds a call that was not let in, or closed without an answer, to those of a row.
-    pub(super) fn add_refused(&self, tried: Tried) -> Tried {
-        self.with(|pace| pace.add_refused(tried))
+    /// It was reached before, in an earlier session.
+    pub(super) fn reached_before(&self) {
+        self.with(|pace| pace.outage().reached());
+    }
+
+    /// Whether it was ever reached.
+    pub(super) fn was_reached(&self) -> bool {
+        self.with(|pace| pace.outage().was_reached())
     }
 
     /// A call was lost with a server of this run's own.
@@ -192,24 +191,27 @@ mod tests {
             tokens_a_minute: None,
             answer: None,
             max_outage: Duration::from_secs(60),
+            max_first_outage: Duration::from_secs(60),
         };
         let health = Health::new(&bounds, Some(Arc::clone(&server)));
         let now = Instant::now();
         assert_eq!(health.may_call(now), MayCall::Yes);
-        let end = |permit: &Permit, reception| {
-            let ended = Ended { reception, is_first: true, used: None, told: None };
+        let end = |permit: &Permit, signal| {
+            let (is_first, is_suspect, failed_before) = (true, false, None);
+            let (used, told) = (None, None);
+            let ended = Ended { signal, is_first, failed_before, is_suspect, used, told };
             health.ended(now, permit, &ended).has_recovered
         };
-        let permit = health.start(now, 0, 1.into(), (false, false)).unwrap();
+        let permit = health.start(now, 0, 1.into(), false).unwrap();
         let asked = Some(Duration::from_secs(50));
-        end(&permit, Reception::Away { is_overload: false, asked });
+        end(&permit, EndpointSignal::Refused { asked });
         server.went_down();
         assert_eq!(health.may_call(now), MayCall::Wait(now + LOOK), "whatever it asked for");
         server.came_up();
         assert_eq!(health.may_call(now), MayCall::Probe);
         assert!(matches!(health.may_call(now), MayCall::Wait(_)));
-        let permit = health.start(now, 0, 1.into(), (true, false)).unwrap();
-        assert!(end(&permit, Reception::Answered));
+        let permit = health.start(now, 0, 1.into(), true).unwrap();
+        assert!(end(&permit, EndpointSignal::Answered));
         assert_eq!(health.may_call(now), MayCall::Yes);
         assert!(server.went_down(), "it had answered");
     }

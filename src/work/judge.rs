@@ -1,175 +1,122 @@
 //! What follows of a call's end for its row and for its lane, whoever made it: shard workers and streams
-//! judge alike. Nothing here knows where rows come from or what becomes of them.
+//! judge alike. What a failure means is decided by [`crate::policy::verdict`]; here stands what is known.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::StopReason;
 use super::attempt::Landing;
-use super::feed::Tries;
 use super::lane::Lane;
 use super::structured::FirstToFall;
 use crate::job::{Failure, FailureKind};
-use crate::policy::{Blame, Decision, Ended, Follows, Reception, backoff, retries_of};
-
-/// How often more than a row may be tried its calls may be refused, or closed without an answer.
-const SHUT_MOST: u32 = 2;
-
-/// How often a row is tried again whose model is not known, while nothing else is known of the endpoint.
-const UNKNOWN_TRIES: u32 = 2;
-
-/// What follows where it is the schema that was refused, or the answer that does not fit it.
-pub(super) enum Misfit {
-    /// The schema was refused: the row is asked again with the schema in its instruction, and whether this
-    /// is the first one to which that happened.
-    Refused(FirstToFall),
-    /// The row is asked again, and told what was wrong.
-    Again,
-    /// It has failed for good.
-    GiveUp,
-}
-
-/// What follows where it is the schema that was refused, or the answer that does not fit it: that is none
-/// of a row's retries. Nothing where it is something else.
-pub(super) fn misfit(
-    lane: &Lane,
-    is_called: bool,
-    failure: &Failure,
-    tries: &mut Tries,
-) -> Option<Misfit> {
-    let form = lane.form.as_ref()?;
-    match failure.kind {
-        FailureKind::SchemaRefused => form.falls_back().map(Misfit::Refused),
-        FailureKind::SchemaMismatch => {
-            // A model that repeats its prompt says nothing else the next time.
-            let may = is_called && tries.misfits < form.retries();
-            tries.misfits += u32::from(may);
-            Some(if may { Misfit::Again } else { Misfit::GiveUp })
-        }
-        _ => None,
-    }
-}
+use crate::policy::{
+    AbortCause, Ended, EndpointSignal, FailureFacts, Follows, SchemaFacts, Tries, Verdict,
+    endpoint_signal, is_connection_lost, is_unknown, verdict,
+};
 
 /// Tells a lane how a call ended, and what follows from that; nothing where none was made.
 pub(super) fn tell(
     lane: &Lane,
     landing: &Landing,
-    reception: Reception,
-    tries: Tries,
+    signal: EndpointSignal,
+    (tries, answers): (Tries, u64),
     now: Instant,
 ) -> Option<Follows> {
     let permit = landing.flight.permit.as_ref()?;
     let used = landing.attempt.usage.map(|usage| (usage.input_tokens, usage.output_tokens));
     let is_first = tries.failed.count + tries.unusable + tries.misfits == 0;
-    let ended = Ended { reception, is_first, used, told: landing.told };
+    let is_suspect = tries.is_suspect(answers);
+    let failed_before = tries.last_failed.map(|(at, _)| at);
+    let ended = Ended { signal, is_first, failed_before, is_suspect, used, told: landing.told };
     let follows = lane.health.ended(now, permit, &ended);
-    if reception == Reception::Answered {
+    if signal == EndpointSignal::Answered {
         lane.standing.answered(landing.result.is_ok());
     }
     Some(follows)
 }
 
-/// What follows for a row whose model, or the path to it, is not known.
-pub(super) enum Unknown {
-    /// No row's is: the lane is lost.
-    ToAll,
-    /// Others will show whose trouble it is: the row is tried again after this time.
-    ToThis(Duration),
+/// How a lane took a call that failed. A server of this run's own has died, most likely, where a connection
+/// was lost.
+pub(super) fn signal(lane: &Lane, failure: &Failure) -> EndpointSignal {
+    if lane.health.is_own() && is_connection_lost(failure.kind) {
+        lane.health.lost();
+        return EndpointSignal::Away;
+    }
+    endpoint_signal(failure)
 }
 
-/// What follows for a row whose model, or the path to it, is not known to an endpoint, or is elsewhere, or
-/// whose answer is coded in a way that is not read, where the endpoint has not answered any, in no session: most likely it knows none, and the run ends before all of them have failed of a
-/// slip of the pen. Nothing where that is the row's own.
-pub(super) fn unknown(lane: &Lane, failure: &Failure, tries: &mut Tries) -> Option<Unknown> {
-    let is_its_own = lane.standing.is_known() || tries.refused >= UNKNOWN_TRIES;
-    let is_of_all = matches!(
-        failure.kind,
-        FailureKind::NotFound | FailureKind::Redirect | FailureKind::UnknownCoding
-    );
-    if !is_of_all || is_its_own {
-        return None;
-    }
-    if tries.made == 0 && lane.standing.is_unknown() {
-        return Some(Unknown::ToAll);
-    }
-    let wait = backoff(tries.refused, fastrand::f64());
-    tries.refused += 1;
-    Some(Unknown::ToThis(wait))
+/// What judging one failure needs besides the failure.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// What became of the row's calls before.
+    pub(super) tries: Tries,
+    /// Answers that the caller had through the lane.
+    pub(super) answers: u64,
+    /// How often a row is tried again.
+    pub(super) retries: u32,
+    /// Whether the model is called, or repeats its prompt.
+    pub(super) is_called: bool,
+    /// When the call ended.
+    pub(super) now: Instant,
 }
 
-/// What follows for the row of a call that failed, after what the failure calls for: whether it may be
-/// tried again. `answers` is how many of the caller's calls through the lane were answered so far.
-pub(super) fn row(
+/// What a failure came to.
+pub(super) struct Judged {
+    /// What is done about the row.
+    pub(super) verdict: Verdict,
+    /// What is noted of it.
+    pub(super) tries: Tries,
+    /// Whether it is the first one whose schema was refused, where it was.
+    pub(super) schema_refused: Option<FirstToFall>,
+}
+
+/// What a failure means, once the lane was told of it.
+pub(super) fn judge(
     lane: &Lane,
+    landing: &Landing,
     failure: &Failure,
-    tries: &mut Tries,
-    (retries, answers): (u32, u64),
-    decision: Decision,
-) -> Decision {
-    let is_shut =
-        matches!(failure.kind, FailureKind::Closed | FailureKind::Stale | FailureKind::RateLimit);
-    if is_shut && failure.retry_after.is_none() {
-        // An endpoint that lets others in and never this row does so because of the row.
-        let answers_others = tries.shut_out(answers);
-        tries.shut = lane.health.add_refused(tries.shut);
-        if answers_others && Blame::is_rows_own(tries.shut, retries + SHUT_MOST) {
-            return Decision::GiveUp;
-        }
-    }
-    tries.is_free = decision == Decision::AtOnce;
-    match decision {
-        Decision::Again(_) if is_unusable(failure.kind) => {
-            tries.unusable += 1;
-            if tries.unusable > retries_of(failure.kind, retries) {
-                return Decision::GiveUp;
-            }
-        }
-        Decision::Again(_) => {
-            tries.failed = lane.health.add(tries.failed);
-            if Blame::is_rows_own(tries.failed, retries) {
-                return Decision::GiveUp;
-            }
-        }
-        Decision::Later(_) => tries.refused += 1,
-        _ => {}
-    }
-    decision
+    it: &Circumstances,
+) -> Judged {
+    let tries = it.tries;
+    let mut endpoint = lane.health.facts(&tries);
+    endpoint.answers = it.answers;
+    endpoint.is_known |= lane.standing.is_known();
+    let is_denied = failure.kind == FailureKind::Credentials
+        || failure.kind == FailureKind::Quota && failure.status == Some(402);
+    endpoint.denied_rows = match is_denied && tries.denied == 0 {
+        true => lane.standing.note_denied(),
+        false => lane.standing.denied_rows(),
+    };
+    endpoint.unknown_rows = match is_unknown(failure.kind) && tries.made == 0 {
+        true => lane.standing.note_unknown(),
+        false => lane.standing.unknown_rows(),
+    };
+    let form = lane.form.as_ref();
+    let is_refused = failure.kind == FailureKind::SchemaRefused;
+    let schema_refused = form.filter(|_| is_refused).and_then(|form| form.falls_back());
+    let schema = form.map(|form| SchemaFacts {
+        retries: if it.is_called { form.retries() } else { 0 },
+        falls_back: schema_refused.is_some(),
+    });
+    let (verdict, tries) = verdict(&FailureFacts {
+        failure,
+        tries,
+        now: it.now,
+        random: fastrand::f64(),
+        retries: it.retries,
+        is_probe: landing.flight.is_probe,
+        schema,
+        endpoint,
+    });
+    Judged { verdict, tries, schema_refused }
 }
 
-/// Answers that were paid for and cannot be used: no failures of the endpoint's.
-fn is_unusable(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::BadResponse | FailureKind::EmptyAnswer)
-}
-
-/// How an endpoint took a call that failed.
-pub(super) fn reception(landing: &Landing, failure: &Failure) -> Reception {
-    let (is_overload, asked) = (landing.is_overload, failure.retry_after);
-    match failure.kind {
-        FailureKind::Connection | FailureKind::Tls => Reception::Away { is_overload, asked },
-        FailureKind::RateLimit if asked.is_some() => Reception::Away { is_overload, asked },
-        FailureKind::RateLimit | FailureKind::Closed => Reception::Refused { is_overload },
-        FailureKind::Server | FailureKind::Timeout | FailureKind::BrokenAnswer => {
-            Reception::Failed { is_overload, asked }
-        }
-        FailureKind::Stale | FailureKind::Credentials | FailureKind::Quota => Reception::Unknown,
-        _ if failure.status.is_none() => Reception::Unknown,
-        _ => Reception::Answered,
-    }
-}
-
-/// Why a failure ends a run whatever else it does, given what the failure calls for.
-pub(super) fn stop_reason(
-    lane: &Lane,
-    failure: &Failure,
-    decision: Decision,
-) -> Option<StopReason> {
-    let why = || failure.message.clone();
-    match failure.kind {
-        // A certificate that was good may be renewed late; one that never was stays bad.
-        FailureKind::Tls if !lane.health.has_answered() => Some(StopReason::Tls { why: why() }),
-        FailureKind::Quota if decision == Decision::StopRun => {
-            Some(StopReason::Quota { why: why() })
-        }
-        _ if decision == Decision::StopRun => Some(StopReason::Credentials { why: why() }),
-        _ => None,
+/// Why a run ends.
+pub(super) fn stop_reason(lane: &Lane, cause: AbortCause, failure: &Failure) -> StopReason {
+    let why = failure.message.clone();
+    match cause {
+        AbortCause::Credentials => StopReason::Credentials { why },
+        AbortCause::Quota => StopReason::Quota { why },
+        AbortCause::Tls => StopReason::Tls { why },
+        AbortCause::UnknownModel => StopReason::Unknown { why: lane.not_found(failure) },
     }
 }

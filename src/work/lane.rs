@@ -19,6 +19,9 @@ use crate::policy::Bounds;
 use crate::provider::{Api, Model};
 use crate::store::{Manifest, ShardEntry};
 
+/// How long an endpoint is tried that was never reached: a wrong address is not waited for.
+const FIRST_CONTACT: Duration = Duration::from_secs(15);
+
 /// What bounds the calls through a lane.
 fn bounds(member: &Member, options: &Options) -> Bounds {
     Bounds {
@@ -30,6 +33,7 @@ fn bounds(member: &Member, options: &Options) -> Bounds {
         tokens_a_minute: member.rates.tokens,
         answer: member.model.api().and_then(Api::most_tokens),
         max_outage: options.max_outage,
+        max_first_outage: FIRST_CONTACT,
     }
 }
 
@@ -149,6 +153,7 @@ impl Lanes {
         for (index, lane) in self.all.iter().enumerate() {
             if !lane.is_named() && had_answers(self.team_of(index)) {
                 lane.standing.answered_before();
+                lane.health.reached_before();
             }
         }
     }
@@ -169,11 +174,6 @@ impl Lanes {
     /// One of them.
     pub(super) fn lane(&self, index: LaneIndex) -> &Lane {
         &self.all[index]
-    }
-
-    /// How many calls may be under way over all of them.
-    pub(super) fn limit(&self) -> usize {
-        self.all.iter().map(|lane| lane.health.limit()).sum()
     }
 
     /// All of them.

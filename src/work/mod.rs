@@ -231,6 +231,13 @@ pub enum StopReason {
         /// What it did last.
         why: String,
     },
+    /// The endpoint could not be reached, and never was.
+    Unreachable {
+        /// For how long it was tried.
+        out: Duration,
+        /// What happened last.
+        why: String,
+    },
     /// The endpoint answers no row: it does not know the path or the model, points to another place, or
     /// codes its answers in a way that is not read.
     Unknown {
@@ -245,6 +252,11 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// Whether the endpoint may be back some time.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Outage { .. } | Self::Unreachable { .. } | Self::AsksTooMuch { .. })
+    }
+
     /// The same with the name of who said or did it, where there are several.
     fn at(mut self, who: &str) -> Self {
         match &mut self {
@@ -253,6 +265,7 @@ impl StopReason {
             | Self::Tls { why }
             | Self::AsksTooMuch { why, .. }
             | Self::Outage { why, .. }
+            | Self::Unreachable { why, .. }
             | Self::Unknown { why }
             | Self::ServerLost { why } => *why = format!("{who}: {why}"),
             Self::MaxErrors { .. } | Self::MaxCost { .. } => {}
@@ -428,7 +441,6 @@ fn work(
         is_stopping: AtomicBool::new(false),
         failed: AtomicU64::new(0),
     };
-    shared.gate.set_limit(shared.lanes.limit());
     std::thread::scope(|scope| {
         for (number, lines) in lines.into_iter().enumerate() {
             let shared = &shared;

@@ -56,8 +56,9 @@ pub(super) struct Standing {
     has_answered: AtomicBool,
     // Whether its team had answers when the session began.
     had_answers: AtomicBool,
-    // Rows in a row for which the model was not known.
+    // Rows in a row for which the model was not known, and for which the key was refused.
     unknown: AtomicU32,
+    denied: AtomicU32,
 }
 
 /// It may be called.
@@ -66,8 +67,6 @@ const UP: u8 = 0;
 const DOWN: u8 = 1;
 /// It is not called any more in this run.
 const OUT: u8 = 2;
-/// So many rows in a row that a lane does not know the model for show that it does not have it.
-const UNKNOWN_MOST: u32 = 3;
 
 impl Standing {
     pub(super) fn is_up(&self) -> bool {
@@ -108,6 +107,9 @@ impl Standing {
         if is_answer && self.unknown.load(Ordering::Relaxed) != 0 {
             self.unknown.store(0, Ordering::Relaxed);
         }
+        if self.denied.load(Ordering::Relaxed) != 0 {
+            self.denied.store(0, Ordering::Relaxed);
+        }
         if !self.is_up() {
             let _ = self.state.compare_exchange(DOWN, UP, Ordering::AcqRel, Ordering::Acquire);
         }
@@ -123,10 +125,24 @@ impl Standing {
         self.has_answered.load(Ordering::Relaxed) || self.had_answers.load(Ordering::Relaxed)
     }
 
-    /// It does not know the model of a call. True when it is clear that it never will.
-    pub(super) fn is_unknown(&self) -> bool {
-        let unknown = self.unknown.fetch_add(1, Ordering::Relaxed) + 1;
-        unknown >= UNKNOWN_MOST && !self.has_answered.load(Ordering::Relaxed)
+    /// It does not know the model of a row. Gives for how many in a row.
+    pub(super) fn note_unknown(&self) -> u32 {
+        self.unknown.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// For how many rows in a row it did not know the model.
+    pub(super) fn unknown_rows(&self) -> u32 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// It refused the key for a row. Gives for how many in a row.
+    pub(super) fn note_denied(&self) -> u32 {
+        self.denied.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// For how many rows in a row it refused the key.
+    pub(super) fn denied_rows(&self) -> u32 {
+        self.denied.load(Ordering::Relaxed)
     }
 }
 
@@ -274,11 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn three_rows_without_an_answer_show_that_a_model_is_not_known() {
+    fn unknown_rows_are_counted_until_an_answer() {
         let (lane, other) = (Standing::default(), Standing::default());
-        assert!(!lane.is_unknown() && !lane.is_unknown() && lane.is_unknown());
+        assert_eq!([lane.note_unknown(), lane.note_unknown(), lane.note_unknown()], [1, 2, 3]);
+        other.note_unknown();
         other.answered(true);
-        assert!((0..9).all(|_| !other.is_unknown()));
+        assert_eq!((other.unknown_rows(), lane.unknown_rows()), (0, 3));
     }
 
     #[test]

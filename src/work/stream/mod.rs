@@ -35,7 +35,7 @@ use crate::format::envelope::{self, Verdict};
 use crate::format::telemetry::{Head, write_attempt, write_line};
 use crate::input::Attachments;
 use crate::job::{Id, JobSpec};
-use crate::policy::Decision;
+use crate::policy::Verdict as RowVerdict;
 use crate::price::Spent;
 use crate::prompt::Template;
 use crate::shutdown::{Shutdown, Stage};
@@ -383,14 +383,14 @@ impl State<'_> {
             self.note(&landing);
         }
         match decision {
-            None | Some(Decision::GiveUp) => {
+            None | Some(RowVerdict::FailRow) => {
                 let verdict = super::row::verdict(&landing, made);
                 self.put(place, &landing.flight.id, verdict, Some(&landing));
             }
-            Some(Decision::Again(after) | Decision::Later(after)) => {
+            Some(RowVerdict::RetryAfter(after) | RowVerdict::Defer(after)) => {
                 self.rows.again(place, now + after);
             }
-            Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun) => {
+            Some(RowVerdict::RetryNow | RowVerdict::OpenCircuit | RowVerdict::AbortRun(_)) => {
                 self.rows.again(place, now);
             }
         }

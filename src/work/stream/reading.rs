@@ -18,10 +18,11 @@ use crate::dialect::detect::{Form, form_of};
 use crate::format::chunk::{Chunk, ChunkReader, Limits};
 use crate::input::{self, BOM, Format, ShardRows, not_text};
 use crate::job::JobSpec;
+use crate::policy::Tries;
 use crate::prompt::Template;
 use crate::provider::Correction;
 use crate::store;
-use crate::work::feed::{RowIndex, Tries};
+use crate::work::feed::RowIndex;
 use crate::work::row::{self, Prepared};
 
 /// How the rows are spelled.
@@ -145,16 +146,6 @@ impl Rows {
         open < self.window && (self.held.get() < BYTES || self.in_hand.is_empty())
     }
 
-    /// Whether one is there that was not taken, or not started, before.
-    pub(super) fn has_new(&self) -> bool {
-        self.batch.is_some() || self.put_back.is_some()
-    }
-
-    /// Whether there are none left to be read.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
     /// Whether more must be read before another can be taken.
     pub(super) fn is_dry(&self) -> bool {
         self.batch.is_none() && !self.is_over
@@ -204,8 +195,8 @@ impl Rows {
     }
 
     /// Takes a row that is due for another try, or one that was put back.
-    pub(super) fn take_due(&mut self, now: Instant, may_retry: bool) -> Option<RowIndex> {
-        if may_retry && self.due_at().is_some_and(|at| at <= now) {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<RowIndex> {
+        if self.due_at().is_some_and(|at| at <= now) {
             return self.again.pop().map(|Reverse((_, place))| place);
         }
         self.put_back.take()

@@ -1,7 +1,7 @@
 //! Which row is called for next, and what holds the others back.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::stream::FuturesUnordered;
 
@@ -51,7 +51,6 @@ impl State<'_> {
                 }
             }
         }
-        self.await_budget(flights.is_empty(), now);
     }
 
     /// A row's id, the hash of its prompt, and what is sent for it, or why nothing is.
@@ -101,8 +100,7 @@ impl State<'_> {
 
     /// The next row that may be started: one that is due, else one that is new.
     fn take(&mut self, now: Instant) -> Option<RowIndex> {
-        let may_retry = self.lane().health.may_retry();
-        if let Some(place) = self.rows.take_due(now, may_retry) {
+        if let Some(place) = self.rows.take_due(now) {
             return Some(place);
         }
         match self.has_room() {
@@ -116,9 +114,8 @@ impl State<'_> {
     fn permit(&mut self, flight: Flight, message: &Message, now: Instant) -> Option<Flight> {
         let (place, is_probe) = (flight.row, flight.is_probe);
         let row = self.rows.row(place)?;
-        let (tries, correction, answered) = (row.tries, row.correction.clone(), row.answered);
-        let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
-        match self.lane().health.start(now, 0, message.size(), (is_probe, is_retry)) {
+        let (correction, answered) = (row.correction.clone(), row.answered);
+        match self.lane().health.start(now, 0, message.size(), is_probe) {
             Ok(permit) => {
                 // Nobody looks whether two rows have one id: their calls differ by their places.
                 let flight = flight.correcting(correction).permitted(permit);
@@ -126,7 +123,7 @@ impl State<'_> {
                 if let Some(flight) = self.pay(flight, message) {
                     return Some(flight);
                 }
-                self.lane().health.cancel(&permit);
+                self.lane().health.cancel(now, &permit);
             }
             Err(hold) => self.hold(hold),
         }
@@ -172,30 +169,16 @@ impl State<'_> {
         let (until, why) = match hold {
             // The end of a call is waited for in any case.
             Hold::Full => return,
+            // A moment, of which nobody need know.
+            Hold::Load(until) => {
+                self.held_until = Some(until);
+                return;
+            }
             Hold::Told(until) => (until, "rate limit"),
             Hold::Calls(until) => (until, "--rpm"),
             Hold::Tokens(until) => (until, "--tpm"),
         };
         self.held_until = Some(until);
         self.sink.emit(&Event::Waiting { until, why });
-    }
-
-    /// Where only rows to be tried again are left, for now at least, and the budget for that is spent,
-    /// waits for it.
-    fn await_budget(&mut self, is_idle: bool, now: Instant) {
-        let is_due = self.rows.due_at().is_some_and(|at| at <= now);
-        let may_retry = self.lane().health.may_retry();
-        if self.end.is_some() || !is_due || may_retry || self.held_until.is_some() {
-            return;
-        }
-        // What is being read may be there in a moment.
-        let may_come = !self.rows.is_over() && !is_idle;
-        if self.has_room() && (self.rows.has_new() || may_come) {
-            return;
-        }
-        // With no time to wait for, it is there at once.
-        let until = self.lane().health.refill(now).unwrap_or(now + Duration::from_millis(1));
-        self.held_until = Some(until);
-        self.sink.emit(&Event::Waiting { until, why: "retry budget" });
     }
 }

@@ -18,8 +18,7 @@ pub(super) fn choice(health: &Health, is_probe: bool) -> Choice {
     match is_probe {
         // A server that has died of a row shows that when it is called with that row alone.
         true if !health.is_own() => Choice::NewFirst,
-        _ if health.may_retry() => Choice::DueFirst,
-        _ => Choice::New,
+        _ => Choice::DueFirst,
     }
 }
 
@@ -32,12 +31,7 @@ impl Worker<'_> {
         }
         let lanes = self.shared.lanes_of(slot.variant);
         let mut free = lanes.iter().filter(|lane| !held.contains(lane));
-        !slot.queue.is_empty()
-            || slot.feed.is_ready(now)
-                && match slot.feed.is_exhausted() {
-                    false => free.next().is_some(),
-                    true => free.any(|lane| self.shared.lanes.lane(*lane).health.may_retry()),
-                }
+        !slot.queue.is_empty() || slot.feed.is_ready(now) && free.next().is_some()
     }
 
     /// Whether no lane of a team takes a row now, where there are other teams, which are not to wait for
@@ -106,9 +100,7 @@ impl Worker<'_> {
         let (row, lane, is_probe) = (flight.row, flight.lane, flight.is_probe);
         let health = &self.shared.lanes.lane(lane).health;
         let slot = &self.slots[index];
-        let tries = slot.feed.tries(row);
-        let is_retry = tries.made > 0 && !tries.is_free && !is_probe;
-        let started = health.start(now, self.number, message.size(), (is_probe, is_retry));
+        let started = health.start(now, self.number, message.size(), is_probe);
         let hold = match started {
             Ok(permit) => {
                 let mut flight = flight
@@ -118,7 +110,7 @@ impl Worker<'_> {
                 if self.pay(&mut flight, message) {
                     return Some(flight);
                 }
-                health.cancel(&permit);
+                health.cancel(now, &permit);
                 None
             }
             Err(hold) => Some(hold),
@@ -140,36 +132,14 @@ impl Worker<'_> {
         let (until, why) = match hold {
             // Whoever ends a call wakes those who wait for that.
             Hold::Full => return,
+            // A moment, of which nobody need know.
+            Hold::Load(until) => return self.wait_until(until),
             Hold::Told(until) => (until, "rate limit"),
             Hold::Calls(until) => (until, "--rpm"),
             Hold::Tokens(until) => (until, "--tpm"),
         };
         self.wait_until(until);
         self.show_wait(until, why, now);
-    }
-
-    /// Where only rows to be tried again are left and the budget for that is spent, waits for it.
-    pub(super) fn await_budget(&mut self, held: &[LaneIndex], now: Instant) {
-        let has_new = self.slots.iter().any(|slot| !slot.feed.is_exhausted());
-        let may_open = self.is_opening || !self.shared.queue.is_empty() && self.slots.len() < 2;
-        if has_new || may_open || !self.is_running() {
-            return;
-        }
-        for index in 0..self.slots.len() {
-            if !self.slots[index].feed.is_ready(now) {
-                continue;
-            }
-            for &lane in self.shared.lanes_of(self.slots[index].variant) {
-                let health = &self.shared.lanes.lane(lane).health;
-                if held.contains(&lane) || health.may_retry() {
-                    continue;
-                }
-                // With no time to wait for, it is there at once.
-                let until = health.refill(now).unwrap_or(now + Duration::from_millis(1));
-                self.wait_until(until);
-                self.show_wait(until, "retry budget", now);
-            }
-        }
     }
 
     /// Has the screen say what calls wait for, now and then.

@@ -4,16 +4,13 @@ use std::time::Instant;
 
 use super::Worker;
 use crate::job::FailureKind;
-use crate::policy::{Decision, Reception, Trouble, decide};
+use crate::policy::{EndpointSignal, Trouble, Verdict};
 use crate::telemetry::Event;
 use crate::work::attempt::Landing;
-use crate::work::judge::{self, Misfit, Unknown};
+use crate::work::judge::{self, Circumstances, Judged};
 use crate::work::lane::LaneIndex;
 use crate::work::structured::FirstToFall;
 use crate::work::{Happened, StopReason};
-
-/// How often a server of this run's own may die of a row that it was called with alone.
-const KILLED_MOST: u32 = 2;
 
 impl Worker<'_> {
     /// What follows of a call's end for its row and for the endpoint; nothing for an answer.
@@ -22,115 +19,49 @@ impl Worker<'_> {
         landing: &Landing,
         slot: usize,
         now: Instant,
-    ) -> Option<Decision> {
+    ) -> Option<Verdict> {
         let Err(failure) = &landing.result else {
-            self.ended(landing, slot, Reception::Answered, now);
+            self.ended(landing, slot, EndpointSignal::Answered, now);
             return None;
         };
-        if let Some(decision) = self.judge_form(landing, slot) {
-            self.ended(landing, slot, Reception::Answered, now);
-            self.slots[slot].feed.note(landing.flight.row).is_free = true;
-            return Some(decision);
+        let (index, row) = (landing.flight.lane, landing.flight.row);
+        let lane = self.shared.lanes.lane(index);
+        self.ended(landing, slot, judge::signal(lane, failure), now);
+        if let Some(verdict) = self.elsewhere(landing, failure, slot, now) {
+            return Some(verdict);
         }
-        let lane = self.shared.lanes.lane(landing.flight.lane);
-        let calls = self.slots[slot].feed.tries(landing.flight.row).counted() + 1;
-        let decision = decide(failure, calls, fastrand::f64());
-        if let Some(reason) = judge::stop_reason(lane, failure, decision) {
-            self.lose(landing.flight.lane, reason, now);
+        let it = Circumstances {
+            tries: self.slots[slot].feed.tries(row),
+            answers: self.answers[index],
+            retries: self.shared.options.retries,
+            is_called: self.lines[index].is_some(),
+            now,
+        };
+        let Judged { verdict, tries, schema_refused } = judge::judge(lane, landing, failure, &it);
+        *self.slots[slot].feed.note(row) = tries;
+        if let Some(FirstToFall(true)) = schema_refused {
+            self.tell(Happened::SchemaRefused { why: failure.message.clone() });
         }
-        let is_lost = matches!(
-            failure.kind,
-            FailureKind::Connection
-                | FailureKind::Closed
-                | FailureKind::Stale
-                | FailureKind::BrokenAnswer
-        );
-        if is_lost && lane.health.is_own() {
-            return Some(self.judge_lost(landing, slot, now));
+        if failure.kind == FailureKind::SchemaMismatch && verdict == Verdict::RetryNow {
+            self.slots[slot].correct(row, failure);
         }
-        let reception = judge::reception(landing, failure);
-        let is_paused = self.ended(landing, slot, reception, now);
-        if let Some(decision) = self.elsewhere(landing, failure, slot, now) {
-            return Some(decision);
+        if let Verdict::AbortRun(cause) = verdict {
+            self.lose(index, judge::stop_reason(lane, cause, failure), now);
         }
-        let tries = self.slots[slot].feed.note(landing.flight.row);
-        match judge::unknown(lane, failure, tries) {
-            Some(Unknown::ToAll) => {
-                let why = lane.not_found(failure);
-                self.lose(landing.flight.lane, StopReason::Unknown { why }, now);
-                return Some(Decision::StopRun);
-            }
-            Some(Unknown::ToThis(wait)) => return Some(Decision::Later(wait)),
-            None => {}
-        }
-        let bounds = (self.shared.options.retries, self.answers[landing.flight.lane]);
-        let decision = judge::row(lane, failure, tries, bounds, decision);
-        // What everyone waits for is enough to wait for.
-        let waits = matches!(decision, Decision::Again(_) | Decision::Later(_));
-        let decision = if is_paused && waits { Decision::Pause(None) } else { decision };
-        self.keep_away(landing, failure, slot, (decision, now));
-        Some(decision)
+        self.keep_away(landing, failure, slot, (verdict, now));
+        Some(verdict)
     }
 
-    /// What follows for a row whose call was lost with a server of this run's own.
-    fn judge_lost(&mut self, landing: &Landing, slot: usize, now: Instant) -> Decision {
+    /// Tells the lane how a call ended, and the others what follows from that.
+    fn ended(&mut self, landing: &Landing, slot: usize, signal: EndpointSignal, now: Instant) {
         let flight = &landing.flight;
-        // The server has died, most likely. A row that was called alone may have killed it; what
-        // was under way besides is none of a row's fault, and is asked for one by one.
-        self.shared.lanes.lane(flight.lane).health.lost();
-        self.ended(landing, slot, Reception::Away { is_overload: false, asked: None }, now);
-        if flight.is_probe {
-            let tries = self.slots[slot].feed.note(flight.row);
-            tries.killed += 1;
-            if tries.killed > KILLED_MOST {
-                return Decision::GiveUp;
-            }
-        }
-        Decision::Pause(None)
-    }
-
-    /// What follows where it is the schema that was refused, or the answer that does not fit it: the
-    /// row is asked again, otherwise, and that is none of its retries.
-    fn judge_form(&mut self, landing: &Landing, slot: usize) -> Option<Decision> {
-        let (lane, row) = (landing.flight.lane, landing.flight.row);
-        let failure = landing.result.as_ref().err()?;
-        let is_called = self.lines[lane].is_some();
-        let tries = self.slots[slot].feed.note(row);
-        Some(match judge::misfit(self.shared.lanes.lane(lane), is_called, failure, tries)? {
-            Misfit::Refused(FirstToFall(is_first)) => {
-                if is_first {
-                    self.tell(Happened::SchemaRefused { why: failure.message.clone() });
-                }
-                Decision::AtOnce
-            }
-            Misfit::Again => {
-                self.slots[slot].correct(row, failure);
-                Decision::AtOnce
-            }
-            Misfit::GiveUp => Decision::GiveUp,
-        })
-    }
-
-    /// Tells the lane how a call ended, and the others what follows from that. True when the endpoint
-    /// is left alone because of it.
-    fn ended(
-        &mut self,
-        landing: &Landing,
-        slot: usize,
-        reception: Reception,
-        now: Instant,
-    ) -> bool {
-        let flight = &landing.flight;
-        if reception == Reception::Answered {
+        if signal == EndpointSignal::Answered {
             self.answers[flight.lane] += 1;
         }
         let tries = self.slots[slot].feed.tries(flight.row);
         let (shared, lane) = (self.shared, self.shared.lanes.lane(flight.lane));
-        let before = lane.health.limit();
-        let Some(follows) = judge::tell(lane, landing, reception, tries, now) else { return false };
-        if lane.health.limit() != before {
-            shared.gate.set_limit(shared.lanes.limit());
-        }
+        let tries = (tries, self.answers[flight.lane]);
+        let Some(follows) = judge::tell(lane, landing, signal, tries, now) else { return };
         if follows.has_recovered {
             self.tell(match lane.is_pooled {
                 true => Happened::Shown(Event::Back { who: lane.label.clone() }),
@@ -144,7 +75,6 @@ impl Worker<'_> {
             let message = landing.result.as_ref().err().map(|failure| failure.message.as_str());
             self.trouble(flight.lane, trouble, message.unwrap_or_default(), now);
         }
-        follows.trouble.is_some()
     }
 
     fn trouble(&self, index: LaneIndex, trouble: Trouble, message: &str, now: Instant) {
@@ -160,7 +90,10 @@ impl Worker<'_> {
                 self.tell(Happened::Shown(Event::LeftAlone { who, until, why }));
             }
             Trouble::Paused(until) => self.tell(Happened::Paused { until, why }),
-            Trouble::Down(out) => self.lose(index, StopReason::Outage { out, why }, now),
+            Trouble::Down(out) if lane.health.was_reached() => {
+                self.lose(index, StopReason::Outage { out, why }, now);
+            }
+            Trouble::Down(out) => self.lose(index, StopReason::Unreachable { out, why }, now),
             Trouble::AsksTooMuch(wait) => {
                 self.lose(index, StopReason::AsksTooMuch { wait, why }, now);
             }
@@ -171,8 +104,7 @@ impl Worker<'_> {
     /// for as long as it may come back.
     pub(super) fn lose_alone(&self, lane: LaneIndex, reason: StopReason) {
         let lanes = &self.shared.lanes;
-        let is_passing =
-            matches!(reason, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
+        let is_passing = reason.is_passing();
         if lanes.teams() == 1 || !is_passing {
             return self.stop(reason);
         }

@@ -30,7 +30,7 @@ use super::row::Prepared;
 use super::slot::Slot;
 use super::{Error, Happened, Shared, StopReason, Tally};
 use crate::guard::Guard;
-use crate::policy::{CommitWindow, Decision, Durability};
+use crate::policy::{CommitWindow, Durability, Verdict};
 use crate::shutdown::{Shutdown, Stage};
 use crate::telemetry::now_ms;
 
@@ -260,7 +260,6 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.await_budget(&held, now);
         self.held = held;
         // What came back and was not used again is for others.
         gate.give_back(self.number, std::mem::take(&mut self.spare));
@@ -278,7 +277,7 @@ impl<'a> Worker<'a> {
         let (shard, row) = (landing.flight.shard, landing.flight.row);
         self.leave(landing.flight.lane);
         let Some(index) = self.slots.iter().position(|slot| slot.number == shard) else { return };
-        let decision = self.judge(&landing, index, now);
+        let verdict = self.judge(&landing, index, now);
         if self.lines[landing.flight.lane].is_some() {
             self.written.calls += u64::from(landing.is_made);
             self.account(&mut landing);
@@ -290,19 +289,19 @@ impl<'a> Worker<'a> {
             self.written.usage.add(usage);
         }
         let job = &self.shared.manifest.job;
-        match decision {
-            None | Some(Decision::GiveUp) => {
+        match verdict {
+            None | Some(Verdict::FailRow) => {
                 slot.put_landing(&landing, calls, job, at_ms);
-                match decision {
+                match verdict {
                     None => self.written.ok += 1,
                     Some(_) => self.count_failed(),
                 }
             }
-            Some(Decision::Again(after) | Decision::Later(after)) => {
+            Some(Verdict::RetryAfter(after) | Verdict::Defer(after)) => {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now + after);
             }
-            Some(Decision::AtOnce | Decision::Pause(_) | Decision::StopRun) => {
+            Some(Verdict::RetryNow | Verdict::OpenCircuit | Verdict::AbortRun(_)) => {
                 slot.put_retry(&landing, at_ms);
                 slot.feed.again(row, now);
             }

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use super::admit::choice;
 use crate::job::{Failure, FailureKind};
-use crate::policy::{Decision, MayCall, backoff};
+use crate::policy::{MayCall, Verdict, backoff};
 use crate::telemetry::{Event, now_ms};
 use crate::work::answerer::{Needs, untaken};
 use crate::work::attempt::Landing;
 use crate::work::feed::{Choice, RowIndex};
 use crate::work::lane::LaneIndex;
 use crate::work::{Happened, StopReason};
+
+/// So many rows in a row that a lane does not know the model for show that it does not have it.
+const UNKNOWN_ROWS: u32 = 3;
 
 /// A row that may be called for, and where.
 pub(super) struct Start {
@@ -147,14 +150,6 @@ impl Worker<'_> {
             self.spare += 1;
             return None;
         }
-        let may_retry = |lane: &LaneIndex| {
-            let lane = shared.lanes.lane(*lane);
-            !lane.standing.is_out() && lane.health.may_retry()
-        };
-        let choice = match team.lanes.iter().any(may_retry) {
-            true => Choice::DueFirst,
-            false => Choice::New,
-        };
         let start = |row, (lane, is_probe)| Some(Start { slot, row, lane, is_probe });
         for needs in self.slots[slot].queue.needs() {
             if !self.is_served(slot, needs) {
@@ -184,7 +179,7 @@ impl Worker<'_> {
                 self.turn.note(now + Duration::from_millis(1));
                 break;
             }
-            let Some(row) = self.slots[slot].feed.take(now, choice) else { break };
+            let Some(row) = self.slots[slot].feed.take(now, Choice::DueFirst) else { break };
             let needs = self.slots[slot].needs(row, &shared.manifest.job, shared.names.as_ref());
             match self.served(slot, needs) {
                 Served::Never => {
@@ -325,6 +320,9 @@ impl Worker<'_> {
                 let out = out.as_secs();
                 format!("{name} has been out of reach for {out} s ({why})")
             }
+            StopReason::Unreachable { out, why } => {
+                format!("{name} could not be reached for {} s ({why})", out.as_secs())
+            }
             StopReason::AsksTooMuch { wait, why } => {
                 format!("{name} asks to be left alone for {} s ({why})", wait.as_secs())
             }
@@ -335,7 +333,7 @@ impl Worker<'_> {
             StopReason::ServerLost { why } => format!("{name} is lost ({why})"),
             StopReason::MaxErrors { .. } | StopReason::MaxCost { .. } => return self.stop(why),
         };
-        let is_passing = matches!(why, StopReason::Outage { .. } | StopReason::AsksTooMuch { .. });
+        let is_passing = why.is_passing();
         let why = why.at(name);
         if lane.is_named() {
             return self.lose_named(index, &what, why);
@@ -366,7 +364,7 @@ impl Worker<'_> {
         failure: &Failure,
         slot: usize,
         now: Instant,
-    ) -> Option<Decision> {
+    ) -> Option<Verdict> {
         let (index, row) = (landing.flight.lane, landing.flight.row);
         let lane = self.shared.lanes.lane(index);
         // Each is asked once before a failure counts, so that there is an end to it.
@@ -385,7 +383,10 @@ impl Worker<'_> {
             // What one makes of a row says little of the others.
             FailureKind::BadResponse | FailureKind::EmptyAnswer => SLOW,
             FailureKind::NotFound => {
-                if lane.standing.is_unknown() && lane.standing.leave(None) {
+                if !lane.standing.is_known()
+                    && lane.standing.note_unknown() >= UNKNOWN_ROWS
+                    && lane.standing.leave(None)
+                {
                     let text = format!(
                         "{} does not know the model ({}): it is not called any more, and the others \
                          answer",
@@ -399,8 +400,7 @@ impl Worker<'_> {
         };
         let slot = &mut self.slots[slot];
         slot.queue.avoid(row, index, now + wait);
-        slot.feed.note(row).is_free = true;
-        Some(Decision::AtOnce)
+        Some(Verdict::RetryNow)
     }
 
     /// Whether another lane than that of a call takes its row.
@@ -421,10 +421,10 @@ impl Worker<'_> {
         landing: &Landing,
         failure: &Failure,
         slot: usize,
-        (decision, now): (Decision, Instant),
+        (verdict, now): (Verdict, Instant),
     ) {
         let (index, row) = (landing.flight.lane, landing.flight.row);
-        let (Decision::Again(wait) | Decision::Later(wait)) = decision else { return };
+        let (Verdict::RetryAfter(wait) | Verdict::Defer(wait)) = verdict else { return };
         if !self.shared.lanes.lane(index).is_pooled {
             return;
         }
