@@ -364,3 +364,84 @@ fn parallel_alone_says_calls_in_flight() {
     let ended = bench.run(&format!("{ask} --parallel 3 -c 5 --overwrite")).expect(0);
     assert!(!ended.stderr.contains("without -c"), "{}", ended.stderr);
 }
+
+#[test]
+fn web_search_is_asked_for_in_each_protocol() {
+    let sources = json!([{"type": "url_citation", "url": "http://x", "title": "t"}]);
+    let server = Server::start(move |call| {
+        let text = answer_to(&call.prompt);
+        let body = match call.path.as_str() {
+            "/v1/responses" => {
+                json!({"id": "r", "model": "mock-model-1", "status": "completed", "output": [
+                {"type": "reasoning", "summary": []},
+                {"type": "web_search_call", "id": "ws", "status": "completed",
+                    "action": {"type": "search", "query": "q", "sources": []}},
+                {"type": "message", "role": "assistant",
+                    "content": [{"type": "output_text", "text": text, "annotations": sources}]}]})
+            }
+            "/v1/messages" => json!({"id": "m", "type": "message", "role": "assistant",
+                "model": "mock-model-1", "stop_reason": "end_turn", "content": [
+                {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+                {"type": "web_search_tool_result", "tool_use_id": "s", "content": [
+                    {"type": "web_search_result", "url": "http://x", "title": "t", "text": "not this"}]},
+                {"type": "text", "text": &text[..3], "citations": null},
+                {"type": "text", "text": &text[3..], "citations": [{"cited_text": "nor this"}]}]}),
+            _ => {
+                json!({"id": "c", "model": "mock-model-1", "choices": [{"index": 0, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": text, "annotations": sources}}]})
+            }
+        };
+        Reply::body(body.to_string())
+    });
+    let (chat, responses, messages) = (
+        json!({"web_search_options": {}}),
+        json!({"tools": [{"type": "web_search"}]}),
+        json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+    );
+    for (model, options, expected) in [
+        ("openai.m?web_search=true", "", &chat),
+        ("responses.m?web_search=on", "", &responses),
+        ("xai.m?web_search=1", "--protocol responses", &responses),
+        ("anthropic.m?web_search=true", "", &messages),
+        ("m?web_search=true", "", &chat),
+        ("openai.m?web_search=false", "", &json!({})),
+    ] {
+        let mut bench = Bench::with_rows(2);
+        bench.set("XAI_API_KEY", CANARY);
+        bench.set("ANTHROPIC_API_KEY", CANARY);
+        run(&bench, &server, &format!("-m {model} {options}")).expect(0);
+        bench.assert_answers(2);
+        let body = &server.calls().pop().unwrap().body;
+        for name in ["tools", "web_search_options"] {
+            assert_eq!(body.get(name), expected.get(name), "{model}");
+        }
+    }
+    let (bench, calls) = (Bench::with_rows(2), server.count());
+    for model in ["groq.m?web_search=true", "vllm.m?web_search=true"] {
+        run(&bench, &server, &format!("-m {model}")).expect(2).says("takes no web_search");
+    }
+    run(&bench, &server, "-m m?web_search=perhaps").expect(2).says("expected on or off");
+    assert_eq!(server.count(), calls);
+}
+
+#[test]
+fn paused_search_is_no_answer() {
+    let server = Server::start(|call| {
+        match call.nth {
+        1 => Reply::body(
+            json!({"type": "message", "model": "mock-model-1", "stop_reason": "pause_turn", "content": [
+                {"type": "text", "text": "I will look this up."},
+                {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}]})
+            .to_string(),
+        ),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    }
+    });
+    let mut bench = Bench::with_rows(1);
+    bench.set("ANTHROPIC_API_KEY", CANARY);
+    run(&bench, &server, "-m anthropic.m?web_search=true").expect(0);
+    bench.assert_answers(1);
+    let message = bench.lines("tel.jsonl")[0]["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("pause_turn"), "{message}");
+    assert_eq!(server.count(), 2);
+}

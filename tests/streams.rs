@@ -213,3 +213,35 @@ fn empty_finish_reasons_end_no_answer() {
     bench.assert_answers(1);
     assert_eq!(server.count(), 2);
 }
+
+#[test]
+fn streaming_timeout_bounds_silent_streams() {
+    let server = Server::start(|call| match call.nth {
+        1 => Reply::EventsAndHold(events("/chat/completions", "half")[..1].to_vec()),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_rows(1);
+    let url = server.url();
+    let ask = format!(
+        "run in.jsonl -o out.jsonl --telemetry-output tel.jsonl --id-field id -p {{{{text}}}} --base-url {url}"
+    );
+    let model = "-m m?transport=sse&streaming_timeout";
+    // It goes before the option, which is for all models.
+    bench.run(&format!("{ask} {model}=0.2 --idle-timeout 1h")).expect(0);
+    bench.assert_answers(1);
+    let message = bench.lines("tel.jsonl")[0]["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("no progress"), "{message}");
+    // It decides no answer: the same job goes on with another.
+    let calls = server.count();
+    bench.run(&format!("{ask} {model}=none --resume")).expect(0);
+    assert_eq!(server.count(), calls);
+    for value in ["0", "soon", "-1"] {
+        bench.run(&format!("{ask} {model}={value} --resume")).expect(2).says("expected a time");
+    }
+    bench.write(
+        "rowmill.toml",
+        "[endpoint.x]\nbase_url = \"http://x/v1\"\nparameters = { streaming_timeout = 3 }\n",
+    );
+    let refused = bench.run(&format!("{ask} -m x.m --resume")).expect(2);
+    refused.says("an endpoint says it as `idle_timeout`");
+}

@@ -1,6 +1,7 @@
 //! Who is asked, where, and with whose key, from the arguments, the environment and a plan.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::ModelArgs;
 use super::dialect::refused;
@@ -37,6 +38,8 @@ pub(super) struct Route {
     pub(super) base_url: Option<String>,
     /// Headers of every call, besides those of a config file.
     pub(super) headers: Vec<Header>,
+    /// How long an answer that has begun may make no progress, where the model's name says it.
+    pub(super) idle_timeout: Option<Duration>,
     /// Whether it is rowmill that starts whoever answers.
     pub(super) is_served: bool,
 }
@@ -95,8 +98,8 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
         false => None,
     };
     let parameters = parameters(args, &name, provider, (protocol, base_url.as_deref()))?;
-    let headers = args.headers.clone();
-    let route = Route { who, transport, base_url, headers, is_served: false };
+    let (headers, idle_timeout) = (args.headers.clone(), name.idle_timeout);
+    let route = Route { who, transport, base_url, headers, idle_timeout, is_served: false };
     match serving {
         Some(serving) => {
             let (model, route) = (serving.model.clone(), route.served());
@@ -132,8 +135,9 @@ fn of_requests(
         true => Some(place_of(&who, args)?),
         false => None,
     };
-    let (transport, headers) = (Transport::Http, args.headers.clone());
-    let route = Route { who, transport, base_url, headers, is_served: false };
+    let (transport, idle_timeout) = (Transport::Http, name.idle_timeout);
+    let headers = args.headers.clone();
+    let route = Route { who, transport, base_url, headers, idle_timeout, is_served: false };
     Ok(match serving {
         Some(it) => Asked { model: it.model.clone(), protocol, parameters, route: route.served() },
         None => Asked { model: name.model, protocol, parameters, route },
@@ -335,7 +339,7 @@ impl Route {
         };
         let base_url = Some(who.place(base_url, noted.base_url.as_deref()));
         let (transport, headers) = (noted.transport, headers.to_vec());
-        Ok(Self { who, transport, base_url, headers, is_served: false })
+        Ok(Self { who, transport, base_url, headers, idle_timeout: None, is_served: false })
     }
 
     /// What a plan notes of it.
@@ -347,7 +351,7 @@ impl Route {
     /// The way to an endpoint at a place.
     pub(super) fn to(who: Who, transport: Transport, base_url: String) -> Self {
         let (base_url, headers) = (Some(base_url), Vec::new());
-        Self { who, transport, base_url, headers, is_served: false }
+        Self { who, transport, base_url, headers, idle_timeout: None, is_served: false }
     }
 
     /// The same way to a server that rowmill starts.
@@ -391,6 +395,13 @@ impl Route {
         // Who answers which model is told where lines say it.
         let place = || self.who.name().unwrap_or_else(|| shown_url(base_url));
         let place = (job.model == OWN_MODEL).then(place);
-        Ok(Member { price, prices, place, ..Member::new(name, model, Some(endpoint)) })
+        let idle_timeout = self.idle_timeout;
+        Ok(Member {
+            price,
+            prices,
+            place,
+            idle_timeout,
+            ..Member::new(name, model, Some(endpoint))
+        })
     }
 }

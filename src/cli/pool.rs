@@ -424,6 +424,7 @@ impl Ways {
                 rates: way.rates,
                 concurrency: way.concurrency.map(|number| number as usize),
                 timeout: way.timeout.filter(|_| !self.has_timeout),
+                idle_timeout: way.route.idle_timeout,
                 ..Member::new(way.model.model.clone(), Model::Called(api), Some(endpoint))
             });
         }

@@ -365,6 +365,10 @@ fn parameters(table: BTreeMap<String, Spanned<Scalar>>) -> Result<Parameters, Wr
         found
             .set(&name, value.get_ref().text(), "parameters")
             .map_err(|error| (value.span(), error.to_string()))?;
+        if found.idle_timeout.is_some() {
+            let what = "an endpoint says it as `idle_timeout`, beside the table `parameters`";
+            return Err((value.span(), what.to_owned()));
+        }
     }
     Ok((found.parameters, found.transport))
 }

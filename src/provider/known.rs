@@ -30,6 +30,8 @@ pub struct Provider {
     pub(super) reasoning: Reasoning,
     /// Its service tiers, in Chat Completions and Responses.
     pub(super) tiers: &'static [&'static str],
+    /// The protocols in which its models can search the web.
+    pub(super) searches: &'static [Protocol],
 }
 
 /// How a model is told how hard to think, in Chat Completions.
@@ -92,6 +94,7 @@ const USUAL: Provider = Provider {
     spells: &[],
     reasoning: Reasoning::Effort,
     tiers: &[],
+    searches: &[],
 };
 
 /// What one's own machine has: every protocol, and no key unless it was started with one.
@@ -106,6 +109,7 @@ pub(super) static UNNAMED: Provider = Provider {
     has_websocket: true,
     chat: ANY,
     tiers: ANY_TIERS,
+    searches: &[Chat, Responses, Messages],
     ..LOCAL
 };
 
@@ -133,6 +137,7 @@ pub static KNOWN: &[Provider] = &[
         chat: OPENAI,
         spells: COMPLETION_TOKENS,
         tiers: OPENAI_TIERS,
+        searches: &[Chat, Responses],
         ..USUAL
     },
     Provider {
@@ -143,6 +148,7 @@ pub static KNOWN: &[Provider] = &[
         keys: &["OPENAI_API_KEY"],
         has_websocket: true,
         tiers: OPENAI_TIERS,
+        searches: &[Responses],
         ..USUAL
     },
     Provider {
@@ -150,6 +156,7 @@ pub static KNOWN: &[Provider] = &[
         protocols: &[Messages],
         base_url: "https://api.anthropic.com/v1",
         keys: &["ANTHROPIC_API_KEY"],
+        searches: &[Messages],
         ..USUAL
     },
     Provider {
@@ -194,6 +201,7 @@ pub static KNOWN: &[Provider] = &[
         keys: &["XAI_API_KEY"],
         has_websocket: true,
         chat: &["frequency_penalty", "presence_penalty", "reasoning", "seed"],
+        searches: &[Responses],
         ..USUAL
     },
     Provider {
@@ -261,6 +269,7 @@ pub static KNOWN: &[Provider] = &[
         has_websocket: true,
         chat: ANY,
         tiers: ANY_TIERS,
+        searches: &[Chat, Responses, Messages],
         ..LOCAL
     },
 ];

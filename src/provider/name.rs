@@ -6,9 +6,11 @@
 //!   and who says where the endpoint is says a name as that endpoint has it.
 //! * Behind the first `?` stand parameters, as in a URL: `%20` is a blank.
 
+use std::time::Duration;
+
 use super::known::Provider;
 use super::parameters::{self, PARAMETERS};
-use crate::job::Transport;
+use crate::job::{Transport, some_time};
 
 /// A model string, taken apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub struct ModelName {
     pub parameters: Vec<(&'static str, String)>,
     /// How calls are to travel, if it says so.
     pub transport: Option<Transport>,
+    /// How long an answer that has begun may go without an event, if it says so; the longest time stands for
+    /// no bound.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// Why a text is no model string.
@@ -118,6 +123,7 @@ impl ModelName {
         let name = parameter.name;
         let is_there = match name {
             parameters::TRANSPORT => self.transport.is_some(),
+            parameters::STREAMING_TIMEOUT => self.idle_timeout.is_some(),
             _ => self.parameters.iter().any(|(other, _)| *other == name),
         };
         if is_there {
@@ -127,14 +133,19 @@ impl ModelName {
             let expected = parameter.expected;
             return Err(BadName::BadValue { name, value, text: text(), expected });
         };
-        if name == parameters::TRANSPORT {
-            self.transport = Some(match &*checked {
-                "sse" => Transport::Sse,
-                "ws" => Transport::Ws,
-                _ => Transport::Http,
-            });
-        } else {
-            self.parameters.push((name, checked));
+        match name {
+            parameters::TRANSPORT => {
+                self.transport = Some(match &*checked {
+                    "sse" => Transport::Sse,
+                    "ws" => Transport::Ws,
+                    _ => Transport::Http,
+                });
+            }
+            // What is no time is `none`: it was checked.
+            parameters::STREAMING_TIMEOUT => {
+                self.idle_timeout = Some(some_time(&checked).unwrap_or(Duration::MAX));
+            }
+            _ => self.parameters.push((name, checked)),
         }
         Ok(())
     }

@@ -8,10 +8,15 @@ use serde_json::value::RawValue;
 use super::Api;
 use super::known::{Provider, Reasoning};
 use super::thinking::{budget, fitting};
-use crate::job::{Parameters, Protocol};
+use crate::job::{Parameters, Protocol, some_time};
 
 /// The name of the parameter that says how calls travel.
 pub(super) const TRANSPORT: &str = "transport";
+
+/// The name of the parameter that says how long a stream may go without an event.
+pub(super) const STREAMING_TIMEOUT: &str = "streaming_timeout";
+/// Its value that sets no bound.
+pub(super) const NO_TIMEOUT: &str = "none";
 
 /// A parameter.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +40,8 @@ enum Kind {
     Word(&'static [&'static str], &'static [(&'static str, &'static str)]),
     /// A word, or a number of tokens.
     Reasoning,
+    /// A time, or [`NO_TIMEOUT`].
+    Timeout,
 }
 
 const fn number(name: &'static str, aliases: &'static [&'static str]) -> Parameter {
@@ -53,6 +60,8 @@ const LEVEL_ALIASES: &[(&str, &str)] = &[
     ("0", "off"),
     ("no", "off"),
 ];
+const SWITCH_ALIASES: &[(&str, &str)] =
+    &[("true", "on"), ("1", "on"), ("yes", "on"), ("false", "off"), ("0", "off"), ("no", "off")];
 const TIERS: &[&str] = &[
     "auto",
     "default",
@@ -97,6 +106,12 @@ pub static PARAMETERS: &[Parameter] = &[
         kind: Kind::Word(TIERS, &[("fast", "priority")]),
     },
     Parameter { name: "stop", aliases: &[], expected: "a text", kind: Kind::Text },
+    Parameter {
+        name: STREAMING_TIMEOUT,
+        aliases: &["streamingTimeout"],
+        expected: "a time, in seconds or as 2m, or none",
+        kind: Kind::Timeout,
+    },
     number("temperature", &["temp"]),
     Parameter {
         name: "top_k",
@@ -117,6 +132,12 @@ pub static PARAMETERS: &[Parameter] = &[
         expected: "low, medium or high",
         kind: Kind::Word(&["high", "low", "medium"], &[("med", "medium")]),
     },
+    Parameter {
+        name: "web_search",
+        aliases: &["webSearch"],
+        expected: "on or off",
+        kind: Kind::Word(&["off", "on"], SWITCH_ALIASES),
+    },
 ];
 
 impl Parameter {
@@ -136,6 +157,9 @@ impl Parameter {
             Kind::Word(words, aliases) => word(value, words, aliases),
             Kind::Reasoning => word(value, LEVELS, LEVEL_ALIASES)
                 .or_else(|| is_count(value).then(|| value.to_owned())),
+            Kind::Timeout => {
+                (value == NO_TIMEOUT || some_time(value).is_ok()).then(|| value.to_owned())
+            }
         }
     }
 }
@@ -311,6 +335,9 @@ fn taken(provider: &Provider, protocol: Protocol) -> Vec<&'static str> {
         Protocol::Responses if !provider.tiers.is_empty() => taken.push("service_tier"),
         _ => {}
     }
+    if provider.searches.contains(&protocol) {
+        taken.push("web_search");
+    }
     taken.sort_unstable();
     taken
 }
@@ -347,6 +374,8 @@ fn say(
             }
             set(fields, field, raw(&text(value)))
         }
+        (_, "web_search") if value == "off" => Ok(()),
+        (_, "web_search") => search(fields, protocol),
         (Protocol::Messages, "stop") => set(fields, field, raw(&format!("[{}]", text(value)))),
         (_, "stop") => set(fields, field, raw(&text(value))),
         // Numbers, which were read as JSON.
@@ -364,6 +393,20 @@ fn no_value(
     let (who, protocol, value) = (provider.shown(), protocol.name(), value.to_owned());
     let takes = takes.to_owned();
     BadParameter::BadValue { who, name, value, protocol, takes }
+}
+
+/// Lets a model search the web before it answers; the search is the endpoint's.
+/// <https://developers.openai.com/api/docs/guides/tools-web-search>,
+/// <https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool>
+fn search(fields: &mut Parameters, protocol: Protocol) -> Result<(), BadParameter> {
+    match protocol {
+        Protocol::Responses => set(fields, "tools", raw(r#"[{"type":"web_search"}]"#)),
+        Protocol::Messages => {
+            let tool = r#"[{"type":"web_search_20250305","name":"web_search"}]"#;
+            set(fields, "tools", raw(tool))
+        }
+        Protocol::Chat | Protocol::Embeddings => set(fields, "web_search_options", raw("{}")),
+    }
 }
 
 /// How hard to think.

@@ -80,6 +80,11 @@ impl Said {
                 let message = format!("the answer broke off (finish reason {reason})");
                 failure(FailureKind::Server, message)
             }
+            // Messages, where searches took too long: the rest would come in another call.
+            Some("pause_turn") => {
+                let message = "the answer was not finished (stop reason pause_turn)";
+                failure(FailureKind::BrokenAnswer, message.into())
+            }
             Some(REFUSED) if self.refusal.is_empty() => refused(&self.text),
             Some(REFUSED) => refused(&self.refusal),
             _ if !self.text.is_empty() => None,

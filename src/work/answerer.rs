@@ -47,6 +47,9 @@ pub struct Member {
     pub concurrency: Option<usize>,
     /// How long a call may take, where that is another time than in [`Options`](super::Options).
     pub timeout: Option<Duration>,
+    /// How long an answer that has begun may make no progress, where that is another time than in
+    /// [`Options`](super::Options).
+    pub idle_timeout: Option<Duration>,
 }
 
 impl Member {
@@ -68,6 +71,7 @@ impl Member {
             names: None,
             concurrency,
             timeout,
+            idle_timeout: None,
         }
     }
 

@@ -68,6 +68,7 @@ pub(super) struct Lane {
     /// The calls under way at its endpoint, where they are bounded.
     pub(super) load: Option<Arc<Load>>,
     timeout: Option<Duration>,
+    idle_timeout: Option<Duration>,
     pub(super) pricing: Pricing,
     // Nothing for models that are not called.
     reached: Option<(Connector, Endpoint)>,
@@ -220,6 +221,7 @@ impl Lane {
             standing: Standing::default(),
             load: None,
             timeout: member.timeout,
+            idle_timeout: member.idle_timeout,
             pricing: Pricing::of(member),
             reached,
         })
@@ -274,7 +276,8 @@ impl Lane {
         let (connector, endpoint) = (connector.clone(), endpoint.clone());
         let headers = api.headers().clone();
         let total = self.timeout.unwrap_or(limits.total);
-        let (connect, idle) = (limits.connect.min(total), limits.idle.min(total));
+        let idle = self.idle_timeout.unwrap_or(limits.idle).min(total);
+        let connect = limits.connect.min(total);
         let limits = Limits { connect, total, idle, ..*limits };
         let way = match api.transport() {
             Transport::Http => Way::Http(Client::new(connector, endpoint, path, headers, limits)),
