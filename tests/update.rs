@@ -537,3 +537,159 @@ fn an_update_that_cannot_be_planned_leaves_the_plan_that_counts() {
     bench.run(&format!("{ASK} --overwrite")).expect(0);
     assert_eq!(server.count(), 10);
 }
+
+/// Rows with the number of each as its text, and ids that no number can be taken for, or that are those of other rows.
+fn numbered(ids: &[&str]) -> String {
+    let row = |(id, number): (&&str, u32)| format!("{{\"id\":{id},\"text\":\"text {number}\"}}\n");
+    ids.iter().zip(1..).map(row).collect()
+}
+
+/// Makes sure that each line has its row's id, number and answer.
+fn assert_lines(bench: &Bench, input: &str) {
+    let lines = bench.lines("out.jsonl");
+    assert_eq!(lines.len(), input.lines().count());
+    for ((line, row), number) in lines.iter().zip(input.lines()).zip(1..) {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        let result = answer_to(row["text"].as_str().unwrap());
+        assert_eq!((&line["id"], &line["row_number"]), (&row["id"], &json!(number)));
+        assert_eq!(line["result"], result, "{line}");
+    }
+}
+
+const NO_IDS: &str = "run in.jsonl -o out.jsonl -p {{text}} -m m --shard-rows 2";
+
+#[test]
+fn id_field_on_resume_keeps_answers() {
+    // Numbers of other rows must not be taken for them.
+    for ids in [["\"a\"", "\"b\"", "\"c\"", "\"d\"", "\"e\""], ["5", "4", "3", "2", "1"]] {
+        for options in
+            ["--work-dir job", "--work-dir job --dedupe", "--work-dir job --include-input", ""]
+        {
+            let server = Server::echo();
+            let bench = Bench::with_server(&server);
+            let input = numbered(&ids);
+            bench.write("in.jsonl", &input);
+            bench.run(&format!("{NO_IDS} {options}")).expect(0);
+            if options.is_empty() && !bench.keeps_notes_on("out.jsonl") {
+                continue;
+            }
+            let ask = format!("{NO_IDS} {options} --resume --id-field id");
+            let ended = bench.run(&ask).expect(0);
+            ended.says(if options.is_empty() { "took over 5 answers" } else { "5 rows keep" });
+            assert_eq!(server.count(), 5, "{ids:?} {options}");
+            assert_lines(&bench, &input);
+            bench.run(&ask).expect(0);
+            assert_eq!(server.count(), 5, "{ids:?} {options}");
+            assert_lines(&bench, &input);
+        }
+    }
+}
+
+#[test]
+fn id_field_over_changed_rows_asks_them() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let input = numbered(&["5", "4", "3", "2", "1"]);
+    bench.write("in.jsonl", &input);
+    bench.run(&format!("{NO_IDS} --work-dir job")).expect(0);
+    // The second row is gone: those behind it have other numbers.
+    let moved: String =
+        input.lines().filter(|it| !it.contains("text 2")).map(|it| format!("{it}\n")).collect();
+    bench.write("in.jsonl", &moved);
+    let ask = format!("{NO_IDS} --work-dir job --resume --id-field id");
+    bench
+        .run(&ask)
+        .expect(78)
+        .says("id-field")
+        .says("an update would keep 1 answers and ask about 3 rows")
+        .says("--on-change update");
+    assert_eq!(server.count(), 5);
+    bench.run(&format!("{ask} --on-change new-only")).expect(0).says("1 row keeps its answer");
+    assert_eq!(server.count(), 8);
+    assert_lines(&bench, &moved);
+}
+
+#[test]
+fn id_field_over_interrupted_run_goes_on() {
+    let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
+        ("text 4", 1) => Reply::status(401),
+        _ => Reply::Answer(answer_to(&call.prompt)),
+    });
+    let bench = Bench::with_server(&server);
+    let input = numbered(&["5", "4", "3", "2", "1"]);
+    bench.write("in.jsonl", &input);
+    bench.run(&format!("{NO_IDS} -c 1")).expect(77);
+    bench.run(&format!("{NO_IDS} --resume --id-field id")).expect(0);
+    assert_eq!(server.count(), 6, "no answer is paid for twice");
+    assert_lines(&bench, &input);
+}
+
+#[test]
+fn id_field_over_copied_output_is_refused() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    bench.write("in.jsonl", numbered(&["5", "4", "3", "2", "1"]));
+    bench.run(NO_IDS).expect(0);
+    // A copy does not tell what it answers.
+    let copied = bench.read("out.jsonl");
+    std::fs::remove_file(bench.path("out.jsonl")).unwrap();
+    bench.write("out.jsonl", &copied);
+    let ask = format!("{NO_IDS} --resume --id-field id");
+    bench.run(&ask).expect(78).says("leave --id-field out");
+    assert_eq!(bench.read("out.jsonl"), copied);
+    assert_eq!(server.count(), 5);
+    // Another input under the note of the first is none of its rows' either.
+    bench.run(&format!("{NO_IDS} --overwrite")).expect(0);
+    bench.write("in.jsonl", numbered(&["5", "4", "3", "2", "1", "6"]));
+    if bench.keeps_notes_on("out.jsonl") {
+        bench.run(&ask).expect(78).says("answered without --id-field");
+    }
+    assert_eq!(server.count(), 10);
+}
+
+#[test]
+fn id_field_on_resume_keeps_shared_answers() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let texts = ["same", "other", "same", "same", "other"];
+    let row = |(text, number)| format!("{{\"id\":{},\"text\":\"{text}\"}}\n", 6 - number);
+    let input: String = texts.iter().zip(1..).map(row).collect();
+    bench.write("in.jsonl", &input);
+    let ask = format!("{NO_IDS} --work-dir job --dedupe");
+    bench.run(&ask).expect(0);
+    assert_eq!(server.count(), 2);
+    bench.run(&format!("{ask} --resume --id-field id")).expect(0).says("5 rows keep");
+    assert_eq!(server.count(), 2);
+    assert_lines(&bench, &input);
+    bench.run("check --work-dir job").expect(0);
+}
+
+#[test]
+fn id_field_that_rows_lack_keeps_the_others() {
+    let server = Server::echo();
+    let bench = Bench::with_server(&server);
+    let input = numbered(&["\"a\"", "null", "\"c\""]);
+    bench.write("in.jsonl", &input);
+    bench.run(&format!("{NO_IDS} --work-dir job")).expect(0);
+    let ask = format!("{NO_IDS} --work-dir job --resume --id-field id");
+    bench.run(&ask).expect(3).says("2 rows keep");
+    assert_eq!(server.count(), 3);
+    let lines = bench.lines("out.jsonl");
+    assert_eq!(lines[1]["error"]["type"], "MissingIdField");
+    assert_eq!((&lines[0]["id"], &lines[2]["id"]), (&json!("a"), &json!("c")));
+    // Two rows with one id are refused, and the plan that counts stays.
+    bench.write("in.jsonl", numbered(&["\"a\"", "\"a\"", "\"c\""]));
+    let ask = format!("{NO_IDS} --work-dir other --overwrite");
+    bench.run(&ask).expect(0);
+    let before = bench.snapshot();
+    let ask = ask.replace("--overwrite", "--resume --id-field id");
+    bench.run(&ask).expect(65).says("a");
+    crate::support::assert_same(&bench.snapshot(), &before);
+    bench
+        .run(&format!("{ask} --on-duplicate suffix --on-change update"))
+        .expect(0)
+        .says("3 rows keep");
+    let ids: Vec<_> = bench.lines("out.jsonl").into_iter().map(|line| line["id"].clone()).collect();
+    assert_eq!(ids, [json!("a"), json!("a-2"), json!("c")]);
+    assert_eq!(server.count(), 6);
+}

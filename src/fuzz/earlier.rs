@@ -22,7 +22,7 @@ pub(super) fn earlier(bytes: &[u8], scratch: &Path) {
     let job: JobSpec = serde_json::from_str(JOB).expect("it is a job");
     let writer = Writer::FastAgent(Numbering::Lines);
     let files = vec![path.clone(), path.clone()];
-    let twice = Earlier { files, writer, is_known: false, is_in_place: true };
+    let twice = Earlier { files, writer, is_known: false, is_in_place: true, is_by_number: false };
     let twice = plan::survey(&twice, &job).expect("it can be read");
     assert!(twice.answers.is_multiple_of(2), "files are read alike");
     let shortest = b"{\"id\":1,\"ok\":true,\"result\":1}".len();

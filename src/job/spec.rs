@@ -280,6 +280,12 @@ impl JobSpec {
         }
     }
 
+    /// Whether rows have only their numbers in this job, and the ids of a field in the new one.
+    #[must_use]
+    pub fn gains_ids_in(&self, new: &Self) -> bool {
+        self.identity() == Identity::RowNumber && matches!(new.identity(), Identity::Field(_))
+    }
+
     /// Whether rows that ask the same are asked once. Where nobody says so, they are if the answer is
     /// the same each time: embeddings, and a temperature of 0. One that is not given is the endpoint's
     /// default, which is higher. Where several answers are wanted to a row, each is asked for. Requests

@@ -125,6 +125,18 @@ pub enum OnChange {
     Update(plan::Keeping),
 }
 
+impl OnChange {
+    /// What the next generation keeps, where one is planned for what differs. Rows that have only been given
+    /// ids are the same rows: nobody needs to say that their answers are kept.
+    fn keeping_for(self, drift: &plan::Drift) -> Option<plan::Keeping> {
+        match self {
+            Self::Update(keeping) if !drift.is_of_identity() => Some(keeping),
+            Self::Stop if drift.is_of_new_ids_only() => Some(plan::Keeping::default()),
+            Self::Update(_) | Self::Stop => None,
+        }
+    }
+}
+
 /// Plan, work and merge in one go.
 #[derive(Debug, Clone)]
 pub struct Run {

@@ -57,7 +57,8 @@ pub(super) fn may_be_replaced(
     }
     match (targets.output().tag(), targets.output_file()) {
         (Tag::Is(tag), Some(path))
-            if noted(&tag).is_some_and(|it| it.question != question(job)) =>
+            if noted(&tag).is_some_and(|it| it.question != question(job))
+                && !is_without_ids(targets.output(), job) =>
         {
             Err(Error::OtherQuestion {
                 path: path.to_owned(),
@@ -66,6 +67,14 @@ pub(super) fn may_be_replaced(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether it is noted on an output that it answers the same question, asked before the job had an id field: its
+/// ids are row numbers.
+pub(super) fn is_without_ids(output: &Target, job: &JobSpec) -> bool {
+    let before = JobSpec { id_field: None, ..job.clone() };
+    before.gains_ids_in(job)
+        && matches!(output.tag(), Tag::Is(tag) if noted(&tag).is_some_and(|it| it.question == question(&before)))
 }
 
 /// Whether the rows that an output's lines are about are known to be as they were then: the input is the
@@ -86,7 +95,9 @@ pub(super) fn is_of_this_input(
         return Ok(true);
     };
     // A number as an id may be that of a row without one, which another row has by now; a text is a row's own.
+    let is_without_ids = is_without_ids(targets.output(), &manifest.job);
     let is_by_number = match identity {
+        _ if is_without_ids => true,
         Identity::FieldOrNumber(_) => !plan::have_own_ids(path, manifest.job.dialect)?,
         _ => identity.is_by_number(),
     };
@@ -103,6 +114,10 @@ pub(super) fn is_of_this_input(
         Tag::Missing | Tag::Unknown => None,
     };
     let what = match is_by_number {
+        true if is_without_ids => {
+            "it was answered without --id-field, and over another input: only the numbers of its rows tell which \
+             answer is whose"
+        }
         true if identity != Identity::RowNumber => {
             "the input was another, or it is a copy that does not tell; numbers in it as ids may be those of \
              rows that stand elsewhere now"

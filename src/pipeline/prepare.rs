@@ -299,14 +299,14 @@ pub(super) fn settle(
     let options = plan::Options { is_spooled, url, now_ms: now_ms(), ..plan.clone() };
     let (manifest, sources) = match plan::compare(&manifest, job, &sources, plan.threads)? {
         None => (manifest, sources),
-        Some(drift) => match on_change {
-            OnChange::Update(keeping) if !drift.is_of_identity() => {
+        Some(drift) => match on_change.keeping_for(&drift) {
+            Some(keeping) => {
                 let planned = update(dir, &manifest, sources, job, &options, keeping, context)?;
                 context.sink.emit(&Event::Note(told(&planned.0)));
                 alarm(&manifest, &planned.0).iter().for_each(|alert| context.sink.emit(alert));
                 planned
             }
-            OnChange::Update(_) | OnChange::Stop => {
+            None => {
                 let drift = explain(dir, &manifest, &sources, job, &options, drift, context)?;
                 if is_spooled {
                     dir.discard_second_spool()?;

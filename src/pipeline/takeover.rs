@@ -80,8 +80,7 @@ pub(super) fn find(
     context: &mut Context<'_>,
 ) -> Result<Option<Found>, Error> {
     let job = &run.question.job;
-    let earlier =
-        |files| Earlier { files, writer: Writer::Rowmill, is_known: false, is_in_place: false };
+    let earlier = Earlier::of_rowmill;
     // What fast-agent may have left there empty holds nothing to go on from.
     let holds_nothing =
         |path: &Path| run.takes_over.is_some() && fs::metadata(path).is_ok_and(|it| it.len() == 0);
@@ -97,8 +96,14 @@ pub(super) fn find(
                 let text = format!("{output} is there and is gone on from; {dir} is not read");
                 context.sink.emit(&Event::Note(text));
             }
-            let earlier = earlier(vec![output.to_owned()]);
+            let mut earlier = earlier(vec![output.to_owned()]);
             if !job.dialect.is_rows() || !plan::is_of_fast_agent(output)? {
+                earlier.is_by_number = ours::is_without_ids(targets.output(), job);
+                // Without a note, what counts rows may be ids, or what a run without any gave them.
+                earlier.is_in_place = matches!(job.identity(), Identity::Field(_))
+                    && job.dialect.is_rows()
+                    && !ours::is_tagged(targets.output())
+                    && plan::are_row_numbers(output, job.dialect)?;
                 return Ok(Some(Found { earlier, shown: output.to_owned(), theirs: None }));
             }
             Found::of_fast_agent(earlier, output, None, job)?
@@ -308,8 +313,16 @@ impl Found {
 
     /// Makes sure that answers were taken for the rows they are for, as far as that can be told now.
     fn is_taken(&self, adopted: &Adopted, job: &JobSpec, rows: u64) -> Result<(), Error> {
-        let Some(Theirs { survey, manifest, .. }) = &self.theirs else { return Ok(()) };
         let astray = adopted.strangers + adopted.displaced;
+        let Some(Theirs { survey, manifest, .. }) = &self.theirs else {
+            if self.earlier.is_in_place && astray > 0 {
+                let what = "their ids are row numbers, nothing shows which input they were given for, and the rows with \
+                            these ids are others";
+                let next = "leave --id-field out, as it was then; or choose another --output";
+                return Err(refused(&self.shown, what, next));
+            }
+            return Ok(());
+        };
         if survey.are_by_number && astray > 0 {
             let (what, next) = match job.identity() {
                 Identity::Field(_) | Identity::FieldOrNumber(_) => (

@@ -183,10 +183,9 @@ impl From<'_> {
     /// Whether a row stands where the one stood that an answer is for.
     fn is_in_place(&self, answer: &Answer<'_>, row: u64, line: u64) -> bool {
         let number = match self.earlier.writer {
-            Writer::Rowmill => return true,
+            Writer::Rowmill | Writer::FastAgent(Numbering::Rows) => row,
             Writer::FastAgent(Numbering::Lines) => line,
             Writer::FastAgent(Numbering::Records) => row + 1,
-            Writer::FastAgent(Numbering::Rows) => row,
         };
         !self.earlier.is_in_place || answer.number == Some(number)
     }
@@ -201,6 +200,7 @@ fn find_answers(
     put: &mut dyn FnMut(u64, IdEntry) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let is_by_number = match (from.job().identity(), from.earlier.writer) {
+        _ if from.earlier.is_by_number => true,
         (Identity::RowNumber, _) | (Identity::Hash, Writer::FastAgent(_)) => true,
         (Identity::Field(_) | Identity::FieldOrNumber(_), _)
         | (Identity::Hash, Writer::Rowmill) => false,
@@ -448,8 +448,7 @@ mod tests {
         let (_trigger, shutdown) = shutdown::channel();
         let planned = plan::run(&dir, &source, job, &options(), &shutdown, &mut Silent).unwrap();
         let files = vec![path("out.jsonl")];
-        let earlier =
-            Earlier { files, writer: Writer::Rowmill, is_known: false, is_in_place: false };
+        let earlier = Earlier::of_rowmill(files);
         let adopted = adopt(&dir, &planned.manifest, &source, &earlier, 1).unwrap();
         let lost = adopted.first_damaged.as_ref().map(|(file, line)| (file.as_path(), *line));
         assert!(lost.is_none_or(|(file, line)| file == Path::new(&path("out.jsonl")) && line > 0));

@@ -29,6 +29,17 @@ pub struct Earlier {
     pub is_known: bool,
     /// Whether an answer is only taken for a row that stands where the one stood that it was given for.
     pub is_in_place: bool,
+    /// Whether their ids are row numbers, though the rows have ids of their own now.
+    pub is_by_number: bool,
+}
+
+impl Earlier {
+    /// What rowmill wrote, before more is known of it.
+    #[must_use]
+    pub fn of_rowmill(files: Vec<PathBuf>) -> Self {
+        let (is_known, is_in_place, is_by_number) = (false, false, false);
+        Self { files, writer: Writer::Rowmill, is_known, is_in_place, is_by_number }
+    }
 }
 
 /// Who wrote files of answers.
@@ -317,6 +328,21 @@ pub fn have_own_ids(output: &Path, dialect: Dialect) -> Result<bool, Error> {
         Ok(())
     })?;
     Ok(are_texts)
+}
+
+/// Whether the id of every answer in an output is its row's number: it had no id field, or one that counts.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn are_row_numbers(output: &Path, dialect: Dialect) -> Result<bool, Error> {
+    let mut are_numbers = true;
+    Files::open(&[output.to_owned()])?.each(dialect, &mut |_, answer| {
+        are_numbers &= answer.is_none_or(|it| {
+            it.result.is_none() || it.number.is_some() && it.id.parse().ok() == it.number
+        });
+        Ok(())
+    })?;
+    Ok(are_numbers)
 }
 
 /// What files of answers that fast-agent wrote tell of the run that wrote them.

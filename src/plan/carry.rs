@@ -13,7 +13,7 @@ use super::settings::{Keeping, Same, Settings, same_variants};
 use super::twins::{self, Has, Pair, Pairs, Settled};
 use crate::format::envelope::{self, NO_INPUT};
 use crate::format::telemetry::{read_attempts, spending};
-use crate::input::{ShardRows, Sources, read_shard};
+use crate::input::{ShardRows, Sources, identify, read_shard};
 use crate::job::{Id, JobSpec, OutcomeKind, Spending};
 use crate::store::{
     Asked, Carried, ChecksumSeed, Held, Manifest, Outcome, ReadShard, Record, RowHashes,
@@ -90,7 +90,7 @@ pub(super) fn carry(
     let mut carry = Carry {
         is_foresight: kept.pairs.is_none(),
         carried,
-        journals: Journals::new(new),
+        journals: Journals::new(new, before.gains_ids_in(now)),
         skipped: Skipped { new, number: None, rows: HashSet::new() },
         settings: Settings::new(old.manifest, &new.manifest.job, keeping),
         prompts,
@@ -285,6 +285,10 @@ impl Carry<'_, '_> {
 /// The new generation's journals, and what waits to be appended to them.
 struct Journals<'a> {
     new: &'a Side<'a, Held>,
+    // Whether rows have ids that they did not have before.
+    gains_ids: bool,
+    // The ids that rows are given in the place of their own, by row, of the shard that was asked for last.
+    renamed: Option<(usize, BTreeMap<u64, String>)>,
     // Of the rows that were read last.
     rows: Option<(usize, ShardRows<'a>)>,
     waiting: BTreeMap<u32, Vec<u8>>,
@@ -301,10 +305,22 @@ struct Journals<'a> {
 const WAITING: usize = 32 << 20;
 
 impl<'a> Journals<'a> {
-    fn new(new: &'a Side<'a, Held>) -> Self {
+    fn new(new: &'a Side<'a, Held>, gains_ids: bool) -> Self {
         let (waiting, touched, seeds, envelope) = Default::default();
         let cost = Spending::default();
-        Self { new, rows: None, waiting, size: 0, touched, seeds, envelope, cost }
+        let renamed = None;
+        Self {
+            new,
+            gains_ids,
+            renamed,
+            rows: None,
+            waiting,
+            size: 0,
+            touched,
+            seeds,
+            envelope,
+            cost,
+        }
     }
 
     /// Keeps a row's records under its new number; what is an answer, as one to this question: what is
@@ -325,7 +341,11 @@ impl<'a> Journals<'a> {
             true => Some(self.text(number, row)?),
             false => None,
         };
-        let id = if is_anothers { Some(self.id(number, row)?) } else { None };
+        let id = match (is_anothers, self.gains_ids) {
+            (_, true) => Some(self.new_id(number, row)?),
+            (true, false) => Some(self.id(number, row)?),
+            (false, false) => None,
+        };
         let shard = u32::try_from(number + variant.new).unwrap_or(u32::MAX);
         let seed = self.seeds.entry(shard).or_insert_with(|| self.new.dir.identity(shard).seed());
         let seed = *seed;
@@ -370,6 +390,12 @@ impl<'a> Journals<'a> {
 
     /// A row's text as it is now. Rows are asked for mostly in order.
     fn text(&mut self, number: usize, row: u64) -> Result<Vec<u8>, Error> {
+        let (rows, index) = self.rows(number, row)?;
+        Ok(rows.text(index).map_or_else(|_| NO_INPUT.to_vec(), |it| it.trim_ascii().into()))
+    }
+
+    /// The rows of a shard, and the place of a row among them.
+    fn rows(&mut self, number: usize, row: u64) -> Result<(&ShardRows<'a>, usize), Error> {
         let Side { manifest, sources, .. } = self.new;
         let entry = &manifest.shards[number];
         let rows = match self.rows.take().filter(|(read, _)| *read == number) {
@@ -377,9 +403,29 @@ impl<'a> Journals<'a> {
             None => read_shard(sources, entry, manifest.job.max_row_bytes)?,
         };
         let index = usize::try_from(row - entry.first_row).unwrap_or(usize::MAX);
-        let text = rows.text(index).map_or_else(|_| NO_INPUT.to_vec(), |it| it.trim_ascii().into());
-        self.rows = Some((number, rows));
-        Ok(text)
+        Ok((&self.rows.insert((number, rows)).1, index))
+    }
+
+    /// The id of a row that had only its number before.
+    fn new_id(&mut self, number: usize, row: u64) -> Result<Id, Error> {
+        let Side { dir, manifest, .. } = self.new;
+        let entry = &manifest.shards[number];
+        if self.renamed.as_ref().is_none_or(|(read, _)| *read != number) {
+            let all = dir.duplicates(u32::try_from(number).unwrap_or(u32::MAX), entry)?;
+            let names = all.into_iter().filter_map(|it| Some((it.row, it.id?))).collect();
+            self.renamed = Some((number, names));
+        }
+        if let Some(name) = self.renamed.as_ref().and_then(|(_, names)| names.get(&row)) {
+            return Ok(Id::from_text(name));
+        }
+        let (rows, index) = self.rows(number, row)?;
+        let identity = manifest.job.identity();
+        let own = rows.text(index).ok().and_then(|text| {
+            let object = rows.object(index, &text).ok()?;
+            identify(&object, identity, entry.own_row(row)).ok()
+        });
+        // A row whose id cannot be read has no outcome that is kept.
+        Ok(own.unwrap_or_else(Id::unknown))
     }
 
     /// A row's id as it is now.

@@ -20,6 +20,9 @@ pub struct Drift {
     pub input: Option<InputDrift>,
     /// Which of several inputs that is.
     pub file: Option<PathBuf>,
+    /// Whether rows that only had numbers now have the ids of a field. Their numbers still tell which
+    /// answer is whose.
+    pub gains_ids: bool,
     /// What an update would come to, once somebody has looked; see [`super::foresee`].
     pub outlook: Option<Outlook>,
 }
@@ -86,8 +89,15 @@ impl Drift {
     /// Whether rows are told apart by something else, so that nothing can be kept of them.
     #[must_use]
     pub fn is_of_identity(&self) -> bool {
-        self.parts.iter().any(|part| ["id-field", "id-from"].contains(&&*part.part))
+        let is_of_ids = |part: &Difference| ["id-field", "id-from"].contains(&&*part.part);
+        !self.gains_ids && self.parts.iter().any(is_of_ids)
             || matches!(self.input, Some(InputDrift::Kind { .. }))
+    }
+
+    /// Whether nothing differs but that rows now have ids: every answer is kept.
+    #[must_use]
+    pub fn is_of_new_ids_only(&self) -> bool {
+        self.gains_ids && self.parts.len() == 1 && self.input.is_none()
     }
 }
 
@@ -183,7 +193,8 @@ pub fn compare(
 ) -> Result<Option<Drift>, Error> {
     let parts = manifest.job.differences(job);
     let (input, file) = compare_inputs(manifest, sources, threads)?;
-    let drift = Drift { parts, input, file, outlook: None };
+    let gains_ids = manifest.job.gains_ids_in(job);
+    let drift = Drift { parts, input, file, gains_ids, outlook: None };
     Ok(Some(drift).filter(|drift| !drift.parts.is_empty() || drift.input.is_some()))
 }
 

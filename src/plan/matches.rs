@@ -121,14 +121,17 @@ impl Matches {
         let writer = IdIndexWriter::new(&path);
         let mut places = Places { writer, spread, before: before.as_mut() };
         let mut texts = None;
-        let (rows, knows_texts) = match new.manifest.job.identity() {
-            Identity::RowNumber => {
-                let known = texts.insert(Texts::open(old, new)?);
-                (known.compare(old, new, &mut places)?, known.0.is_some())
-            }
-            Identity::Field(_) | Identity::FieldOrNumber(_) | Identity::Hash => {
-                walk_ids(old, new, &mut places)?
-            }
+        let gains_ids = old.manifest.job.gains_ids_in(&new.manifest.job);
+        let is_by_number = gains_ids || new.manifest.job.identity() == Identity::RowNumber;
+        let (rows, knows_texts) = if is_by_number {
+            let known = texts.insert(if gains_ids {
+                Texts::of_ids(old, new)?
+            } else {
+                Texts::open(old, new)?
+            });
+            (known.compare(old, new, &mut places)?, known.0.is_some())
+        } else {
+            walk_ids(old, new, &mut places)?
         };
         places.writer.finish::<Error>(&mut |_| Ok(()))?;
         let order = match texts.filter(|_| before.is_none()) {
@@ -201,6 +204,7 @@ impl Matches {
         if let Order::Index { path, .. } = self.order {
             dir.discard_ids(&path)?;
         }
+        dir.discard_ids(&part(dir, "texts"))?;
         self.before.map_or(Ok(()), Before::discard)
     }
 }
@@ -292,6 +296,19 @@ impl Texts {
         let old = RowHashes::open_of(&old.dir.contents(), old.dir.tag())?;
         let new = RowHashes::open_of(&new.dir.contents(), new.dir.tag())?;
         Ok(Self(old.zip(new)))
+    }
+
+    /// Those of a plan whose rows have ids, which its index of ids has, put into the order of its rows.
+    fn of_ids(old: &Side<'_, WorkDir>, new: &Side<'_, Held>) -> Result<Self, Error> {
+        let Some(old) = RowHashes::open_of(&old.dir.contents(), old.dir.tag())? else {
+            return Ok(Self(None));
+        };
+        let texts = RowHashes::create(&part(new.dir, "texts"))?;
+        let mut index = IdIndex::open(&new.dir.ids())?;
+        while let Some(entry) = next_entry(&mut index)? {
+            texts.put(entry.row, &[entry.content])?;
+        }
+        Ok(Self(Some((old, texts))))
     }
 
     /// Compares all rows that are in both. Where rows took others' outcomes, they are sorted.

@@ -37,7 +37,9 @@ use carry::{Joined, Kept, Side};
 use twins::{Pairs, Requests, Settled};
 
 pub use adopt::{Adopted, adopt};
-pub use answers::{Earlier, Survey, Writer, have_own_ids, is_of_fast_agent, say_the_same, survey};
+pub use answers::{
+    Earlier, Survey, Writer, are_row_numbers, have_own_ids, is_of_fast_agent, say_the_same, survey,
+};
 pub use drift::{Drift, InputDrift, Outlook, RowChanges, compare};
 pub use flaws::{BadLine, MissingField};
 pub use left::cut_what_is_left;
