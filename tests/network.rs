@@ -187,7 +187,7 @@ fn compressed_error_is_read() {
     let body = json!({"error": {"message": "the key is revoked"}}).to_string();
     let server = Server::start(move |_| coded(401, "gzip", "x/y", &gzip(body.as_bytes())));
     let bench = Bench::with_rows(2);
-    ask(&bench, "m", &server.url()).expect(77).says("the key is revoked");
+    ask(&bench, "m", &server.url()).expect(77).says("HTTP 401: the key is revoked");
 }
 
 #[test]
