@@ -612,13 +612,16 @@ fn id_field_over_changed_rows_asks_them() {
 #[test]
 fn id_field_over_interrupted_run_goes_on() {
     let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
-        ("text 4", 1) => Reply::status(401),
+        ("text 4", 1) => Reply::Hold(answer_to(&call.prompt)),
         _ => Reply::Answer(answer_to(&call.prompt)),
     });
     let bench = Bench::with_server(&server);
     let input = numbered(&["5", "4", "3", "2", "1"]);
     bench.write("in.jsonl", &input);
-    bench.run(&format!("{NO_IDS} -c 1")).expect(77);
+    let running = bench.start(&format!("{NO_IDS} -c 1"));
+    server.wait_for_calls(4);
+    running.kill();
+    server.release();
     bench.run(&format!("{NO_IDS} --resume --id-field id")).expect(0);
     assert_eq!(server.count(), 6, "no answer is paid for twice");
     assert_lines(&bench, &input);

@@ -125,6 +125,7 @@ pub static KNOWN: &[Provider] = &[
         chat: OPENAI,
         spells: COMPLETION_TOKENS,
         tiers: OPENAI_TIERS,
+        searches: &[Chat, Responses],
         ..USUAL
     },
     Provider {
@@ -137,7 +138,6 @@ pub static KNOWN: &[Provider] = &[
         chat: OPENAI,
         spells: COMPLETION_TOKENS,
         tiers: OPENAI_TIERS,
-        searches: &[Chat, Responses],
         ..USUAL
     },
     Provider {
