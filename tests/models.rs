@@ -445,3 +445,37 @@ fn paused_search_is_no_answer() {
     assert!(message.contains("pause_turn"), "{message}");
     assert_eq!(server.count(), 2);
 }
+
+#[test]
+fn misspelt_provider_is_never_another() {
+    let mut bench = Bench::with_rows(1);
+    bench.set("OPENAI_API_KEY", CANARY);
+    let ask = "run in.jsonl -o out.jsonl --id-field id -p {{text}} --dry-run -m";
+    for (model, meant) in [
+        ("antropic.claude-x", "did you mean anthropic.claude-x?"),
+        ("openroutr/meta/llama", "did you mean openrouter.meta/llama?"),
+        ("opnai.gpt-5", "did you mean openai.gpt-5?"),
+        ("somebody.model", "is no provider"),
+    ] {
+        bench.run(&format!("{ask} {model}")).expect(2).says(meant);
+    }
+    bench.run(&format!("{ask} gpt-4.1")).expect(0);
+    bench.run(&format!("{ask} antropic.x --base-url http://127.0.0.1:9/v1")).expect(0);
+}
+
+#[test]
+fn guessed_options_get_a_hint() {
+    let bench = Bench::with_rows(1);
+    for (option, hint) in [
+        ("--api-key sk-canary", "--api-key-file"),
+        ("--workers 3", "-c N"),
+        ("--prompt-file p.txt", "--template FILE"),
+        ("--system s.txt", "--instruction FILE"),
+        ("--verbose", "--telemetry-output FILE"),
+        ("--sql x", "select them first"),
+    ] {
+        let ended = bench.run(&format!("run in.jsonl -o out.jsonl -p {{{{text}}}} -m m {option}"));
+        let ended = ended.expect(2).says(hint);
+        assert!(!ended.stderr.contains("sk-canary"), "{}", ended.stderr);
+    }
+}

@@ -14,6 +14,7 @@ mod estimate;
 mod exit;
 mod files;
 mod filter;
+mod hints;
 mod key;
 mod links;
 mod look;
@@ -64,9 +65,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => {
             // Help and version come this way as well, and are no errors.
-            let plain = error.render().to_string();
+            let hint = hints::of_unknown_option(&error);
+            let plain = hint.clone().unwrap_or_else(|| error.render().to_string());
             let said = links::without_secrets(&plain, &arguments);
-            if said == plain {
+            if said == plain && hint.is_none() {
                 let _ = error.print();
             } else {
                 exit::say(said.trim_end());

@@ -13,9 +13,10 @@ use crate::config::{self, Config, Header};
 use crate::http::{Endpoint, hide_query};
 use crate::job::{Dialect, JobSpec, OWN_MODEL, Parameters, Protocol, Transport};
 use crate::pipeline::Error;
+use crate::plan::alike;
 use crate::provider::{
-    Access, Api, BadName, Model, ModelName, PASSTHROUGH, Provider, Wanted, takes_temperature,
-    translate,
+    Access, Api, BadName, KNOWN, Model, ModelName, PASSTHROUGH, Provider, Wanted,
+    takes_temperature, translate,
 };
 use crate::store::NotedRoute;
 use crate::work::Member;
@@ -78,6 +79,13 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
         }
     };
     let name = name.map_err(|error| usage(who.told(&error)))?;
+    if name.provider.is_none()
+        && args.endpoint.is_none()
+        && serving.is_none()
+        && !has_base_url(args)
+    {
+        check_prefix(&name.model)?;
+    }
     let provider = who.provider;
     let protocol = protocol(args, &who)?;
     let default = args.endpoint.as_ref().and_then(|endpoint| endpoint.transport);
@@ -107,6 +115,21 @@ pub(super) fn asked(args: &ModelArgs, serving: Option<&Serving>) -> Result<Asked
         }
         None => Ok(Asked { model: name.model, protocol, parameters, route }),
     }
+}
+
+/// Refuses a model whose name begins like that of a provider, but with a name that none has: without a base URL it
+/// would be asked of OpenAI, whose models have a digit before the first dot, and no slash.
+fn check_prefix(model: &str) -> Result<(), Error> {
+    let Some((prefix, rest)) = model.split_once(['.', '/']) else { return Ok(()) };
+    if prefix.chars().any(|it| it.is_ascii_digit()) && !model[prefix.len()..].starts_with('/') {
+        return Ok(());
+    }
+    let near = alike(prefix, KNOWN.iter().map(|provider| provider.name));
+    let meant = near.map_or_else(String::new, |near| format!(": did you mean {near}.{rest}?"));
+    Err(usage(format!(
+        "{prefix:?} in {model:?} is no provider{meant} (a model of a server of your own goes with --base-url; \
+         docs/models.md has all providers)"
+    )))
 }
 
 /// What is said of the model of requests: they say themselves how it is spoken to, and what to it.

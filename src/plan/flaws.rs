@@ -77,7 +77,7 @@ pub(super) fn named(sources: &Sources, shards: &[ShardEntry], row: u64) -> Strin
 }
 
 /// The name among `names` that is most like one that is missing, if any is.
-pub(super) fn alike<'n>(missing: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+pub fn alike<'n>(missing: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
     names
         .map(|name| (distance(&missing.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1 + missing.len().min(name.len()) / 4)

@@ -41,6 +41,7 @@ pub use answers::{
     Earlier, Survey, Writer, are_row_numbers, have_own_ids, is_of_fast_agent, say_the_same, survey,
 };
 pub use drift::{Drift, InputDrift, Outlook, RowChanges, compare};
+pub use flaws::alike;
 pub use flaws::{BadLine, MissingField};
 pub use left::cut_what_is_left;
 pub use settings::Keeping;
