@@ -3,6 +3,7 @@
 use super::deadline::Kept;
 use super::exit::{self, Line};
 use super::signals::{Caught, Cause};
+use super::stop;
 use super::typed::Typed;
 use crate::pipeline::{End, Error, Finished};
 use crate::policy::Allowance;
@@ -56,7 +57,7 @@ impl Judge<'_> {
                 (Cause::Signal(code), _) => exit::of_drain(code, left, typed),
                 (Cause::Deadline, None) => exit::of_drain(exit::TERMINATED, left, typed),
             })),
-            End::Stopped(reason) => Some(partly(exit::of_stop(reason, left, typed))),
+            End::Stopped(reason) => Some(partly(stop::of_stop(reason, left, typed))),
             End::Published | End::PublishedPartly | End::Unchanged | End::Worked => {
                 let failed = counts.failed;
                 let is_fine = failed == 0 || self.allowed.is_some_and(|a| a.allows(failed, done));

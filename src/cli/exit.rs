@@ -9,12 +9,12 @@ use super::links::without_secrets;
 use super::there::of_what_is_there;
 use super::typed::{Typed, quoted};
 use crate::input;
-use crate::job::{Money, NameCounts};
+use crate::job::NameCounts;
 use crate::pipeline::{Error, Finished};
 use crate::plan;
 use crate::store;
 use crate::telemetry::escape;
-use crate::work::{self, Assumed, StopReason};
+use crate::work;
 
 const APART: &str = "give them to runs of their own, or say --dialect rows";
 const NOT_REQUESTS: &str = "name the file of the requests, or say what its lines are with --dialect (rows asks \
@@ -362,13 +362,6 @@ pub(super) fn of_work(error: &work::Error, typed: &Typed<'_>) -> Line {
     Line { code, what: error.to_string(), safe, next }
 }
 
-/// The code and the line of a run that ended itself; `left` is what is left, in words.
-pub(super) fn of_stop(reason: &StopReason, left: &str, typed: &Typed<'_>) -> Line {
-    let line = stopped(reason, typed);
-    let next = format!("{left} are left; {}", line.next);
-    Line { next, ..line }
-}
-
 /// Names the command that publishes the rows which are done, before the one that goes on.
 pub(super) fn with_partial(line: Line, typed: &Typed<'_>) -> Line {
     let next = format!("to publish what is done: {} · {}", typed.partial(), line.next);
@@ -388,81 +381,6 @@ pub(super) fn told_of_partial(finished: &Finished, typed: &Typed<'_>) -> String 
             typed.work_dir()
         ),
     }
-}
-
-/// The same without what is left.
-pub(super) fn stopped(reason: &StopReason, typed: &Typed<'_>) -> Line {
-    let (code, what, first) = match reason {
-        StopReason::MaxCost { cap, spent, assumed, call } => {
-            return of_max_cost((*cap, *spent, *call), *assumed, typed);
-        }
-        StopReason::MaxErrors { failed } => {
-            let rows = if *failed == 1 { "row" } else { "rows" };
-            (LIMIT, format!("stopped: {failed} {rows} failed (--max-errors)"), "see to the cause")
-        }
-        StopReason::Credentials { why } => {
-            (NO_PERMISSION, format!("stopped: the endpoint refused the key: {why}"), "mend the key")
-        }
-        StopReason::Quota { why } => {
-            (NO_PERMISSION, format!("stopped: quota or credit is used up: {why}"), "add credit")
-        }
-        StopReason::Tls { why } => {
-            let first = "mend the URL or the certificate (SSL_CERT_FILE names further roots)";
-            (UNAVAILABLE, format!("stopped: {why}"), first)
-        }
-        StopReason::AsksTooMuch { wait, why } => {
-            let wait = wait.as_secs();
-            let what = format!(
-                "stopped: the endpoint asks to be left alone for {wait} s, longer than --max-outage: {why}"
-            );
-            (UNAVAILABLE, what, "wait for so long, or allow more with --max-outage")
-        }
-        StopReason::Outage { out, why } => {
-            let out = out.as_secs();
-            let what = format!("stopped: the endpoint was out of reach for {out} s: {why}");
-            (UNAVAILABLE, what, "wait until it is back")
-        }
-        StopReason::Unreachable { out, why } => {
-            let out = out.as_secs();
-            let what = format!("stopped: the endpoint could not be reached within {out} s: {why}");
-            let first = "check --base-url (host, port, http or https), and that the server runs";
-            (UNAVAILABLE, what, first)
-        }
-        StopReason::Unknown { why } => {
-            let what = format!("stopped before rows fail of it: no row was answered: {why}");
-            (MISMATCH, what, "see to -m and --base-url (rowmill models lists what there is)")
-        }
-        StopReason::ServerLost { why } => {
-            (UNAVAILABLE, format!("stopped: the server is not started again: {why}"), "see to it")
-        }
-    };
-    let next = format!("{first}, then: {}", typed.resumed());
-    Line { code, what, safe: KEPT, next }
-}
-
-/// The line of a run that may not spend what its next call may cost.
-fn of_max_cost(
-    (cap, spent, call): (Money, Money, Money),
-    assumed: Assumed,
-    typed: &Typed<'_>,
-) -> Line {
-    let Assumed { money, calls } = assumed;
-    let unknown = match calls {
-        0 => String::new(),
-        1 => format!(" ({money} of that is assumed: 1 call did not tell what it used)"),
-        calls => {
-            format!(" ({money} of that is assumed: {calls} calls did not tell what they used)")
-        }
-    };
-    let what = format!(
-        "stopped: {spent} of the {cap} of --max-cost are spent{unknown}, and the next call may cost {call}"
-    );
-    // Enough for the call in any case.
-    let more = cap.times(2).max(spent.plus(call.times(2))).to_decimal();
-    let mut words = typed.without("--max-cost");
-    words.push(format!("--max-cost={more}").into());
-    let next = format!("allow more and go on: {}", Typed(&words).resumed());
-    Line { code: LIMIT, what, safe: KEPT, next }
 }
 
 /// The line of a command that panicked.

@@ -8,6 +8,7 @@ use super::exit::{self, Line};
 use super::pipes;
 use super::question::asked_of_rows;
 use super::signals::Cause;
+use super::stop;
 use super::surroundings::{Failed, Settings, Surroundings};
 use super::system::{self, Room};
 use super::typed::Typed;
@@ -200,7 +201,7 @@ fn closing(
             Some(exit::of_error(&pipeline::not_rows("standard input", *form), typed))
         }
         PassedEnd::Drained => drained(),
-        PassedEnd::Stopped(reason) => of(exit::stopped(reason, typed)),
+        PassedEnd::Stopped(reason) => of(stop::stopped(reason, typed)),
         PassedEnd::Failed(error @ work::Error::Store(_)) => {
             let next = format!("{left}{}", exit::of_work(error, typed).next);
             Some(Line { safe: TORN, next, ..exit::of_work(error, typed) })

@@ -35,6 +35,7 @@ mod schema;
 mod served_model;
 mod serving;
 mod signals;
+mod stop;
 mod surroundings;
 mod system;
 mod there;
