@@ -166,7 +166,7 @@ fn too_few_open_files_are_told_and_are_not_taken_for_an_outage() {
     let limited = |files: u64| {
         let mut command = std::process::Command::new("bash");
         command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "-"]);
-        let plain = bench.command(words(&format!("{ASK} --resume --parallel 4")));
+        let plain = bench.command(words(&format!("{ASK} --resume --parallel 4 -c 64")));
         command.arg(plain.get_program()).args(plain.get_args()).current_dir(bench.root());
         for (name, value) in plain.get_envs() {
             command.env(name, value.unwrap_or_default());

@@ -12,18 +12,19 @@ use crate::support::{Bench, assert_same, rows};
 /// One call at a time, so that rows are asked about in their order.
 const ONE: &str = "--work-dir job --parallel 1 -c 1 --fixed-concurrency --shard-rows 2";
 
-/// A server that refuses the key of calls for which `refuses` says so, until it is told to take it.
+/// A server that says the account is empty to calls for which `refuses` says so, until it is told to take them.
 fn refusing(refuses: impl Fn(&Call) -> bool + Send + Sync + 'static) -> (Server, Arc<AtomicBool>) {
     let is_open = Arc::new(AtomicBool::new(false));
     let opened = Arc::clone(&is_open);
+    let quota = json!({"error": {"code": "insufficient_quota", "message": "empty"}}).to_string();
     let server = Server::start(move |call| match !opened.load(Ordering::SeqCst) && refuses(call) {
-        true => Reply::status(401),
+        true => Reply::Status(429, Vec::new(), quota.clone()),
         false => Reply::Answer(answer_to(&call.prompt)),
     });
     (server, is_open)
 }
 
-/// Ten rows, of which the first five are answered before the key is refused.
+/// Ten rows, of which the first five are answered before the account is empty.
 fn stopped() -> (Server, Arc<AtomicBool>, Bench) {
     let is_late = |call: &Call| call.prompt.trim_start_matches("text ").parse().unwrap_or(9) > 5;
     let (server, is_open) = refusing(is_late);

@@ -325,10 +325,14 @@ fn a_delta_has_what_no_earlier_generation_published() {
 
 #[test]
 fn an_answer_that_came_after_the_last_publication_is_in_the_next_delta() {
-    // r2 fails in the first night; in the second it is answered, and then the key is refused.
+    // r2 fails in the first night; in the second it is answered, and then the account is empty.
     let server = Server::start(|call| match (call.prompt.as_str(), call.nth) {
         ("text 2" | "text 6", 1) => Reply::status(400),
-        ("text 6", 2) => Reply::status(401),
+        ("text 6", 2) => Reply::Status(
+            429,
+            Vec::new(),
+            json!({"error": {"code": "insufficient_quota"}}).to_string(),
+        ),
         _ => Reply::Answer(answer_to(&call.prompt)),
     });
     let bench = Bench::with_server(&server);

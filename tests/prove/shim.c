@@ -240,6 +240,24 @@ int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags) {
     return done;
 }
 
+/* What a file has besides its bytes, by its descriptor. */
+#define ATTRIBUTES(name, parameters, arguments)                                \
+    int name parameters {                                                      \
+        char path[PATH_MAX];                                                   \
+        if (!path_of(fd, path)) return (int)syscall(SYS_##name, arguments);    \
+        struct head head = {.op = XATTR};                                      \
+        identify(&head, fd);                                                   \
+        enum fate fate = enter(&head, path, NULL);                             \
+        if (fate == FAIL) return -1;                                           \
+        int done = (int)syscall(SYS_##name, arguments);                        \
+        if (done == 0) leave(&head, fate, path, NULL, NULL);                   \
+        return done;                                                           \
+    }
+#define ALL(...) __VA_ARGS__
+ATTRIBUTES(fchmod, (int fd, mode_t bits), ALL(fd, bits))
+ATTRIBUTES(fchown, (int fd, uid_t owner, gid_t group), ALL(fd, owner, group))
+ATTRIBUTES(fsetxattr, (int fd, const char *key, const void *value, size_t size, int flags), ALL(fd, key, value, size, flags))
+
 int ftruncate64(int fd, off64_t length) {
     REAL(int, "ftruncate64", int, off64_t);
     char path[PATH_MAX];
