@@ -250,13 +250,15 @@ fn retry_after_binds_the_row_that_got_it() {
 #[test]
 fn row_always_refused_fails_alone() {
     let wait = vec![("retry-after-ms", "20".to_owned())];
-    for (status, retries, most) in [(503, 0, 1), (503, 2, 3), (429, 0, 3), (429, 2, 5)] {
+    // Refusals of one row among ten might be chance: it takes a few more of them to be sure.
+    for (status, retries, most) in [(503, 0, 1), (503, 2, 3), (429, 0, 8), (429, 2, 10)] {
         let wait = wait.clone();
         let refuse = move |_| Reply::Status(status, wait.clone(), String::new());
         let (bench, server, code) = with_fault(refuse, &format!("--retries {retries} -c 1"));
         assert_eq!(code, 3, "{status}");
         assert_eq!(bench.lines("out.jsonl").iter().filter(|line| line["ok"] == true).count(), 9);
-        assert_eq!(server.counts()["text 5"], most, "{status} --retries {retries}");
+        let calls = server.counts()["text 5"];
+        assert!(retries < calls && calls <= most, "{status} --retries {retries}: {calls} calls");
     }
 }
 

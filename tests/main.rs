@@ -17,6 +17,8 @@ mod filter;
 mod guards;
 mod histories;
 mod hostile;
+#[path = "house/imports.rs"]
+mod house;
 mod input;
 mod limits;
 mod listing;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::house::{Crate, circles};
+
 /// Which layer each module is in. A module uses modules of lower layers only.
 const LAYERS: &[(&str, u32)] = &[
     ("job", 0),
@@ -50,8 +52,20 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
 ];
 
-/// Lines of a file before its tests.
-const FILE_LINES: usize = 500;
+/// Circles of imports that are still to be opened: the folder they are in, and the most files they have. No new
+/// circle is taken, and none of these may grow.
+const CIRCLES_LEFT: &[(&str, usize)] = &[
+    ("cli", 34),
+    ("config", 2),
+    ("dialect", 2),
+    ("http", 3),
+    ("job", 4),
+    ("pipeline", 6),
+    ("plan", 3),
+    ("provider", 11),
+    ("store", 10),
+    ("work", 10),
+];
 
 /// A source file: the module it belongs to, and its text before its tests.
 struct Source {
@@ -138,12 +152,38 @@ fn outside_crates_are_named_at_their_doors_only() {
 }
 
 #[test]
-fn files_have_a_head_and_fit_their_bound() {
+fn files_say_what_they_are_for() {
     for Source { path, text, .. } in sources() {
         assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
-        let lines = text.lines().count();
-        assert!(lines <= FILE_LINES, "{} has {lines} lines", path.display());
     }
+}
+
+#[test]
+fn files_import_without_new_circles() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files: Vec<_> = sources().into_iter().map(|source| (source.path, source.text)).collect();
+    let sources = Crate::parse(&root, &files);
+    let imports = sources.imports();
+    let arrows: usize = imports.values().map(|targets| targets.len()).sum();
+    assert!(arrows > 500, "the imports were found: {arrows}");
+    let mut text = String::new();
+    for circle in circles(&imports) {
+        let folder = |file: &&Path| file.strip_prefix(&root).unwrap().parent().unwrap().to_owned();
+        let is_left = CIRCLES_LEFT.iter().any(|(name, most)| {
+            circle.len() <= *most && circle.iter().all(|file| folder(file).starts_with(name))
+        });
+        if is_left {
+            continue;
+        }
+        text += &format!("\ncircle of {} files\n", circle.len());
+        for from in &circle {
+            for to in imports[from].intersection(&circle) {
+                let (from, to) = (from.strip_prefix(&root), to.strip_prefix(&root));
+                text += &format!("  {} -> {}\n", from.unwrap().display(), to.unwrap().display());
+            }
+        }
+    }
+    assert!(text.is_empty(), "files import one another in new or larger circles:\n{text}");
 }
 
 #[test]

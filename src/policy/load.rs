@@ -84,6 +84,7 @@ struct Epoch {
     // Call-seconds: of all calls in flight, and of those that were refused.
     live_time: f64,
     refused_time: f64,
+    answered_time: f64,
     started: u32,
     refused: u32,
     ended: u32,
@@ -101,6 +102,7 @@ impl Epoch {
             touched: now,
             live_time: 0.0,
             refused_time: 0.0,
+            answered_time: 0.0,
             started: 0,
             refused: 0,
             ended: 0,
@@ -156,10 +158,23 @@ impl Epoch {
         is_shut.then(|| Duration::from_secs_f64((answer.0.unwrap_or(0.4) / IN_AN_ANSWER).min(0.5)))
     }
 
-    /// How many calls in flight were accepted, on the average.
-    fn accepted(&self, now: Instant) -> f64 {
+    /// How long a call was in flight while this epoch lasted.
+    fn share_of(&self, took: f64, now: Instant) -> f64 {
+        took.min(now.saturating_duration_since(self.began).as_secs_f64())
+    }
+
+    /// How many calls in flight were accepted, on the average. Where refusals are as slow as answers, calls that
+    /// have not ended are refused as often as those that have; where they are quick, those were accepted.
+    fn accepted(&self, now: Instant, is_slow: bool) -> f64 {
         let passed = now.saturating_duration_since(self.began).as_secs_f64().max(1e-3);
-        ((self.live_time - self.refused_time) / passed).max(0.0)
+        let accepted = match is_slow {
+            true => {
+                let ended = (self.answered_time + self.refused_time).max(1e-3);
+                self.live_time * self.answered_time / ended
+            }
+            false => self.live_time - self.refused_time,
+        };
+        (accepted / passed).max(0.0)
     }
 }
 
@@ -372,8 +387,10 @@ impl LoadController {
         if self.is_fixed {
             return;
         }
-        self.answer.add(now.saturating_duration_since(ticket.sent).as_secs_f64());
+        let took = now.saturating_duration_since(ticket.sent).as_secs_f64();
+        self.answer.add(took);
         if self.epoch.is_open {
+            self.epoch.answered_time += self.epoch.share_of(took, now);
             self.epoch.ended += u32::from(ticket.epoch == self.epoch.number);
         }
         self.decide(now);
@@ -395,7 +412,7 @@ impl LoadController {
             self.epoch.open(now);
             return;
         }
-        self.epoch.refused_time += took;
+        self.epoch.refused_time += self.epoch.share_of(took, now);
         if ticket.epoch == self.epoch.number {
             self.epoch.ended += 1;
             self.epoch.refused += 1;
@@ -428,6 +445,11 @@ impl LoadController {
         self.held.clear();
         self.level = (self.ceiling / 4.0).max(self.ceiling.min(Self::START));
         (self.grown_at, self.is_used) = (now, true);
+    }
+
+    /// Whether refusals take about as long as answers.
+    fn has_slow_refusals(&self) -> bool {
+        self.refusal.0.zip(self.answer.0).is_some_and(|(refusal, answer)| refusal > answer / 2.0)
     }
 
     /// Ends a test or a probe that did not come to a decision.
@@ -504,10 +526,13 @@ impl LoadController {
         let lasts = now.saturating_duration_since(self.epoch.began).as_secs_f64();
         let least = self.answer.0.map_or(0.0, |answer| (2.0 * answer).min(0.5));
         if judged >= Self::JUDGED_LEAST && odds >= Self::SURE {
-            let accepted = self.epoch.accepted(now);
+            let is_slow = self.has_slow_refusals();
+            let accepted = self.epoch.accepted(now, is_slow);
             // Where nothing at all is accepted, that is not a question of how much.
             if lasts >= least && (self.epoch.refused < judged || accepted >= 1.0) {
-                self.test(share, accepted);
+                // Few of the slow ones have ended by now: what they say of the accepted ones is rough.
+                let least = if is_slow { self.level / 8.0 } else { 0.0 };
+                self.test(share, accepted.max(least));
             }
             return;
         }
@@ -558,7 +583,7 @@ impl LoadController {
         } else if odds >= Self::SURE && share > 0.8 && refused * 4 > judged * 3 && self.level > 1.0
         {
             // What was accepted at first may have been a burst: with most of them refused, less is tried.
-            let accepted = self.epoch.accepted(now);
+            let accepted = self.epoch.accepted(now, self.has_slow_refusals());
             self.level = accepted.min(self.level * 0.5).max(Self::LOWEST);
             self.ceiling = self.level;
             let share = f64::from(refused) / f64::from(judged);
