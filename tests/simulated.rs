@@ -20,7 +20,7 @@ const PLAIN: Scene = Scene {
 };
 
 /// Which scenes are tried, of all there might be.
-const SCENES: u64 = 1;
+const SCENES: u64 = 3;
 
 fn with(endpoint: Behaviour) -> Scene {
     Scene { endpoint, ..PLAIN }

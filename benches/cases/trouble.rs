@@ -23,6 +23,9 @@ pub fn trouble(ground: &Ground, table: &mut Table) {
             let plain = scope.spawn(|| run_plain(&theirs, scenario.rows, scenario.concurrency));
             (run(ground, &ours, scenario), plain.join().expect("a time"))
         });
+        if !wanted.is_empty() {
+            eprintln!("  calls and refused, by the second: {:?}", ours.seconds());
+        }
         let shown = |took: Duration, mock: &Mock| {
             let (calls, refused) = mock.calls();
             format!("{:.1} s, {calls} calls, {:.1} % refused", seconds(took), 100.0 * refused)

@@ -27,6 +27,8 @@ struct State {
     began: Option<Instant>,
     calls: usize,
     answered: usize,
+    // The same by the second.
+    seconds: Vec<(usize, usize)>,
 }
 
 impl Mock {
@@ -37,6 +39,7 @@ impl Mock {
             began: None,
             calls: 0,
             answered: 0,
+            seconds: Vec::new(),
         }));
         let (says, port) = mpsc::channel();
         let shared = Arc::clone(&state);
@@ -52,6 +55,13 @@ impl Mock {
     pub fn calls(&self) -> (usize, f64) {
         let state = self.state.lock().expect("no panic");
         (state.calls, 1.0 - state.answered as f64 / state.calls.max(1) as f64)
+    }
+}
+
+impl Mock {
+    /// Calls in each second, and how many of them were refused.
+    pub fn seconds(&self) -> Vec<(usize, usize)> {
+        self.state.lock().expect("no panic").seconds.clone()
     }
 }
 
@@ -86,8 +96,15 @@ async fn answer_all(stream: &TcpStream, state: &Mutex<State>, replies: &Replies)
                 let mut state = state.lock().expect("no panic");
                 let began = *state.began.get_or_insert_with(Instant::now);
                 state.calls += 1;
-                let reply = state.endpoint.call(began.elapsed().as_secs_f64(), row);
+                let now = began.elapsed().as_secs_f64();
+                let reply = state.endpoint.call(now, row);
                 state.answered += usize::from(reply.status == 200);
+                let second = now as usize;
+                if state.seconds.len() <= second {
+                    state.seconds.resize(second + 1, (0, 0));
+                }
+                state.seconds[second].0 += 1;
+                state.seconds[second].1 += usize::from(reply.status != 200);
                 (reply, state.headers)
             };
             tokio::time::sleep(Duration::from_secs_f64(reply.after)).await;

@@ -90,6 +90,7 @@ fn by_rate() -> Vec<Scenario> {
     let bucket = || Behaviour { rate: Some((300.0, 300.0)), ..PLAIN };
     let in_bucket = (ROWS as f64 - 300.0) / 300.0;
     let headers = |headers| Behaviour { headers, ..bucket() };
+    let slow = Behaviour { latency: 2.0, spread: 0.5, rate: Some((20.0, 60.0)), ..PLAIN };
     let fast = Behaviour { latency: 0.01, rate: Some((100.0, 10.0)), ..PLAIN };
     let window =
         |says| Behaviour { window: Some((2_000, 10.0)), refusal: refusing(429, says), ..PLAIN };
@@ -99,6 +100,7 @@ fn by_rate() -> Vec<Scenario> {
         load("300 a second, remaining 0 and no reset (Azure)", headers(Headers::Azure), in_bucket),
         load("300 a second, resets such as 12ms (OpenAI)", headers(Headers::OpenAi), in_bucket),
         load("300 a second, RFC 3339 resets (Anthropic)", headers(Headers::Anthropic), in_bucket),
+        load("20 a second, answers of 1 to 3 s", slow, (ROWS as f64 - 60.0) / 20.0),
         load("100 a second, answers of 10 ms", fast, (ROWS as f64 - 10.0) / 100.0),
         load("2,000 in each 10 s, Retry-After", window(Says::When), in_windows),
         load("2,000 in each 10 s, without a time", window(Says::Nothing), in_windows),

@@ -49,10 +49,40 @@ enum Phase {
     Free,
     /// The load is the cause of refusals above the ceiling.
     Limited,
-    /// The load is lowered to see whether refusals fall; before, this share was refused.
-    Testing { ceiling: f64, share: f64, was_limited: bool, is_drained: bool },
+    /// The load is lowered to see whether refusals fall.
+    Testing(Test),
     /// The load is raised above what is known to be accepted.
     Probing { ceiling: f64 },
+}
+
+/// What is compared with a lower load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Test {
+    /// What the level grew to before.
+    ceiling: f64,
+    was_limited: bool,
+    /// The share of calls that was refused, as it is compared, and as it was counted.
+    share: f64,
+    counted: f64,
+    /// Calls a second that were started.
+    starts: f64,
+    /// What is refused anyway, as far as that is not what is looked for.
+    base: f64,
+    /// Whether no more calls are in flight than the lower load allows.
+    is_drained: bool,
+}
+
+impl Test {
+    /// The share that is refused if the load is the cause, and it was lowered by enough.
+    fn fallen(&self) -> f64 {
+        self.base + (self.share - self.base).max(0.0) / 4.0
+    }
+
+    /// The same where it may still be too high: as many are accepted as before, of so many calls a second.
+    fn partly_fallen(&self, starts: f64) -> f64 {
+        let rest = 1.0 - (1.0 - self.counted) * self.starts / starts.max(0.1);
+        rest.clamp(self.fallen(), self.share.max(self.fallen()))
+    }
 }
 
 /// What holds a call back.
@@ -158,6 +188,12 @@ impl Epoch {
         is_shut.then(|| Duration::from_secs_f64((answer.0.unwrap_or(0.4) / IN_AN_ANSWER).min(0.5)))
     }
 
+    /// Calls a second that were started.
+    fn starts(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.began).as_secs_f64().max(1e-3);
+        f64::from(self.started) / passed
+    }
+
     /// How long a call was in flight while this epoch lasted.
     fn share_of(&self, took: f64, now: Instant) -> f64 {
         took.min(now.saturating_duration_since(self.began).as_secs_f64())
@@ -197,8 +233,12 @@ fn log_odds(refused: u32, calls: u32, low: f64, high: f64) -> f64 {
 
 /// The most that the share of refused calls may be where so many of so many were.
 fn at_most(refused: u32, calls: u32) -> f64 {
+    const MANY: u32 = 40;
+    if refused == 0 && calls >= MANY {
+        return 0.0;
+    }
     let refused = f64::from(refused);
-    (refused + 2.0 * refused.sqrt() + 3.0) / f64::from(calls.max(1))
+    (refused + 3.0 * refused.sqrt() + 4.0) / f64::from(calls.max(1))
 }
 
 /// What a call must be told with at its end.
@@ -427,7 +467,12 @@ impl LoadController {
         const MOST: f64 = 5.0;
         const CLEARED_MOST: f64 = 0.5;
         let answer = self.answer.0.unwrap_or(UNKNOWN);
-        if self.is_cleared { self.base * answer.min(CLEARED_MOST) } else { answer.min(MOST) }
+        let is_tested = matches!(self.phase, Phase::Testing(_));
+        if self.is_cleared && !is_tested {
+            self.base * answer.min(CLEARED_MOST)
+        } else {
+            answer.min(MOST)
+        }
     }
 
     /// Nobody is answered: what happens now says nothing of the load.
@@ -455,7 +500,7 @@ impl LoadController {
     /// Ends a test or a probe that did not come to a decision.
     fn settle_at_ceiling(&mut self, now: Instant) {
         match self.phase {
-            Phase::Testing { ceiling, was_limited, .. } => {
+            Phase::Testing(Test { ceiling, was_limited, .. }) => {
                 self.phase = if was_limited { Phase::Limited } else { Phase::Free };
                 (self.ceiling, self.level) = (ceiling, ceiling);
             }
@@ -502,16 +547,21 @@ impl LoadController {
         let refusal = self.refusal_time();
         match self.phase {
             Phase::Free | Phase::Limited => self.watch(now, refusal),
-            Phase::Testing { .. } => self.decide_test(now, refusal),
+            Phase::Testing(test) => self.decide_test(now, refusal, test),
             Phase::Probing { ceiling } => self.decide_probe(now, refusal, ceiling),
         }
+    }
+
+    /// Whether it is time to look again at what is taken for refused anyway.
+    fn is_retest(&self, now: Instant) -> bool {
+        self.base > 0.02 && now >= self.retest_at
     }
 
     /// Looks whether more is refused than is refused anyway.
     fn watch(&mut self, now: Instant, refusal: Duration) {
         let is_limited = self.phase == Phase::Limited;
         if !self.epoch.is_open {
-            if self.is_cleared && now >= self.retest_at || is_limited && now >= self.probe_at {
+            if self.is_retest(now) || is_limited && now >= self.probe_at {
                 self.epoch.open(now);
                 self.is_used = false;
             }
@@ -532,7 +582,8 @@ impl LoadController {
             if lasts >= least && (self.epoch.refused < judged || accepted >= 1.0) {
                 // Few of the slow ones have ended by now: what they say of the accepted ones is rough.
                 let least = if is_slow { self.level / 8.0 } else { 0.0 };
-                self.test(share, accepted.max(least));
+                let (counted, starts) = (refused / calls, self.epoch.starts(now));
+                self.test((share, counted, starts, self.base), accepted.max(least));
             }
             return;
         }
@@ -540,67 +591,98 @@ impl LoadController {
             return;
         }
         self.base = self.base.min(at_most(self.epoch.refused, judged));
-        let is_retest = self.is_cleared && now >= self.retest_at;
-        let was_used = self.is_used;
+        let (is_retest, was_used) = (self.is_retest(now), self.is_used);
         self.epoch.close();
-        if is_retest && share < 0.02 {
+        if is_retest && refused / calls < 0.02 {
             (self.base, self.is_cleared) = (0.0, false);
         } else if is_retest {
-            self.test(share, 0.8 * self.level);
+            // What is taken for refused anyway may follow the load as well.
+            let (counted, starts) = (refused / calls, self.epoch.starts(now));
+            self.test((counted, counted, starts, 0.0), 0.8 * self.level);
         } else if is_limited && now >= self.probe_at && was_used {
             self.probe(now);
         }
     }
 
+    /// Whether calls of this epoch were sent for as long as an answer takes: within that time they come in
+    /// waves.
+    fn is_long(&self, now: Instant) -> bool {
+        const MOST: f64 = 5.0;
+        let lasts = now.saturating_duration_since(self.epoch.began).as_secs_f64();
+        self.answer.0.is_some_and(|answer| lasts >= answer.min(MOST))
+    }
+
     /// Lowers the load to see whether refusals fall.
-    fn test(&mut self, share: f64, to: f64) {
+    fn test(&mut self, (share, counted, starts, base): (f64, f64, f64, f64), to: f64) {
         let (was_limited, ceiling) = (self.phase == Phase::Limited, self.ceiling);
-        self.level = to.min(self.level * 0.9).max(Self::LOWEST);
-        self.phase = Phase::Testing { ceiling, share, was_limited, is_drained: false };
+        let is_drained = false;
+        let test = Test { ceiling, was_limited, share, counted, starts, base, is_drained };
+        self.lower(test, to.min(self.level * 0.9));
+    }
+
+    fn lower(&mut self, test: Test, to: f64) {
+        self.level = to.max(Self::LOWEST);
         self.ceiling = self.level;
-        self.is_cleared = false;
+        self.phase = Phase::Testing(test);
         self.epoch.close();
     }
 
-    fn decide_test(&mut self, now: Instant, refusal: Duration) {
-        let Phase::Testing { ceiling, share, was_limited, is_drained } = self.phase else { return };
-        if !is_drained {
+    fn decide_test(&mut self, now: Instant, refusal: Duration, test: Test) {
+        /// Shares nearer to each other tell nothing.
+        const TOO_NEAR: f64 = 0.1;
+        const MANY: u32 = 40;
+        /// What so many calls do not show is not worth a lower load.
+        const ENOUGH: u32 = 200;
+        if !test.is_drained {
             if self.live <= self.limit() {
-                self.phase = Phase::Testing { ceiling, share, was_limited, is_drained: true };
+                self.phase = Phase::Testing(Test { is_drained: true, ..test });
                 self.epoch.open(now);
             }
             return;
         }
-        let judged = self.epoch.judged(now, refusal);
-        let refused = self.epoch.refused;
-        let fallen = self.base + (share - self.base).max(0.0) / 4.0;
-        let odds = log_odds(refused, judged, fallen, share);
+        let (judged, refused) = (self.epoch.judged(now, refusal), self.epoch.refused);
+        let starts = self.epoch.starts(now);
+        let fallen = test.partly_fallen(starts);
+        let odds = log_odds(refused, judged, test.fallen(), test.share);
+        let part_odds = log_odds(refused, judged, fallen, test.share);
+        let counted = f64::from(refused) / f64::from(judged.max(1));
         if odds <= -Self::SURE {
             self.base = self.base.min(at_most(refused, judged));
+            (self.is_cleared, self.retest_at) = (false, now + Self::RETEST_AFTER);
             (self.gain, self.probe_after) = (Self::GAIN, Self::PROBE_AFTER);
             self.retest_after = Self::RETEST_AFTER;
             self.probe(now);
-        } else if odds >= Self::SURE && share > 0.8 && refused * 4 > judged * 3 && self.level > 1.0
+        } else if counted > 1.5 * test.counted + 0.1
+            || test.share - fallen < TOO_NEAR && test.share > 0.5
         {
-            // What was accepted at first may have been a burst: with most of them refused, less is tried.
-            let accepted = self.epoch.accepted(now, self.has_slow_refusals());
-            self.level = accepted.min(self.level * 0.5).max(Self::LOWEST);
-            self.ceiling = self.level;
-            let share = f64::from(refused) / f64::from(judged);
-            self.phase = Phase::Testing { ceiling, share, was_limited, is_drained: false };
-            self.epoch.close();
-        } else if odds >= Self::SURE && refused < judged {
-            self.base = (share + f64::from(refused) / f64::from(judged)) / 2.0;
-            self.is_cleared = true;
-            self.retest_at = now + self.retest_after;
-            self.retest_after = (2 * self.retest_after).min(Self::RETEST_AFTER_MOST);
-            self.phase = if was_limited { Phase::Limited } else { Phase::Free };
-            self.ceiling = ceiling;
-            self.level = ceiling.min(self.level * 2.0);
-            (self.grown_at, self.is_used) = (now, true);
-            self.epoch.close();
-            self.held.clear();
+            // It has become worse, or the load was not lowered by enough to tell: what was accepted at first
+            // was a burst.
+            if judged >= MANY && refused < judged && self.level > Self::LOWEST {
+                let part = if counted > 0.5 { 0.5 } else { 0.9 };
+                let accepted = self.epoch.accepted(now, self.has_slow_refusals());
+                let to = accepted.min(self.level * part);
+                let test = Test { share: counted, counted, starts, is_drained: false, ..test };
+                self.lower(test, to);
+            }
+        } else if (part_odds >= Self::SURE || judged >= ENOUGH)
+            && refused < judged
+            && self.is_long(now)
+        {
+            self.clear(now, (test.share + counted) / 2.0, &test);
         }
+    }
+
+    /// Refusals do not follow the load: it goes back to where it was.
+    fn clear(&mut self, now: Instant, base: f64, test: &Test) {
+        (self.base, self.is_cleared) = (base, true);
+        self.retest_at = now + self.retest_after;
+        self.retest_after = (2 * self.retest_after).min(Self::RETEST_AFTER_MOST);
+        self.phase = if test.was_limited { Phase::Limited } else { Phase::Free };
+        self.ceiling = test.ceiling;
+        self.level = test.ceiling.min(self.level * 2.0);
+        (self.grown_at, self.is_used) = (now, true);
+        self.epoch.close();
+        self.held.clear();
     }
 
     /// Raises the load above what is known to be accepted.
@@ -628,7 +710,7 @@ impl LoadController {
             self.gain = (self.gain / 2.0).max(Self::GAIN_LEAST);
             self.probe_at = now + self.probe_after;
             self.epoch.close();
-        } else if odds <= Self::CLEAN && self.is_used {
+        } else if odds <= Self::CLEAN && self.is_used && self.is_long(now) {
             self.base = self.base.min(at_most(self.epoch.refused, judged));
             self.gain = (self.gain * 2.0).min(1.0);
             if self.level < self.max {

@@ -63,11 +63,14 @@ pub fn retry_wait(
     random: f64,
 ) -> Duration {
     const CLEARED_MOST: u32 = 1;
+    const LATER: f64 = 0.25;
     /// A longer wait is not what one request can be asked for.
     const ASKED_MOST: Duration = Duration::from_secs(60);
     let n = failed.saturating_sub(1);
     let wait = backoff(if is_load_cleared { n.min(CLEARED_MOST) } else { n }, random);
-    asked.map_or(wait, |asked| asked.min(ASKED_MOST))
+    // Rows that were refused together must not come back together, again and again.
+    let later = 1.0 + LATER * random.clamp(0.0, 1.0);
+    asked.map_or(wait, |asked| asked.min(ASKED_MOST).mul_f64(later))
 }
 
 #[cfg(test)]
@@ -84,9 +87,11 @@ mod tests {
     #[test]
     fn retry_after_binds_its_row_for_a_minute_at_most() {
         let seconds = |asked: u64, is_cleared| {
-            retry_wait(1, Some(Duration::from_secs(asked)), is_cleared, 0.5).as_secs()
+            retry_wait(1, Some(Duration::from_secs(asked)), is_cleared, 0.0).as_secs()
         };
         assert_eq!((seconds(7, false), seconds(7, true), seconds(7200, false)), (7, 7, 60));
+        let asked = Some(Duration::from_secs(4));
+        assert_eq!(retry_wait(1, asked, false, 1.0), Duration::from_secs(5), "not all at once");
     }
 
     #[test]
