@@ -111,7 +111,7 @@ struct Epoch {
     is_open: bool,
     began: Instant,
     touched: Instant,
-    // Call-seconds: of all calls in flight, and of those that were refused.
+    // Call-seconds: of all calls in flight, of those that were refused, and of those that were answered.
     live_time: f64,
     refused_time: f64,
     answered_time: f64,
@@ -195,7 +195,7 @@ impl Epoch {
     }
 
     /// How long a call was in flight while this epoch lasted.
-    fn share_of(&self, took: f64, now: Instant) -> f64 {
+    fn time_within(&self, took: f64, now: Instant) -> f64 {
         took.min(now.saturating_duration_since(self.began).as_secs_f64())
     }
 
@@ -430,7 +430,7 @@ impl LoadController {
         let took = now.saturating_duration_since(ticket.sent).as_secs_f64();
         self.answer.add(took);
         if self.epoch.is_open {
-            self.epoch.answered_time += self.epoch.share_of(took, now);
+            self.epoch.answered_time += self.epoch.time_within(took, now);
             self.epoch.ended += u32::from(ticket.epoch == self.epoch.number);
         }
         self.decide(now);
@@ -452,7 +452,7 @@ impl LoadController {
             self.epoch.open(now);
             return;
         }
-        self.epoch.refused_time += self.epoch.share_of(took, now);
+        self.epoch.refused_time += self.epoch.time_within(took, now);
         if ticket.epoch == self.epoch.number {
             self.epoch.ended += 1;
             self.epoch.refused += 1;
@@ -582,8 +582,7 @@ impl LoadController {
             if lasts >= least && (self.epoch.refused < judged || accepted >= 1.0) {
                 // Few of the slow ones have ended by now: what they say of the accepted ones is rough.
                 let least = if is_slow { self.level / 8.0 } else { 0.0 };
-                let (counted, starts) = (refused / calls, self.epoch.starts(now));
-                self.test((share, counted, starts, self.base), accepted.max(least));
+                self.test(now, share, refused / calls, self.base, accepted.max(least));
             }
             return;
         }
@@ -597,8 +596,8 @@ impl LoadController {
             (self.base, self.is_cleared) = (0.0, false);
         } else if is_retest {
             // What is taken for refused anyway may follow the load as well.
-            let (counted, starts) = (refused / calls, self.epoch.starts(now));
-            self.test((counted, counted, starts, 0.0), 0.8 * self.level);
+            let counted = refused / calls;
+            self.test(now, counted, counted, 0.0, 0.8 * self.level);
         } else if is_limited && now >= self.probe_at && was_used {
             self.probe(now);
         }
@@ -613,10 +612,16 @@ impl LoadController {
     }
 
     /// Lowers the load to see whether refusals fall.
-    fn test(&mut self, (share, counted, starts, base): (f64, f64, f64, f64), to: f64) {
-        let (was_limited, ceiling) = (self.phase == Phase::Limited, self.ceiling);
-        let is_drained = false;
-        let test = Test { ceiling, was_limited, share, counted, starts, base, is_drained };
+    fn test(&mut self, now: Instant, share: f64, counted: f64, base: f64, to: f64) {
+        let test = Test {
+            ceiling: self.ceiling,
+            was_limited: self.phase == Phase::Limited,
+            share,
+            counted,
+            starts: self.epoch.starts(now),
+            base,
+            is_drained: false,
+        };
         self.lower(test, to.min(self.level * 0.9));
     }
 
